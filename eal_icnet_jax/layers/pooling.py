@@ -1,0 +1,24 @@
+"""Pooling that keeps every stage at ceil(size / 2), so that all branches line up at any size."""
+
+import jax
+import jax.numpy as jnp
+
+
+def avg_pool_3x3(x: jax.Array) -> jax.Array:
+    """3x3 mean, stride 2, padding 1, padded zeros counted: `torch.nn.AvgPool2d(3, 2, 1)`.
+
+    `[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), C]`.
+    """
+    pads = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 2, 2, 1), pads) / 9
+
+
+def max_pool_2x2(x: jax.Array) -> jax.Array:
+    """2x2 maximum, stride 2: `torch.nn.MaxPool2d(2, ceil_mode=True)`.
+
+    `[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), C]`. At even sizes that is the reference's
+    pooling; at odd ones the reference drops the last row or column and then cannot join the
+    result to its stride-2 convolution, so here the last window holds what is left.
+    """
+    pads = ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), pads)

@@ -1,0 +1,175 @@
+"""EAL-ICNet: dilated convolutions joined with TSSA and position attention.
+
+Wiring and PyTorch names follow the released code, https://github.com/chndaz/EAL-ICNet.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from eal_icnet_jax.layers import (
+    TSSA,
+    BNPReLU,
+    Conv,
+    ConvBNPReLU,
+    PositionAttention,
+    avg_pool_3x3,
+    max_pool_2x2,
+    resize_bilinear,
+)
+
+STEM, BLOCK_1, BLOCK_2 = 32, 64, 128
+"""Channels at H/2, H/4 and H/8."""
+
+
+class DABModule(nnx.Module):
+    """Depth-wise asymmetric bottleneck: a plain and a dilated branch of 3x1 and 1x3 filters.
+
+    `[B, H, W, features]` to the same shape; `dilation` is that of the second branch.
+    """
+
+    def __init__(self, features: int, dilation: int, *, dtype, rngs: nnx.Rngs):
+        half = features // 2
+        options = {"dtype": dtype, "rngs": rngs}
+        depthwise = {"depthwise": True, **options}
+        self.bn_prelu_1 = BNPReLU(features, dtype=dtype)
+        self.conv3x3 = ConvBNPReLU(features, half, **options)
+        self.branch3x1 = ConvBNPReLU(half, half, (3, 1), **depthwise)
+        self.branch1x3 = ConvBNPReLU(half, half, (1, 3), **depthwise)
+        self.dilated3x1 = ConvBNPReLU(half, half, (3, 1), dilation=(dilation, 1), **depthwise)
+        self.dilated1x3 = ConvBNPReLU(half, half, (1, 3), dilation=(1, dilation), **depthwise)
+        self.bn_prelu_2 = BNPReLU(half, dtype=dtype)
+        self.conv1x1 = Conv(half, features, (1, 1), **options)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv3x3(self.bn_prelu_1(x))
+        y = self.branch1x3(self.branch3x1(y)) + self.dilated1x3(self.dilated3x1(y))
+        return self.conv1x1(self.bn_prelu_2(y)) + x
+
+
+class Downsample(nnx.Module):
+    """Stride-2 convolution, beside the max-pooled input where that makes up the wider output.
+
+    `[B, H, W, in]` to `[B, ceil(H / 2), ceil(W / 2), out]`.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs):
+        self.pools = in_features < out_features
+        width = out_features - in_features if self.pools else out_features
+        self.conv3x3 = Conv(in_features, width, stride=2, dtype=dtype, rngs=rngs)
+        self.bn_prelu = BNPReLU(out_features, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv3x3(x)
+        if self.pools:
+            y = jnp.concatenate([y, max_pool_2x2(x)], -1)
+        return self.bn_prelu(y)
+
+
+class EALICNet(nnx.Module):
+    """The network.
+
+    Args:
+      in_channels: of the image.
+      classes: logits per pixel.
+      block_1_dilations, block_2_dilations: one DAB module each.
+      heads: of TSSA, a divisor of 128.
+      dropout: rate on TSSA's output in training, 0 as released.
+      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      rngs: streams `params`, and `dropout` where that rate is not 0.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        classes: int = 1,
+        *,
+        block_1_dilations: Sequence[int] = (2, 2, 2),
+        block_2_dilations: Sequence[int] = (4, 4, 8, 8, 16, 16),
+        heads: int = 8,
+        dropout: float = 0.0,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        self.init_conv = nnx.List(
+            [
+                ConvBNPReLU(in_channels, STEM, stride=2, **options),
+                ConvBNPReLU(STEM, STEM, **options),
+                ConvBNPReLU(STEM, STEM, **options),
+            ]
+        )
+        self.bn_prelu_1 = BNPReLU(STEM + in_channels, dtype=dtype)
+        self.downsample_1 = Downsample(STEM + in_channels, BLOCK_1, **options)
+        self.dab_block_1 = nnx.List([DABModule(BLOCK_1, d, **options) for d in block_1_dilations])
+        self.bn_prelu_2 = BNPReLU(2 * BLOCK_1 + in_channels, dtype=dtype)
+        self.downsample_2 = Downsample(2 * BLOCK_1 + in_channels, BLOCK_2, **options)
+        self.dab_block_2 = nnx.List([DABModule(BLOCK_2, d, **options) for d in block_2_dilations])
+        self.tssa = TSSA(BLOCK_2, heads=heads, dropout=dropout, **options)
+        self.position_attention = PositionAttention(BLOCK_2, **options)
+        self.bn_prelu_3 = BNPReLU(2 * BLOCK_2 + in_channels, dtype=dtype)
+        self.classifier = Conv(2 * BLOCK_2 + in_channels, classes, (1, 1), **options)
+        self.dtype = dtype
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Image `[B, H, W, in_channels]` in [0, 1], H and W from 32 up, to logits `[B, H, W, classes]`."""
+        height, width = image.shape[1:3]
+        if min(height, width) < 32:
+            raise ValueError(f"EAL-ICNet needs images from 32x32 up, but got {height}x{width}")
+        image = image.astype(self.dtype)
+        half = avg_pool_3x3(image)
+        quarter = avg_pool_3x3(half)
+        eighth = avg_pool_3x3(quarter)
+
+        x = image
+        for conv in self.init_conv:
+            x = conv(x)
+        x = self.bn_prelu_1(jnp.concatenate([x, half], -1))
+
+        entry = x = self.downsample_1(x)
+        for module in self.dab_block_1:
+            x = module(x)
+        x = self.bn_prelu_2(jnp.concatenate([x, entry, quarter], -1))
+
+        entry = x = self.downsample_2(x)
+        for module in self.dab_block_2:
+            x = module(x)
+        x = x + self.position_attention(entry) + self.tssa(entry)
+        x = self.bn_prelu_3(jnp.concatenate([x, entry, eighth], -1))
+
+        logits = self.classifier(x)
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        return resize_bilinear(logits, (height, width))
+
+
+Model = EALICNet
+
+TORCH_NAMES = (
+    (r"dab_block_(\d)\.(\d+)\.", r"DAB_Block_\1.DAB_Module_\1_\2."),
+    (r"(DAB_Module.*)\.bn_prelu_([12])\.(bn|prelu)", r"\1.bn_relu_\2.\3"),
+    (r"\.branch(3x1|1x3)\.", r".dconv\1."),
+    (r"\.dilated(3x1|1x3)\.", r".ddconv\1."),
+    (r"((?:DAB_Module.*|downsample_\d)\.conv(?:1x1|3x3))\.kernel", r"\1.conv.kernel"),
+    (r"\.prelu\.slope$", ".acti.weight"),
+    (r"^classifier\.", "classifier.0.conv."),
+    (r"^tssa\.temperature", "AttentionTSSA.temp"),
+    (r"^tssa\.projection", "AttentionTSSA.qkv.kernel"),
+    (r"^tssa\.output_", "AttentionTSSA.to_out.0."),
+    (r"^position_attention\.(query|key|value)\.", r"PAM.\1_conv."),
+    (r"^position_attention\.gamma", "PAM.gamma"),
+)
+"""Substitutions, in order, from our parameter paths to PyTorch's (`convert` names the leaves)."""
+
+
+def infer_options(shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """`in_channels` and `classes` of a PyTorch checkpoint, where its shapes agree on them."""
+    options = {}
+    stem = shapes.get("init_conv.0.conv.weight", ())
+    if len(stem) == 4 and shapes.get("bn_prelu_1.bn.weight") == (STEM + stem[1],):
+        options["in_channels"] = stem[1]
+    head = shapes.get("classifier.0.conv.weight", ())
+    if len(head) == 4:
+        options["classes"] = head[0]
+    return options
