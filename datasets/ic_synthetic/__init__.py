@@ -1,0 +1,1 @@
+"""Procedurally drawn IC layers with exact masks."""

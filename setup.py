@@ -1,0 +1,69 @@
+"""Package metadata; pyproject.toml holds the build system and the tools' settings."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "eal_icnet_jax/__init__.py").read_text())[1]
+
+TORCH = ["torch>=2.6"]
+TEST = ["pytest>=8", "scikit-image>=0.24", *TORCH]
+
+datasets = ["eal_icnet_jax.datasets"] + [
+    f"eal_icnet_jax.datasets.{name}" for name in find_packages("datasets")
+]
+
+setup(
+    name="eal-icnet-jax",
+    version=VERSION,
+    description="EAL-ICNet in JAX: segmentation of integrated-circuit micrographs",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["eal_icnet_jax", "eal_icnet_jax.*"]),
+        *datasets,
+        "eal_icnet_jax.configs",
+    ],
+    # `datasets` and `configs` are plain folders here, so that they shadow nobody's package.
+    package_dir={"eal_icnet_jax.datasets": "datasets", "eal_icnet_jax.configs": "configs"},
+    package_data={"eal_icnet_jax.datasets.ic_synthetic": ["*.md", "*.txt", "*.bib"]},
+    install_requires=[
+        "absl-py>=2.1",
+        "array-record>=0.6",
+        "clu>=0.0.12",
+        "flax>=0.12",
+        "grain>=0.2.12",
+        "jax>=0.7.1",
+        "matplotlib>=3.8",
+        "ml-collections>=1.0",
+        "numpy>=1.26",
+        "opencv-python-headless>=4.10",
+        "optax>=0.2.4",
+        "orbax-checkpoint>=0.11.22",
+        "safetensors>=0.4.5",
+        "scipy>=1.12",
+        "tensorboardX>=2.6",
+        "tensorflow-datasets>=4.9.8",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda13]"],
+        "torch": TORCH,
+        "tfds": [
+            "apache-beam",
+            "importlib_resources",
+            "mlcroissant",
+            "tensorflow",
+        ],
+        "test": TEST,
+        "dev": [*TEST, "ruff>=0.12"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Processing",
+    ],
+)
