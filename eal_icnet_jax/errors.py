@@ -1,4 +1,10 @@
-"""The one error that is the user's to mend."""
+"""What commands tell their users: errors that are theirs to mend, and warnings."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from absl import logging
 
 
 class UserError(Exception):
@@ -6,3 +12,22 @@ class UserError(Exception):
 
     Commands print the sentence and exit with status 1.
     """
+
+
+def warn(message: str):
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def told_to_user() -> Iterator[None]:
+    """Turns a `UserError` into its sentence on the standard error and exit status 1.
+
+    Libraries' own warnings, which say nothing that a user could act on, are kept quiet.
+    """
+    if logging.get_verbosity() < logging.INFO:
+        logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)

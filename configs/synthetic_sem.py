@@ -1,0 +1,9 @@
+"""EAL-ICNet on drawn electron micrographs, metal labelled."""
+
+from eal_icnet_jax.configs import synthetic
+
+
+def get_config():
+    config = synthetic.get_config()
+    config.dataset.config = "sem_circuit"
+    return config

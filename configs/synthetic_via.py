@@ -1,0 +1,9 @@
+"""EAL-ICNet on drawn optical micrographs, vias labelled."""
+
+from eal_icnet_jax.configs import synthetic
+
+
+def get_config():
+    config = synthetic.get_config()
+    config.dataset.config = "optical_via"
+    return config

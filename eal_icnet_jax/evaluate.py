@@ -1,0 +1,251 @@
+"""Predictions against labels: tables and pictures.
+
+    python -m eal_icnet_jax.evaluate --labels=DIR --images=DIR --checkpoint=DIR --output=DIR
+    python -m eal_icnet_jax.evaluate --labels=DIR --predictions=DIR --output=DIR
+
+The first predicts the images of a folder and compares, the second compares masks from anywhere.
+`python -m eal_icnet_jax.main --mode=evaluate` does the same on a prepared dataset.
+"""
+
+import argparse
+import csv
+import heapq
+import itertools
+import json
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from eal_icnet_jax import checkpoints, images, input_pipeline, metrics, pictures
+from eal_icnet_jax.errors import UserError, told_to_user
+from eal_icnet_jax.losses import bce_dice_loss
+
+Row = dict[str, object]
+
+
+def data_mesh() -> Mesh:
+    """All devices along one axis, `data`, over which batches are shared."""
+    return Mesh(np.array(jax.devices()), ("data",))
+
+
+class Predictor:
+    """A model's compiled forward pass over all devices.
+
+    Args:
+      model: in evaluation mode.
+      loss: weights and epsilon of `losses.bce_dice_loss`, for `with_losses`.
+    """
+
+    def __init__(self, model: nnx.Module, **loss: float):
+        graphdef, self.state = nnx.split(model)
+        mesh = data_mesh()
+        replicated = NamedSharding(mesh, PartitionSpec())
+        shared = NamedSharding(mesh, PartitionSpec("data"))
+
+        def probabilities(state, image):
+            return jax.nn.sigmoid(nnx.merge(graphdef, state)(image))
+
+        def with_losses(state, image, label):
+            logits = nnx.merge(graphdef, state)(image)
+            each = jax.vmap(lambda x, y: bce_dice_loss(x[None], y[None], **loss))
+            return jax.nn.sigmoid(logits), each(logits, label)
+
+        compiled = {"out_shardings": shared}
+        self._probabilities = jax.jit(
+            probabilities, in_shardings=(replicated, shared), **compiled
+        )
+        self._with_losses = jax.jit(
+            with_losses, in_shardings=(replicated, shared, shared), **compiled
+        )
+
+    @staticmethod
+    def _full(batch: np.ndarray) -> np.ndarray:
+        """Repeats the last image until the devices can share the batch equally."""
+        missing = -len(batch) % jax.device_count()
+        return np.concatenate([batch, np.repeat(batch[-1:], missing, 0)]) if missing else batch
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """`[B, H, W, C]` float32 in [0, 1] to probabilities `[B, H, W, classes]` float32."""
+        return np.asarray(self._probabilities(self.state, self._full(image)))[: len(image)]
+
+    def with_losses(self, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities, and each image's own loss `[B]`, as the reference's batches of one have.
+
+        `label` is `[B, H, W, classes]`, 0 or 1.
+        """
+        out = self._with_losses(self.state, self._full(image), self._full(label))
+        return tuple(np.asarray(part)[: len(image)] for part in out)
+
+
+def _batches(examples: Iterable[dict], size: int) -> Iterator[list[dict]]:
+    """Runs of at most `size` examples whose images have one shape."""
+    for _, run in itertools.groupby(examples, lambda example: example["image"].shape):
+        while batch := list(itertools.islice(run, size)):
+            yield batch
+
+
+def predicted(
+    predictor: Predictor, examples: Iterable[dict], batch_size: int
+) -> Iterator[tuple[dict, np.ndarray, float]]:
+    """Each example with its probabilities `[H, W, classes]` and its loss."""
+    for batch in _batches(examples, batch_size):
+        image, label = (np.stack([e[key] for e in batch]) for key in ("image", "label"))
+        yield from zip(batch, *predictor.with_losses(image, label), strict=True)
+
+
+class Evaluation:
+    """Metrics of one image after another, and the images to draw.
+
+    Args:
+      labels: names of the masks.
+      threshold: a pixel is foreground from this probability up.
+      keep: how many of the worst and of the best images to keep for `draw`.
+
+    Attributes:
+      rows: one an image and mask: name, label, loss (of the image; None where there is no model)
+        and the metrics.
+    """
+
+    def __init__(self, labels: Iterable[str], threshold: float, keep: int):
+        self.rows: list[Row] = []
+        self._labels = tuple(labels)
+        self._threshold = threshold
+        self._keep = keep
+        self._count = 0
+        self._extremes: dict[str, list] = {"best": [], "worst": []}
+
+    def add(self, example: dict, probabilities: np.ndarray, loss: float | None):
+        """One image: `label` and `probabilities` are `[H, W, L]`."""
+        prediction = probabilities >= self._threshold
+        scores = []
+        for k, label in enumerate(self._labels):
+            figures = metrics.evaluate_masks(example["label"][..., k], prediction[..., k])
+            scores.append(figures["mIoU"])
+            loss_figure = None if loss is None else float(loss)
+            row = {"name": example["name"], "label": label, "loss": loss_figure, **figures}
+            self.rows.append(row)
+        self._count += 1
+        for which, sign in (("best", 1), ("worst", -1)):
+            # The count breaks ties, so that examples are never compared.
+            item = (sign * float(np.mean(scores)), -self._count, example, prediction)
+            heapq.heappush(self._extremes[which], item)
+            if len(self._extremes[which]) > self._keep:
+                heapq.heappop(self._extremes[which])
+
+    def loss(self) -> float:
+        """The images' average loss."""
+        return float(np.mean([row["loss"] for row in self.rows]))
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """The metrics averaged over images, per label."""
+        rows = {label: [row for row in self.rows if row["label"] == label] for label in self._labels}
+        return {label: metrics.average(own) for label, own in rows.items()}
+
+    def table(self) -> str:
+        """The summary as text, in percent."""
+        lines = [f"{'label':12s}" + "".join(f"{name:>10s}" for name in metrics.METRICS)]
+        for label, figures in self.summary().items():
+            values = "".join(f"{100 * figures[name]:10.2f}" for name in metrics.METRICS)
+            lines.append(f"{label:12s}{values}")
+        return "\n".join(lines)
+
+    def write(self, folder: pathlib.Path):
+        """Writes metrics.csv, metrics.json and the pictures of the worst and the best images."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "metrics.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, list(self.rows[0]))
+                writer.writeheader()
+                writer.writerows(self.rows)
+            summary = {"images": self._count, "mean": self.summary(), "per_image": self.rows}
+            if self.rows[0]["loss"] is not None:
+                summary["loss"] = self.loss()
+            (folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+            for which, kept in self._extremes.items():
+                for old in folder.glob(f"{which}_*.png"):
+                    old.unlink()
+                ranked = sorted(kept, reverse=True)
+                for rank, (score, _, example, prediction) in enumerate(ranked, 1):
+                    path = folder / f"{which}_{rank}_{example['name']}.png"
+                    title = f"{example['name']}, mIoU {100 * abs(score):.2f}"
+                    pictures.confusion(
+                        path, title, example["image"], example["label"], prediction, self._labels
+                    )
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
+
+
+def evaluate_examples(
+    predictor: Predictor, examples: Iterable[dict], evaluation: Evaluation, batch_size: int
+) -> Evaluation:
+    """Fills an evaluation with a model's predictions of examples.
+
+    Raises:
+      UserError: there are none.
+    """
+    for example, probabilities, loss in predicted(predictor, examples, batch_size):
+        evaluation.add(example, probabilities, loss)
+    if not evaluation.rows:
+        raise UserError("there is no image to evaluate: the split or folder is empty")
+    return evaluation
+
+
+def compare_folders(predictions: pathlib.Path, labels: pathlib.Path, keep: int) -> Evaluation:
+    """Evaluates mask files against label files of the same stems."""
+    evaluation = Evaluation(("label",), 0.5, keep)
+    for example in input_pipeline.folder_examples(predictions, labels, 1):
+        mask, _ = images.to_mask(np.rint(example["image"][..., 0] * 255).astype(np.uint8))
+        evaluation.add(example, mask[..., None].astype(np.float32), None)
+    return evaluation
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(prog="python -m eal_icnet_jax.evaluate", description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    add = out.add_argument
+    add("--labels", type=pathlib.Path, required=True, help="folder of label masks")
+    add("--images", type=pathlib.Path, help="folder of images to predict, with --checkpoint")
+    add("--checkpoint", help="checkpoint or work directory")
+    add("--predictions", type=pathlib.Path, help="folder of masks to compare instead")
+    add("--output", type=pathlib.Path, required=True, help="folder for tables and pictures")
+    add("--threshold", type=float, default=0.5, help="foreground from this probability (0.5)")
+    add("--pictures", type=int, default=4, help="how many of the worst and best to draw (4)")
+    return out
+
+
+def run(arguments: argparse.Namespace):
+    with_model = arguments.images is not None and arguments.checkpoint is not None
+    if with_model == (arguments.predictions is not None):
+        raise UserError("evaluate takes --images with --checkpoint, or --predictions alone")
+    if with_model:
+        model = checkpoints.load_model(arguments.checkpoint)
+        options = dict(model.spec.options)
+        if options["classes"] != 1:
+            raise UserError(
+                f"{arguments.checkpoint} predicts {options['classes']} masks, and a folder has one "
+                "label an image: evaluate it on its dataset with --mode=evaluate"
+            )
+        examples = input_pipeline.folder_examples(
+            arguments.images, arguments.labels, options["in_channels"]
+        )
+        evaluation = Evaluation(("label",), arguments.threshold, arguments.pictures)
+        evaluate_examples(Predictor(model), examples, evaluation, 1)
+    else:
+        evaluation = compare_folders(arguments.predictions, arguments.labels, arguments.pictures)
+    evaluation.write(arguments.output)
+    print(evaluation.table())
+    print(f"tables and pictures in {arguments.output}")
+
+
+def main(argv: list[str] | None = None):
+    arguments = parser().parse_args(argv)
+    with told_to_user():
+        run(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""Prepared TFDS datasets to batches on the devices, through Grain and without TensorFlow."""
+
+import collections
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+import pathlib
+import pkgutil
+from collections.abc import Iterator
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from eal_icnet_jax import images
+from eal_icnet_jax.errors import UserError, warn
+
+Batch = dict[str, jax.Array]
+
+
+def dataset_names() -> list[str]:
+    package = importlib.import_module("eal_icnet_jax.datasets")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def dataset_builder(dataset: ConfigDict):
+    """The TFDS builder of `config.dataset`.
+
+    Raises:
+      UserError: the dataset or its builder config is unknown.
+    """
+    if dataset.name not in dataset_names():
+        raise UserError(
+            f"unknown dataset {dataset.name!r}: choose one of {', '.join(dataset_names())}"
+        )
+    module = importlib.import_module(
+        f"eal_icnet_jax.datasets.{dataset.name}.{dataset.name}_dataset_builder"
+    )
+    configs = [config.name for config in module.Builder.BUILDER_CONFIGS]
+    if dataset.config and dataset.config not in configs:
+        raise UserError(
+            f"dataset {dataset.name} has no config {dataset.config!r}: "
+            f"choose one of {', '.join(configs)}"
+        )
+    data_dir = os.path.expanduser(dataset.data_dir) or None
+    return module.Builder(
+        config=dataset.config or None, data_dir=data_dir, file_format="array_record"
+    )
+
+
+def prepare(dataset: ConfigDict):
+    """Generates a dataset's files where they are missing."""
+    builder = dataset_builder(dataset)
+    if not builder.is_prepared():
+        print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
+        try:
+            builder.download_and_prepare()
+        except OSError as error:
+            raise UserError(
+                f"{builder.data_dir} cannot be written: {error.strerror or error}; "
+                "name another folder with --config.dataset.data_dir"
+            ) from error
+
+
+def open_split(dataset: ConfigDict, split: str):
+    """Random access to a split's examples, images still encoded.
+
+    Raises:
+      UserError: the dataset is not prepared, or lacks the split or a label.
+    """
+    builder = dataset_builder(dataset)
+    if not builder.is_prepared():
+        if not dataset.prepare:
+            raise UserError(
+                f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: run the "
+                "same command with --mode=prepare first"
+            )
+        prepare(dataset)
+        builder = dataset_builder(dataset)
+    if split not in builder.info.splits:
+        raise UserError(
+            f"dataset {builder.info.full_name} has no split {split!r}: "
+            f"it has {', '.join(builder.info.splits)}"
+        )
+    if missing := [name for name in dataset.labels if name not in builder.info.features]:
+        raise UserError(
+            f"dataset {builder.info.full_name} has no label {', '.join(missing)}: its features "
+            f"are {', '.join(builder.info.features)}"
+        )
+    from tensorflow_datasets import decode
+
+    encoded = {key: decode.SkipDecoding() for key in ("image", *dataset.labels)}
+    return builder.as_data_source(split=split, decoders=encoded)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decode:
+    """Encoded example to image `[H, W, C]` float32, label `[H, W, L]` bool, and name."""
+
+    channels: int
+    labels: tuple[str, ...]
+
+    def __call__(self, example: dict) -> dict:
+        name = example["name"].decode()
+        image = images.decode(example["image"], f"image {name}")
+        masks = []
+        for feature in self.labels:
+            mask, two_levels = images.to_mask(images.decode(example[feature], f"label {name}"))
+            if mask.shape != image.shape[:2]:
+                raise UserError(
+                    f"{feature} of {name} is {mask.shape[0]}x{mask.shape[1]}, its image "
+                    f"{image.shape[0]}x{image.shape[1]}: make them one size"
+                )
+            if not two_levels:
+                warn(f"{feature} of {name} has more than two levels: thresholded at 128")
+            masks.append(mask)
+        return {
+            "image": images.to_unit_range(image, self.channels),
+            "label": np.stack(masks, -1),
+            "name": name,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomCrop:
+    """The same random square out of image and label."""
+
+    size: int
+
+    def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+        height, width = example["image"].shape[:2]
+        if min(height, width) < self.size:
+            raise UserError(
+                f"image {example['name']} is {height}x{width}, smaller than the crop: lower "
+                f"config.dataset.crop_size from {self.size}"
+            )
+        top, left = rng.integers(0, height - self.size + 1), rng.integers(0, width - self.size + 1)
+        window = (slice(top, top + self.size), slice(left, left + self.size))
+        return {**example, "image": example["image"][window], "label": example["label"][window]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """The random changes of `config.augmentation`."""
+
+    flip: bool
+    rotate: bool
+    brightness: float
+    contrast: float
+
+    def __call__(self, example: dict, rng: np.random.Generator) -> dict:
+        image, label = example["image"], example["label"]
+        if self.flip:
+            axes = [axis for axis in (0, 1) if rng.random() < 0.5]
+            image, label = np.flip(image, axes), np.flip(label, axes)
+        if self.rotate:
+            if image.shape[0] != image.shape[1]:
+                raise UserError(
+                    f"image {example['name']} is {image.shape[0]}x{image.shape[1]}, and only "
+                    "squares can be turned: set config.augmentation.rotate=False or a crop_size"
+                )
+            turns = int(rng.integers(4))
+            image, label = np.rot90(image, turns), np.rot90(label, turns)
+        if self.contrast:
+            mean = image.mean()
+            image = (image - mean) * np.float32(1 + rng.uniform(-1, 1) * self.contrast) + mean
+        if self.brightness:
+            image = image + np.float32(rng.uniform(-1, 1) * self.brightness)
+        if self.contrast or self.brightness:
+            image = np.clip(image, 0, 1)
+        return {
+            **example,
+            "image": np.ascontiguousarray(image, np.float32),
+            "label": np.ascontiguousarray(label),
+        }
+
+
+class TrainingBatches:
+    """Endless-looking batches of a seeded run, whose position can be saved and set.
+
+    Each epoch is a permutation of its own; every process reads its own share of every batch. The
+    batch at a position depends on the seed alone, not on workers or on where reading began.
+    """
+
+    def __init__(self, config: ConfigDict, source):
+        processes, rank = jax.process_count(), jax.process_index()
+        if config.batch_size % jax.device_count():
+            raise UserError(
+                f"config.batch_size is {config.batch_size}, which {jax.device_count()} devices "
+                "cannot share equally: choose a multiple"
+            )
+        if config.batch_size > len(source):
+            raise UserError(
+                f"config.batch_size is {config.batch_size}, more than the {len(source)} training "
+                "images: lower it"
+            )
+        dataset = grain.MapDataset.source(source).seed(config.seed).shuffle()
+        dataset = dataset.map(Decode(config.model.in_channels, tuple(config.dataset.labels)))
+        if config.dataset.crop_size:
+            dataset = dataset.random_map(RandomCrop(config.dataset.crop_size))
+        dataset = dataset.random_map(Augment(**config.augmentation))
+        self.batches_per_epoch = len(source) // config.batch_size
+        dataset = dataset[: self.batches_per_epoch * config.batch_size]
+        dataset = dataset[rank::processes]
+        dataset = dataset.map(lambda example: {k: example[k] for k in ("image", "label")})
+        dataset = dataset.batch(config.batch_size // processes, drop_remainder=True)
+        self._dataset = dataset.repeat(config.epochs)
+        self._workers = config.workers
+        self._position = 0
+        identity = (config.seed, config.batch_size, len(source), config.dataset.to_json())
+        self._identity = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+    def get_state(self) -> dict:
+        """The position, of JSON types."""
+        return {"next_batch": self._position, "data": self._identity}
+
+    def set_state(self, state: dict):
+        if state["data"] != self._identity:
+            raise UserError(
+                "the checkpoint was trained on other data, or with another seed or batch size: "
+                "use a new --workdir"
+            )
+        self._position = state["next_batch"]
+
+    def __iter__(self) -> Iterator[tuple[dict[str, np.ndarray], dict]]:
+        """Yields a batch of this process, and the state from which the next one follows."""
+        rest = self._dataset[self._position :]
+        if self._workers:
+            if not flags.FLAGS.is_parsed():  # Grain's workers read flags, also outside commands.
+                flags.FLAGS.mark_as_parsed()
+            options = grain.MultiprocessingOptions(num_workers=self._workers)
+            batches = rest.to_iter_dataset(grain.ReadOptions(num_threads=1)).mp_prefetch(options)
+        else:
+            batches = rest.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8))
+        for batch in batches:
+            self._position += 1
+            yield batch, self.get_state()
+
+
+def to_devices(batches, sharding, depth: int) -> Iterator[tuple[Batch, dict]]:
+    """Keeps `depth` batches on the devices ahead of the one in use.
+
+    Args:
+      batches: pairs of a process's batch and the state after it.
+      sharding: of the global batch.
+    """
+    queue: collections.deque = collections.deque()
+    for batch, state in batches:
+        placed = {
+            key: jax.make_array_from_process_local_data(sharding, value)
+            for key, value in batch.items()
+        }
+        queue.append((placed, state))
+        if len(queue) > depth:
+            yield queue.popleft()
+    yield from queue
+
+
+def evaluation_examples(config: ConfigDict, source) -> Iterator[dict]:
+    """A split's decoded examples, in order."""
+    decode = Decode(config.model.in_channels, tuple(config.dataset.labels))
+    dataset = grain.MapDataset.source(source).map(decode)
+    yield from dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+
+
+def folder_examples(
+    image_dir: pathlib.Path, label_dir: pathlib.Path, channels: int
+) -> Iterator[dict]:
+    """Decoded examples of images and their labels in two folders.
+
+    Raises:
+      UserError: an image has no label, a label another size, or a file cannot be read.
+    """
+    for image_path, label_path in images.find_pairs(image_dir, label_dir):
+        encoded = {}
+        for key, path in (("image", image_path), ("label", label_path)):
+            encoded[key] = path.read_bytes()
+        example = {"name": image_path.stem.encode(), **encoded}
+        yield Decode(channels, ("label",))(example)
