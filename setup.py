@@ -37,7 +37,7 @@ setup(
         "clu>=0.0.12",
         "flax>=0.12",
         "grain>=0.2.12",
-        "importlib-resources>=6", # which tensorflow-datasets uses and does not require
+        "importlib-resources>=6",  # which tensorflow-datasets uses and does not require
         "jax>=0.7.1",
         "matplotlib>=3.8",
         "ml-collections>=1.0",

@@ -29,7 +29,9 @@ Arrays = dict[str, jax.Array]
 
 def weight_arrays(*states: nnx.State) -> Arrays:
     """Parameters and batch statistics by dotted name."""
-    flat = [item for state in states for item in nnx.to_flat_state(nnx.filter_state(state, WEIGHTS))]
+    flat = [
+        item for state in states for item in nnx.to_flat_state(nnx.filter_state(state, WEIGHTS))
+    ]
     return {".".join(map(str, path)): variable[...] for path, variable in flat}
 
 
@@ -145,9 +147,7 @@ def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
     wrong = sorted(
         name
         for name in expected.keys() | arrays.keys()
-        if name not in expected
-        or name not in arrays
-        or expected[name].shape != arrays[name].shape
+        if name not in expected or name not in arrays or expected[name].shape != arrays[name].shape
     )
     if wrong:
         raise UserError(

@@ -6,15 +6,21 @@
 `.safetensors` on either side needs no torch.
 """
 
+import argparse
+import json
+import pathlib
+import pickle
 import re
 from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
+import safetensors
+import safetensors.numpy
 from flax import nnx
 
-from eal_icnet_jax import models
-from eal_icnet_jax.errors import UserError
+from eal_icnet_jax import checkpoints, models
+from eal_icnet_jax.errors import UserError, told_to_user
 from eal_icnet_jax.layers import Counter
 
 LEAF_NAMES = (
@@ -48,7 +54,7 @@ def torch_variables(model: nnx.Module) -> dict[str, tuple[nnx.Variable, bool]]:
     temperature, `[heads, 1]` in both, is not.
     """
     table = models.architecture(model.spec.name).TORCH_NAMES
-    state = nnx.to_flat_state(nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat)))
+    state = nnx.to_flat_state(nnx.state(model, checkpoints.WEIGHTS))
     return {
         _torch_name(".".join(map(str, path)), table): (variable, path[-1] != "temperature")
         for path, variable in state
@@ -127,3 +133,137 @@ def from_torch(
         variable[...] = jnp.asarray(_transpose(value, (2, 3, 1, 0)) if transposed else value)
     module.eval()
     return module
+
+
+def _read_torch_file(path: pathlib.Path) -> dict:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"reading {path.name} needs torch: pip install 'eal-icnet-jax[torch]', or save the "
+            "weights as .safetensors"
+        ) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} is not a file of weights that is safe to load ({str(error).splitlines()[0]}): "
+            "save the model's state_dict() alone with torch.save"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise UserError(
+            f"{path} holds a {type(content).__name__}, not a state_dict: save the model's "
+            "state_dict() with torch.save"
+        )
+    if others := [key for key, value in content.items() if not isinstance(value, torch.Tensor)]:
+        raise UserError(
+            f"{path} holds more than weights, under {', '.join(map(repr, others[:5]))}: put the "
+            "state_dict under 'state_dict' or save it alone"
+        )
+
+    def array(tensor):
+        tensor = tensor.detach()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+    return {str(key): array(value) for key, value in content.items()}
+
+
+def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The weights of a `.safetensors` file, or of a PyTorch file of any other ending.
+
+    PyTorch files may hold a bare state_dict or one under `state_dict` or `model`, in any precision
+    and from any device; they load with `weights_only=True`, which runs no code of theirs.
+
+    Raises:
+      UserError: the file cannot be read, or is not a file of weights.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: name a .pth or .safetensors file")
+    if path.suffix != ".safetensors":
+        return _read_torch_file(path)
+    try:
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a safetensors file: {error}") from error
+
+
+def write_state_dict(path: pathlib.Path, state_dict: Mapping[str, np.ndarray]):
+    """Writes `.safetensors`, or a PyTorch file for any other ending, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".safetensors":
+            safetensors.numpy.save_file(dict(state_dict), partial)
+        else:
+            try:
+                import torch
+            except ImportError as error:
+                raise UserError(
+                    f"writing {path.name} needs torch: pip install 'eal-icnet-jax[torch]', or "
+                    "name a .safetensors file"
+                ) from error
+            tensors = {key: torch.from_numpy(value.copy()) for key, value in state_dict.items()}
+            torch.save(tensors, partial)
+        partial.replace(path)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error}") from error
+
+
+def _refuse_existing(path: pathlib.Path, force: bool):
+    if path.exists() and not force:
+        raise UserError(f"{path} exists: name another output, or replace it with --force")
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(
+        prog="python -m eal_icnet_jax.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = out.add_subparsers(dest="command", required=True)
+    source = commands.add_parser("from-torch", help="PyTorch weights to a checkpoint directory")
+    source.add_argument("input", type=pathlib.Path, help=".pth or .safetensors")
+    source.add_argument("output", type=pathlib.Path, help="checkpoint directory to make")
+    source.add_argument("--model", default="eal_icnet", help=", ".join(models.MODELS))
+    source.add_argument(
+        "--options", default="{}", help="the model's options, as JSON: '{\"heads\": 4}'"
+    )
+    target = commands.add_parser("to-torch", help="a checkpoint to PyTorch weights")
+    target.add_argument("input", help="checkpoint or work directory")
+    target.add_argument("output", type=pathlib.Path, help=".pth or .safetensors to make")
+    for command in (source, target):
+        command.add_argument("--force", action="store_true", help="replace an existing output")
+    return out
+
+
+def run(arguments: argparse.Namespace):
+    _refuse_existing(arguments.output, arguments.force)
+    if arguments.command == "from-torch":
+        try:
+            options = json.loads(arguments.options)
+            model = from_torch(read_state_dict(arguments.input), arguments.model, **options)
+        except (json.JSONDecodeError, TypeError) as error:
+            raise UserError(
+                f"--options must be a JSON object of the model's options: {error}"
+            ) from error
+        checkpoints.save_model(arguments.output, model)
+        told = f"{model.spec.name} with {model.spec.options_text()}"
+    else:
+        model = checkpoints.load_model(arguments.input)
+        write_state_dict(arguments.output, to_torch(model))
+        told = model.spec.name
+    print(f"wrote {arguments.output}: {told}")
+
+
+def main(argv: list[str] | None = None):
+    arguments = parser().parse_args(argv)
+    with told_to_user():
+        run(arguments)
+
+
+if __name__ == "__main__":
+    main()

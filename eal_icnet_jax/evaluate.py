@@ -13,7 +13,7 @@ import heapq
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
@@ -55,9 +55,7 @@ class Predictor:
             return jax.nn.sigmoid(logits), each(logits, label)
 
         compiled = {"out_shardings": shared}
-        self._probabilities = jax.jit(
-            probabilities, in_shardings=(replicated, shared), **compiled
-        )
+        self._probabilities = jax.jit(probabilities, in_shardings=(replicated, shared), **compiled)
         self._with_losses = jax.jit(
             with_losses, in_shardings=(replicated, shared, shared), **compiled
         )
@@ -142,7 +140,9 @@ class Evaluation:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """The metrics averaged over images, per label."""
-        rows = {label: [row for row in self.rows if row["label"] == label] for label in self._labels}
+        rows = {
+            label: [row for row in self.rows if row["label"] == label] for label in self._labels
+        }
         return {label: metrics.average(own) for label, own in rows.items()}
 
     def table(self) -> str:

@@ -8,7 +8,9 @@ from ml_collections import config_flags
 from eal_icnet_jax import train
 from eal_icnet_jax.errors import UserError, told_to_user
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, such as configs/synthetic.py.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, such as configs/synthetic.py."
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that a run writes.")
 MODE = flags.DEFINE_enum("mode", "train", list(train.MODES), "What to do.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "To evaluate; else the best of the workdir.")

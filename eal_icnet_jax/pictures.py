@@ -8,8 +8,8 @@ import numpy as np
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.patches import Patch  # noqa: E402
+import matplotlib.pyplot as plt
+from matplotlib.patches import Patch
 
 # Okabe and Ito's palette, which colour-blind people can tell apart.
 FOUND, EMPTY = (235, 235, 235), (35, 35, 35)
@@ -80,7 +80,8 @@ def confusion(
         for axis, (caption, panel) in zip(axes[row], panels.items(), strict=True):
             axis.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_title(caption, fontsize=10)
-            axis.axis("off")
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_color("0.5")
     figure.legend(
         handles=[Patch(color=np.array(colour) / 255, label=name) for name, colour in LEGEND],
         loc="outside lower center",
@@ -104,7 +105,11 @@ def curves(path: pathlib.Path, records: list[dict]):
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     left.plot(x, [record["train_loss"] for record in epochs], "o-", color="#0072B2", label="train")
     left.plot(
-        x, [record["validation_loss"] for record in epochs], "s-", color="#E69F00", label="validation"
+        x,
+        [record["validation_loss"] for record in epochs],
+        "s-",
+        color="#E69F00",
+        label="validation",
     )
     left.set(xlabel="epoch", ylabel="loss", yscale="log")
     names = [name for name in epochs[0] if name.startswith("validation/")]

@@ -359,7 +359,9 @@ class Trainer:
         if bad >= 0:
             self.checkpoints.wait()
             last = self.checkpoints.latest_step()
-            kept = f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
+            kept = (
+                f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
+            )
             raise UserError(
                 f"the loss of step {bad} is not finite; {kept}: lower config.learning_rate or look "
                 "for broken images in its epoch"

@@ -75,8 +75,10 @@ def brute_force(label, prediction):
     best = [(t, max(range(m), key=lambda p: iou(true[t], predicted[p]))) for t in range(n)]
     slots = list(range(m)) + [None] * n
     one_to_one = max(
-        ([(t, p) for t, p in enumerate(order) if p is not None] for order in
-         set(itertools.permutations(slots, n))),
+        (
+            [(t, p) for t, p in enumerate(order) if p is not None]
+            for order in set(itertools.permutations(slots, n))
+        ),
         key=lambda pairs: sum(iou(true[t], predicted[p]) for t, p in pairs),
     )
     return score(best), score(one_to_one)

@@ -10,9 +10,8 @@ import zlib
 import cv2
 import numpy as np
 import tensorflow_datasets.public_api as tfds
-from etils import epath
-
 from eal_icnet_jax.datasets.ic_synthetic import layout, micrograph
+from etils import epath
 
 SPLITS = ("train", "validation", "test")
 
@@ -90,6 +89,11 @@ def draw_example(config: Config, split: str, index: int) -> dict[str, np.ndarray
     }
 
 
+def _one_thread():
+    """Worker processes share the cores already; OpenCV's threads would only contend."""
+    cv2.setNumThreads(1)
+
+
 def _encoded_example(config: Config, split: str, index: int) -> tuple[str, dict]:
     name = f"{split}_{index:05d}"
     example = draw_example(config, split, index)
@@ -164,5 +168,5 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             return
         # `spawn`, because the threads of JAX and TensorFlow do not survive a fork.
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(workers, context, _one_thread) as pool:
             yield from pool.map(draw, range(count), chunksize=4)

@@ -56,7 +56,7 @@ def _box(x0, y0, x1, y1) -> np.ndarray:
 
 
 def _wire_width(rng, pitch: float) -> float:
-    return pitch * rng.uniform(0.38, 0.58)
+    return pitch * rng.uniform(0.34, 0.62)
 
 
 def _routing(rng, width: float, height: float, pitch: float) -> Layer:
@@ -141,7 +141,9 @@ def _comb(rng, width: float, height: float, pitch: float) -> Layer:
         layer.wires.append((np.array([(-pitch, y), (width + pitch, y)]), rail))
     for k in range(int(width / pitch) + 1):
         x = (k + 0.5) * pitch
-        start, end = (top, bottom - rail - 0.4 * pitch) if k % 2 else (top + rail + 0.4 * pitch, bottom)
+        start, end = (
+            (top, bottom - rail - 0.4 * pitch) if k % 2 else (top + rail + 0.4 * pitch, bottom)
+        )
         if end > start:
             layer.wires.append((np.array([(x, start), (x, end)]), line))
             layer.vias.append((x, start if k % 2 else end, line * rng.uniform(0.3, 0.4)))
@@ -177,7 +179,9 @@ def _plates(rng, width: float, height: float, pitch: float) -> Layer:
         if rng.random() < 0.5:
             for x in np.arange(rng.uniform(0, 2) * pitch, width, 3.2 * pitch):
                 middle = y + thickness / 2
-                layer.holes.append(_box(x, middle - 0.2 * pitch, x + 1.8 * pitch, middle + 0.2 * pitch))
+                layer.holes.append(
+                    _box(x, middle - 0.2 * pitch, x + 1.8 * pitch, middle + 0.2 * pitch)
+                )
         elif rng.random() < 0.6:
             for x in np.arange(0.5 * pitch, width, rng.uniform(1, 2) * pitch):
                 for v in np.arange(y + 0.6 * pitch, y + thickness - 0.4 * pitch, pitch):
@@ -191,7 +195,35 @@ def _plates(rng, width: float, height: float, pitch: float) -> Layer:
     return layer
 
 
-STYLES = (_routing, _bus, _comb, _contacts, _plates)
+def _pads(rng, width: float, height: float, pitch: float) -> Layer:
+    """Large plates with cut corners, a narrow gap apart, some tied to a neighbour."""
+    layer = Layer(pitch)
+    gap = rng.uniform(0.5, 1.5) * pitch
+    y = gap
+    while y < height:
+        tall = rng.uniform(2.5, 7) * pitch
+        x = rng.uniform(-2, 1) * pitch
+        while x < width:
+            wide = rng.uniform(2.5, 7) * pitch
+            cut = rng.choice([0.0, 0.2]) * min(wide, tall)
+            right, bottom = x + wide, y + tall
+            layer.polygons.append(
+                np.array([
+                    (x + cut, y), (right - cut, y), (right, y + cut), (right, bottom - cut),
+                    (right - cut, bottom), (x + cut, bottom), (x, bottom - cut), (x, y + cut),
+                ])
+            )  # fmt: skip
+            if rng.random() < 0.4:
+                middle = y + rng.uniform(0.3, 0.7) * tall
+                tie = np.array([(right - cut, middle), (right + gap + cut, middle)])
+                layer.wires.append((tie, _wire_width(rng, pitch)))
+            x = right + gap
+        y += tall + gap
+    return layer
+
+
+STYLES = {_routing: 0.38, _bus: 0.18, _comb: 0.1, _contacts: 0.12, _plates: 0.12, _pads: 0.1}
+"""Ways to fill a block, and how often each is taken."""
 
 
 def _split(rng, box, smallest: float, depth: int) -> list:
@@ -243,7 +275,7 @@ def _runs_inside(points: np.ndarray, lower, upper) -> list:
                 if not lower[axis] <= start[axis] <= upper[axis]:
                     leave = -1.0
                 continue
-            t = sorted(((b[axis] - start[axis]) / delta[axis] for b in (lower, upper)))
+            t = sorted((b[axis] - start[axis]) / delta[axis] for b in (lower, upper))
             enter, leave = max(enter, t[0]), min(leave, t[1])
         if enter >= leave:
             if run:
@@ -291,13 +323,13 @@ def random_layer(rng, size: int, pitch: float, *, blocks: int = 2, angle: float 
     margin = 0.1 * size
     layer = Layer(pitch)
     for box in _split(rng, (-margin, -margin, size + margin, size + margin), 4 * pitch, blocks):
-        style = STYLES[rng.choice(len(STYLES), p=(0.42, 0.2, 0.1, 0.14, 0.14))]
+        style = list(STYLES)[rng.choice(len(STYLES), p=list(STYLES.values()))]
         width, height = box[2] - box[0], box[3] - box[1]
         swap = rng.random() < 0.5
         if swap:
             width, height = height, width
         matrix = np.array([[0.0, 1.0], [1.0, 0.0]]) if swap else np.eye(2)
-        block = style(rng, width, height, pitch * rng.choice([1.0, 1.0, 1.5]))
+        block = style(rng, width, height, pitch * rng.choice([1.0, 1.5, 2.5], p=(0.7, 0.2, 0.1)))
         layer.extend(_clip(block.transformed(matrix, np.array(box[:2])), box, 0.5 * pitch))
     layer.vias = _apart(layer.vias)
     cos, sin = np.cos(angle), np.sin(angle)

@@ -94,7 +94,7 @@ def electron_micrograph(
     image = image + rng.uniform(0.05, 0.16) * buried * ndtr(-metal / 1.5)
     ring = np.exp(-0.5 * (vias / 1.5) ** 2)
     core = ndtr((vias - 2.0) / 0.8)
-    image = image + rng.uniform(0.35, 0.6) * ring - rng.uniform(0.45, 0.8) * core
+    image = image + rng.uniform(0.2, 0.4) * ring - rng.uniform(0.45, 0.75) * core
     image = image + 0.03 * _field(rng, size, 6.0) + 0.02 * _field(rng, size, 90.0)
     image = dark + step * image
     # Charging: the field brightens slowly and rows drift.
@@ -104,7 +104,7 @@ def electron_micrograph(
     if defocus > 0.3:
         image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), defocus)
     image = _to_uint8(over_dispersed(rng, image))
-    return _jpeg(image, int(rng.integers(88, 97))) if compressed else image
+    return _jpeg(image, int(rng.integers(70, 93))) if compressed else image
 
 
 SUBSTRATES = np.array(
@@ -175,7 +175,7 @@ def optical_micrograph(
     pits = _specks(rng, size, int(rng.uniform(0, 160) * (size / 512) ** 2), (0.7, 1.8))
     top = top * (1 - 0.35 * pits[..., None])
     image = blend(image, top, ndtr(metal / 0.7))
-    slope = rng.uniform(0.25, 0.6) * np.exp(-0.5 * ((metal + 1.0) / rng.uniform(1.0, 1.8)) ** 2)
+    slope = rng.uniform(0.1, 0.6) * np.exp(-0.5 * ((metal + 1.0) / rng.uniform(1.0, 1.8)) ** 2)
     image *= 1 - slope[..., None]
 
     # Vias: a dimple with a dark rim and a core that may be brighter or darker than the metal.

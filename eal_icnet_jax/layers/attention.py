@@ -92,7 +92,9 @@ class TSSA(nnx.Module):
         batch, height, width, features = x.shape
         tokens = x.astype(self.dtype).reshape(batch, height * width, features)
         w = tokens @ self.projection[...].astype(self.dtype)
-        w = w.astype(jnp.promote_types(self.dtype, jnp.float32)).reshape(batch, height * width, self.heads, -1)
+        w = w.astype(jnp.promote_types(self.dtype, jnp.float32)).reshape(
+            batch, height * width, self.heads, -1
+        )
         mixed = token_statistics_attention(w, self.temperature[...]).astype(self.dtype)
         mixed = mixed.reshape(batch, height * width, features)
         out = mixed @ self.output_kernel[...].astype(self.dtype)

@@ -66,7 +66,7 @@ class PReLU(nnx.Module):
     """`x` where positive, else `slope * x`, with a learned slope per channel, 0.25 at first."""
 
     def __init__(self, features: int):
-        self.slope = nnx.Param(jnp.full(features, 0.25))
+        self.slope = nnx.Param(jnp.full(features, 0.25, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return jnp.where(x > 0, x, x * self.slope[...].astype(x.dtype))

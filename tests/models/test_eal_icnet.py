@@ -7,8 +7,7 @@ import optax
 import pytest
 from flax import nnx
 
-from eal_icnet_jax import convert, models
-from eal_icnet_jax.errors import UserError
+from eal_icnet_jax import convert
 from eal_icnet_jax.losses import bce_dice_loss
 from tests.golden import recipe
 

@@ -1,0 +1,11 @@
+"""The synthetic training made small: two epochs of 256x256 crops, minutes on two CPU cores."""
+
+from eal_icnet_jax.configs import synthetic
+
+
+def get_config():
+    config = synthetic.get_config()
+    config.dataset.crop_size = 256
+    config.epochs = 2
+    config.log_every_steps = 50
+    return config
