@@ -14,12 +14,13 @@ def get_config() -> ConfigDict:
     config.seed = 0
 
     # The network: a name of eal_icnet_jax.models.MODELS, the image's channels (colour images are
-    # turned to grey for 1, grey ones repeated for 3), and what its class takes beside them, such
-    # as {"block_2_dilations": (4, 8, 16)}. It has one output per label of the dataset.
+    # turned to grey for 1, grey ones repeated for 3), and what its class takes beside them, set in
+    # a config file: `with config.unlocked(): config.model.options.block_2_dilations = (4, 8)`.
+    # It has one output per label of the dataset.
     config.model = ConfigDict()
     config.model.name = "eal_icnet"
     config.model.in_channels = 1
-    config.model.options = ConfigDict(convert_dict=False)
+    config.model.options = ConfigDict()
     # Computation in "float32" or "bfloat16"; parameters, statistics and loss are float32 always.
     config.model.dtype = "float32"
     # Start from these weights: a checkpoint directory, trained or converted from PyTorch.

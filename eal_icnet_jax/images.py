@@ -118,9 +118,9 @@ def find(folder: pathlib.Path) -> list[pathlib.Path]:
         raise UserError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
     by_stem: dict[str, pathlib.Path] = {}
     for path in found:
-        if other := by_stem.setdefault(path.stem, path):
-            if other is not path:
-                raise UserError(f"{other} and {path} share the name {path.stem!r}: rename one")
+        other = by_stem.setdefault(path.stem, path)
+        if other is not path:
+            raise UserError(f"{other} and {path} share the name {path.stem!r}: rename one")
     return found
 
 

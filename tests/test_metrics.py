@@ -1,4 +1,4 @@
-"""Metrics: the golden figures, the documented edge cases, AJI and AJI+ against their definitions."""
+"""Metrics: the golden figures, the documented edge cases, AJI and AJI+ by their definitions."""
 
 import itertools
 import json

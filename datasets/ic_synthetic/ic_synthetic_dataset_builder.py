@@ -133,6 +133,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             size=1024,
             images=(80, 10, 10),
         ),
+        Config(
+            name="tiny",
+            description="A few small optical micrographs, to try things in seconds.",
+            optical=True,
+            size=96,
+            images=(8, 3, 3),
+        ),
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:

@@ -4,6 +4,7 @@ All coordinates are (x, y) in pixels of the micrograph, pixel centres at integer
 """
 
 import dataclasses
+import itertools
 
 import cv2
 import numpy as np
@@ -92,7 +93,8 @@ def _routing(rng, width: float, height: float, pitch: float) -> Layer:
         points = (np.array(path, float) - 0.5) * pitch
         points[:, 0] += rng.uniform(-0.15, 0.15) * pitch
         if len(path) == 1:
-            points = np.concatenate([points, points + (pitch * rng.uniform(0, 0.5), 0)])
+            stub = np.array([pitch * rng.uniform(0, 0.5), 0])
+            points = np.vstack([points, points + stub])
         layer.wires.append((points, line))
         for x, y in points[[0, -1]]:
             if rng.random() < 0.55:
@@ -267,7 +269,7 @@ def _clip(layer: Layer, box, gap: float) -> Layer:
 def _runs_inside(points: np.ndarray, lower, upper) -> list:
     """The parts of a polyline inside a box."""
     runs, run = [], []
-    for start, end in zip(points[:-1], points[1:], strict=True):
+    for start, end in itertools.pairwise(points):
         delta = end - start
         enter, leave = 0.0, 1.0
         for axis in range(2):

@@ -35,7 +35,7 @@ def _plain(value):
 
 
 def architecture(name: str):
-    """The module of `models` that defines a network: its `Model`, `TORCH_NAMES`, `infer_options`."""
+    """The module that defines a network: its `Model`, `TORCH_NAMES` and `infer_options`."""
     if name not in MODELS:
         raise UserError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
     return importlib.import_module(f"eal_icnet_jax.models.{name}")

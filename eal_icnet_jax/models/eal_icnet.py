@@ -114,7 +114,7 @@ class EALICNet(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        """Image `[B, H, W, in_channels]` in [0, 1], H and W from 32 up, to logits `[B, H, W, classes]`."""
+        """Image `[B, H, W, in_channels]` in [0, 1], 32x32 up, to logits `[B, H, W, classes]`."""
         height, width = image.shape[1:3]
         if min(height, width) < 32:
             raise ValueError(f"EAL-ICNet needs images from 32x32 up, but got {height}x{width}")

@@ -7,7 +7,8 @@ import optax
 import pytest
 from flax import nnx
 
-from eal_icnet_jax import convert
+from eal_icnet_jax import convert, models
+from eal_icnet_jax.errors import UserError
 from eal_icnet_jax.losses import bce_dice_loss
 from tests.golden import recipe
 
@@ -138,3 +139,59 @@ def test_ten_adam_steps_match_pytorch_in_float64():
         np.testing.assert_allclose(losses, golden["adam_losses"], rtol=1e-6)
         logits = forward(model, jnp.asarray(x, "f8"))[:, ::8, ::8]
         assert_logits(logits, golden["logits_square_after_10_steps_every_8th"])
+
+
+def test_size_that_is_no_multiple_of_8_matches_pytorch():
+    golden = np.load(recipe.HERE / "eal_icnet_float64.npz")
+    assert_logits(forward(reference_model(), images(1, 1, 36, 44)), golden["logits_36x44"])
+
+
+SMALL = {"block_1_dilations": (2,), "block_2_dilations": (4,), "heads": 4}
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47), (50, 38)])
+def test_any_size_any_channels_any_classes(size):
+    """Also where the reference cannot join its branches; training mode reaches every branch."""
+    model = models.create_model("eal_icnet", in_channels=3, classes=2, rngs=nnx.Rngs(0), **SMALL)
+    logits = model(jnp.ones((1, *size, 3)))
+    assert logits.shape == (1, *size, 2)
+    assert np.all(np.isfinite(logits))
+    assert len(model.dab_block_1) == len(model.dab_block_2) == 1
+
+
+def test_parameter_count_is_the_papers():
+    model = models.create_model("eal_icnet", rngs=nnx.Rngs(0))
+    leaves = jax.tree.leaves(nnx.state(model, nnx.Param))
+    assert sum(leaf.size for leaf in leaves) == recipe.manifest("eal_icnet")["parameters"]
+    assert {leaf.dtype for leaf in leaves} == {np.dtype("float32")}
+
+
+def test_bfloat16_computes_near_float32():
+    half = convert.from_torch(recipe.state_dict("eal_icnet"), dtype="bfloat16")
+    x = images(1, 1, 64, 64)
+    want = forward(reference_model(), x)
+    logits = forward(half, x)
+    assert logits.dtype == jnp.float32
+    assert {a.dtype.name for a in jax.tree.leaves(nnx.state(half, nnx.Param))} == {"float32"}
+    error = np.abs(logits - want).max() / np.ptp(want)
+    assert 1e-5 < error < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("eal", {}, "unknown model 'eal': choose one of eal_icnet"),
+        ("eal_icnet", {"depth": 3}, "no option depth: it takes in_channels, classes, block_1"),
+        ("eal_icnet", {"heads": 5}, "heads that divide 128 features, but got 5"),
+        ("eal_icnet", {"block_1_dilations": 2}, "cannot be built"),
+    ],
+)
+def test_unknown_models_and_options_are_told(name, options, told):
+    with pytest.raises(UserError, match=told):
+        models.create_model(name, rngs=nnx.Rngs(0), **options)
+
+
+def test_too_small_an_image_is_told():
+    model = models.create_model("eal_icnet", rngs=nnx.Rngs(0), **SMALL)
+    with pytest.raises(ValueError, match="32x32 up, but got 31x64"):
+        model(jnp.ones((1, 31, 64, 1)))

@@ -1,0 +1,139 @@
+"""Each layer against the plain formula of what it computes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from eal_icnet_jax import layers
+from eal_icnet_jax.layers import attention
+from eal_icnet_jax.layers.convolution import depthwise_conv
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return jnp.asarray(RNG.standard_normal(shape), jnp.float32)
+
+
+def assert_same_with_gradients(fast, plain, *arguments):
+    """The two functions agree, and so do the gradients of a weighted sum of what they return."""
+    out, want = fast(*arguments), plain(*arguments)
+    np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
+    weight = normal(*want.shape)
+    every = tuple(range(len(arguments)))
+    grads = [
+        jax.grad(lambda *a, f=f: (f(*a) * weight).sum(), every)(*arguments) for f in (fast, plain)
+    ]
+    for got, expected in zip(*grads, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation"), [((3, 1), (1, 1)), ((1, 3), (1, 5)), ((3, 3), (2, 4))]
+)
+def test_depthwise_conv(kernel, dilation):
+    def plain(x, k):
+        pads = [(d * (n // 2),) * 2 for d, n in zip(dilation, kernel, strict=True)]
+        return jax.lax.conv_general_dilated(
+            x, k, (1, 1), pads, rhs_dilation=dilation, feature_group_count=x.shape[-1],
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+
+    assert_same_with_gradients(
+        lambda x, k: depthwise_conv(x, k, dilation),
+        plain,
+        normal(2, 9, 11, 5),
+        normal(*kernel, 1, 5),
+    )
+
+
+@pytest.mark.parametrize("tokens", [16, 48, 50])
+def test_position_attention_in_blocks(monkeypatch, tokens):
+    """One block, several, and a last block that is not full."""
+    monkeypatch.setattr(attention, "QUERY_BLOCK", 16)
+
+    def plain(q, k, v):
+        return jax.nn.softmax(q @ k.swapaxes(1, 2), -1) @ v
+
+    arguments = normal(2, tokens, 4), normal(2, tokens, 4), normal(2, tokens, 6)
+    assert_same_with_gradients(attention.position_attention, plain, *arguments)
+
+
+def test_tssa_against_its_equations():
+    """Wu et al., in PyTorch's operations, as the reference wires them."""
+
+    def torch_tssa(w, temperature):
+        w = w.transpose(1, 2)
+        squared = torch.nn.functional.normalize(w, dim=-2) ** 2
+        membership = torch.softmax(squared.sum(-1) * temperature, 1)
+        weights = membership / (membership.sum(-1, keepdim=True) + 1e-8)
+        dots = weights.unsqueeze(-2) @ w**2
+        return (-(w * membership.unsqueeze(-1)) / (1 + dots)).transpose(1, 2)
+
+    w, temperature = normal(2, 30, 4, 8), jnp.abs(normal(4, 1)) + 0.5
+    want = torch_tssa(torch.tensor(np.asarray(w)), torch.tensor(np.asarray(temperature)))
+    got = attention.token_statistics_attention(w, temperature)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+
+
+def test_tssa_dropout_is_for_training_only():
+    layer = layers.TSSA(16, heads=2, dropout=0.5, rngs=nnx.Rngs(0))
+    x = normal(1, 4, 4, 16)
+    assert not np.array_equal(layer(x), layer(x))
+    layer.eval()
+    assert np.array_equal(layer(x), layer(x))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_batch_norm_matches_pytorch_over_two_steps(dtype):
+    ours = layers.BatchNorm(3, epsilon=1e-3, dtype=jnp.dtype(dtype))
+    theirs = torch.nn.BatchNorm2d(3, eps=1e-3)
+    for _ in range(2):
+        x = 3 + 2 * normal(2, 5, 4, 3)
+        want = theirs(torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        tolerance = 1e-5 if dtype == "float32" else 3e-2
+        got = np.asarray(ours(x), np.float32)
+        np.testing.assert_allclose(got, want.detach(), atol=tolerance)
+    np.testing.assert_allclose(ours.mean[...], theirs.running_mean, rtol=1e-5)
+    np.testing.assert_allclose(ours.var[...], theirs.running_var, rtol=1e-5)
+    assert int(ours.count[...]) == int(theirs.num_batches_tracked) == 2
+    assert ours.mean[...].dtype == jnp.float32
+
+
+def test_batch_norm_refuses_a_single_value():
+    with pytest.raises(ValueError, match="more than one value"):
+        layers.BatchNorm(3)(normal(1, 1, 1, 3))
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 9)])
+def test_pooling_matches_pytorch(size):
+    x = normal(2, *size, 3)
+    nchw = torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)
+    mean = torch.nn.AvgPool2d(3, 2, 1)(nchw).permute(0, 2, 3, 1)
+    highest = torch.nn.MaxPool2d(2, ceil_mode=True)(nchw).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(layers.avg_pool_3x3(x), mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(layers.max_pool_2x2(x), highest)
+
+
+@pytest.mark.parametrize("size", [(32, 24), (37, 21), (5, 4)])
+def test_resize_bilinear_matches_pytorch(size):
+    x = normal(1, 5, 4, 2)
+    nchw = torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)
+    want = torch.nn.functional.interpolate(nchw, size, mode="bilinear", align_corners=False)
+    got = layers.resize_bilinear(x, size)
+    np.testing.assert_allclose(got, want.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_initialisation_is_pytorchs():
+    """Kernels and biases fill +-1/sqrt(fan_in) evenly; slopes are 0.25."""
+    conv = layers.Conv(16, 64, (3, 3), use_bias=True, rngs=nnx.Rngs(0))
+    bound = 1 / np.sqrt(16 * 9)
+    for values in (conv.kernel[...], conv.bias[...]):
+        assert 0.9 * bound < np.abs(values).max() <= bound
+        assert np.std(values) == pytest.approx(bound / np.sqrt(3), rel=0.15)
+    depthwise = layers.Conv(64, 64, (3, 1), depthwise=True, rngs=nnx.Rngs(0))
+    assert 0.9 / np.sqrt(3) < np.abs(depthwise.kernel[...]).max() <= 1 / np.sqrt(3)
+    assert np.all(layers.PReLU(4).slope[...] == 0.25)
