@@ -1,29 +1,42 @@
 """Prepares, trains or evaluates what a config file describes."""
 
+import pathlib
 import sys
 
 from absl import app, flags
 from ml_collections import config_flags
 
 from eal_icnet_jax import train
+from eal_icnet_jax.configs import default
 from eal_icnet_jax.errors import UserError, told_to_user
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, such as configs/synthetic.py."
-)
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config, such as configs/synthetic.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that a run writes.")
 MODE = flags.DEFINE_enum("mode", "train", list(train.MODES), "What to do.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "To evaluate; else the best of the workdir.")
 
 
+def packaged(argument: str) -> str:
+    """`--config=configs/NAME.py` outside a checkout names the config that the package ships."""
+    flag, _, path = argument.partition("=")
+    shipped = pathlib.Path(default.__file__).parent / pathlib.Path(path).name
+    is_config = flag in ("--config", "-config") and pathlib.Path(path).parent.name == "configs"
+    if is_config and not pathlib.Path(path).exists() and shipped.exists():
+        return f"{flag}={shipped}"
+    return argument
+
+
 def parse(argv: list[str]) -> list[str]:
     with told_to_user():
         try:
-            rest = flags.FLAGS(argv)
+            rest = flags.FLAGS([packaged(argument) for argument in argv])
+            if CONFIG.value is not None:
+                CONFIG.value.keys()  # where a file that cannot be loaded says so
         except flags.Error as error:
             raise UserError(f"{error}; see --helpfull") from error
-        except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-            raise UserError(f"the config cannot be used: {str(error).splitlines()[0]}") from error
+        except Exception as error:  # whatever the user's config file raises
+            told = " ".join(str(error.args[0] if error.args else error).split())
+            raise UserError(f"the config cannot be used: {type(error).__name__}, {told}") from error
         return rest
 
 
@@ -36,9 +49,5 @@ def main(argv: list[str]):
         train.MODES[MODE.value](CONFIG.value, WORKDIR.value, CHECKPOINT.value)
 
 
-def run():
-    app.run(main, argv=sys.argv, flags_parser=parse)
-
-
 if __name__ == "__main__":
-    run()
+    app.run(main, argv=sys.argv, flags_parser=parse)

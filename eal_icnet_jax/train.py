@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
+import os
 import pathlib
 import sys
 import time
@@ -192,12 +194,21 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._check_config(config)
-            (self.path / "config.json").write_text(config.to_json(indent=1) + "\n")
+            if not os.access(self.path, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise UserError(
-                f"the workdir {self.path} cannot be written: {error.strerror or error}"
+                f"the workdir {self.path} cannot be written: {error.strerror}; name another"
             ) from error
         self._records = self.path / "metrics.jsonl"
+
+    def describe(self, config: ConfigDict, model: nnx.Module):
+        """Writes what the run is, once all of it is known to be right."""
+        table = parameter_overview.get_parameter_overview(
+            checkpoints.weight_arrays(nnx.state(model, nnx.Param)), include_stats=False
+        )
+        (self.path / "parameters.txt").write_text(table + "\n")
+        (self.path / "config.json").write_text(config.to_json(indent=1) + "\n")
 
     def _check_config(self, config: ConfigDict):
         """A run is resumed with the config that it was begun with."""
@@ -293,7 +304,7 @@ class Trainer:
         self.validation_source = input_pipeline.open_split(config.dataset, "validation")
         self.batches = input_pipeline.TrainingBatches(config, self.train_source)
         model = create_model(config)
-        self._write_parameters(model)
+        self.workdir.describe(config, model)
         optimizer = optax.adam(config.learning_rate)
         graphdef, self.state = initial_state(model, optimizer)
         self.loss = dict(config.loss)
@@ -305,12 +316,6 @@ class Trainer:
         self.checkpoints = checkpoints.TrainingCheckpoints(self.workdir.path)
         if self.checkpoints.latest_step() is not None:
             self._restore()
-
-    def _write_parameters(self, model: nnx.Module):
-        table = parameter_overview.get_parameter_overview(
-            checkpoints.weight_arrays(nnx.state(model, nnx.Param)), include_stats=False
-        )
-        (self.workdir.path / "parameters.txt").write_text(table + "\n")
 
     def _arrays(self) -> tuple[checkpoints.Arrays, checkpoints.Arrays]:
         """What a checkpoint's `model` and `training` hold."""
