@@ -62,7 +62,6 @@ setup(
         "dev": [*TEST, "ruff>=0.12"],
     },
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Image Processing",
     ],

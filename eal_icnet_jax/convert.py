@@ -146,8 +146,9 @@ def _read_torch_file(path: pathlib.Path) -> dict:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        cause = next(iter(str(error).splitlines()), "the file is cut short")
         raise UserError(
-            f"{path} is not a file of weights that is safe to load ({str(error).splitlines()[0]}): "
+            f"{path} is not a file of weights that is safe to load ({cause}): "
             "save the model's state_dict() alone with torch.save"
         ) from error
     for key in ("state_dict", "model"):

@@ -92,13 +92,18 @@ def to_mask(label: np.ndarray) -> tuple[np.ndarray, bool]:
     return label > 128 * (top // 255), False
 
 
-def write(path: pathlib.Path, image: np.ndarray):
-    """Writes `[H, W]` or RGB `[H, W, 3]` uint8 or uint16 as PNG, whole or not at all."""
-    if image.ndim == 3:
+def encode(image: np.ndarray) -> bytes:
+    """`[H, W]`, `[H, W, 1]` or RGB `[H, W, 3]`, uint8 or uint16, as PNG."""
+    if image.ndim == 3 and image.shape[2] == 3:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", image)[1].tobytes()
+
+
+def write(path: pathlib.Path, image: np.ndarray):
+    """Writes what `encode` takes as PNG, whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        partial.write_bytes(encode(image))
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

@@ -35,7 +35,7 @@ def parse(argv: list[str]) -> list[str]:
         except flags.Error as error:
             raise UserError(f"{error}; see --helpfull") from error
         except Exception as error:  # whatever the user's config file raises
-            told = " ".join(str(error.args[0] if error.args else error).split())
+            told = " ".join(str(error).replace("\\n", " ").split())
             raise UserError(f"the config cannot be used: {type(error).__name__}, {told}") from error
         return rest
 

@@ -13,6 +13,8 @@ import tensorflow_datasets.public_api as tfds
 from eal_icnet_jax.datasets.ic_synthetic import layout, micrograph
 from etils import epath
 
+from eal_icnet_jax import images
+
 SPLITS = ("train", "validation", "test")
 
 
@@ -38,12 +40,6 @@ class Config(tfds.core.BuilderConfig):
     without_vias: float = 0.0
     images: tuple[int, int, int] = (400, 50, 50)
     seed: int = 0
-
-
-def _png(image: np.ndarray) -> bytes:
-    if image.ndim == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", image)[1].tobytes()
 
 
 def draw_example(config: Config, split: str, index: int) -> dict[str, np.ndarray]:
@@ -97,7 +93,7 @@ def _one_thread():
 def _encoded_example(config: Config, split: str, index: int) -> tuple[str, dict]:
     name = f"{split}_{index:05d}"
     example = draw_example(config, split, index)
-    return name, {"name": name, **{key: _png(value) for key, value in example.items()}}
+    return name, {"name": name, **{key: images.encode(value) for key, value in example.items()}}
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):

@@ -1,0 +1,28 @@
+"""Every config names knobs that exist, a model and a dataset that exist, and labels it has."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from eal_icnet_jax import input_pipeline, models, train
+
+FOLDER = pathlib.Path(__file__).parents[2] / "configs"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config(name):
+    config = importlib.import_module(f"eal_icnet_jax.configs.{name}").get_config()
+    train.check_config(config)
+    assert config.is_locked
+    assert config.model.name in models.MODELS
+    features = input_pipeline.dataset_builder(config.dataset).info.features
+    assert set(config.dataset.labels) <= set(features)
+
+
+def test_the_default_is_the_papers_training():
+    config = importlib.import_module("eal_icnet_jax.configs.default").get_config()
+    assert (config.batch_size, config.epochs, config.learning_rate) == (1, 30, 1e-3)
+    assert (config.early_stopping.patience, config.early_stopping.min_delta) == (5, 1e-7)
+    assert dict(config.loss) == {"bce_weight": 0.5, "dice_weight": 0.5, "epsilon": 1e-6}

@@ -1,0 +1,89 @@
+"""Prediction of files: depths, colours, sizes, what is written, and what is skipped."""
+
+import cv2
+import numpy as np
+import pytest
+
+from eal_icnet_jax import checkpoints, images, predict
+from eal_icnet_jax.evaluate import Predictor
+from tests import commands
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "in"
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.random((48, 40)), (0, 0), 4)
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    grey = np.rint(255 * smooth).astype(np.uint8)
+    cv2.imwrite(str(path / "grey8.png"), grey)
+    cv2.imwrite(str(path / "grey16.tiff"), grey.astype(np.uint16) * 257)
+    cv2.imwrite(str(path / "colour8.bmp"), np.repeat(grey[..., None], 3, -1))
+    cv2.imwrite(str(path / "colour16.png"), np.repeat(grey[..., None], 3, -1).astype("u2") * 257)
+    return path
+
+
+def run(workdir, source, output, *more):
+    arguments = predict.parser().parse_args(
+        [f"--checkpoint={workdir}", f"--input={source}", f"--output={output}", *more]
+    )
+    predict.run(arguments)
+
+
+def test_depth_and_colour_make_no_difference(workdir, folder, tmp_path):
+    run(workdir, folder, tmp_path / "out")
+    masks = [images.read(path) for path in sorted((tmp_path / "out").iterdir())]
+    assert len(masks) == 4
+    for mask in masks:
+        assert mask.shape == (48, 40) and set(np.unique(mask)) <= {0, 255}
+        np.testing.assert_array_equal(mask, masks[0])
+
+
+def test_masks_are_the_models(workdir, folder, tmp_path):
+    """Mask, probabilities and overlay of one file against the model's own output."""
+    out = tmp_path / "out"
+    run(workdir, folder / "grey8.png", out, "--probabilities", "--overlay", "--threshold=0.4")
+    predictor = Predictor(checkpoints.load_model(workdir))
+    unit = images.to_unit_range(images.read(folder / "grey8.png"), 1)
+    want = predictor.probabilities(unit[None])[0, ..., 0]
+    mask = images.read(out / "grey8.png")
+    np.testing.assert_array_equal(mask == 255, want >= 0.4)
+    assert 0 < (mask == 255).mean() < 1
+    np.testing.assert_allclose(images.read(out / "grey8_probability.png") / 65535, want, atol=1e-5)
+    assert images.read(out / "grey8_overlay.png").shape == (48, 40, 3)
+    assert len(list(out.iterdir())) == 3
+
+
+def test_broken_files_are_named_skipped_and_counted(workdir, folder, tmp_path):
+    (folder / "broken.png").write_bytes(b"nothing")
+    cv2.imwrite(str(folder / "small.png"), np.zeros((8, 64), np.uint8))
+    result = commands.run(
+        "predict", f"--checkpoint={workdir}", f"--input={folder}", f"--output={tmp_path / 'out'}"
+    )
+    assert result.returncode == 1
+    assert "4 of 6 images" in result.stdout
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "2 of the images could not be read and were skipped" in error
+    assert "broken.png cannot be read as an image" in error
+    assert "small.png: it is 8x64, smaller than 32x32" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"input": "none"}, "does not exist: name an image or a folder"),
+        ({"output": "in"}, "is where the images are: name another folder"),
+        ({"checkpoint": "in"}, "holds no checkpoint"),
+        ({"output": "in/grey8.png/x"}, "cannot be made"),
+    ],
+)
+def test_bad_arguments_are_told(workdir, folder, tmp_path, capsys, change, told):
+    paths = {"checkpoint": workdir, "input": folder, "output": tmp_path / "out"}
+    paths.update({key: tmp_path / value for key, value in change.items()})
+    with pytest.raises(SystemExit) as caught:
+        predict.main([f"--{key}={value}" for key, value in paths.items()])
+    assert caught.value.code == 1
+    error = capsys.readouterr().err
+    assert told in error and len(error.splitlines()) == 1
