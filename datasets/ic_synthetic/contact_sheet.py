@@ -1,6 +1,6 @@
 """A contact sheet of a builder config: images above, with the outlines of their labels below.
 
-python -m eal_icnet_jax.datasets.ic_synthetic.contact_sheet optical_circuit OUT.png
+python -m eal_icnet_jax.datasets.ic_synthetic.contact_sheet optical_circuit OUT.jpg
 """
 
 import argparse
@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from eal_icnet_jax.datasets.ic_synthetic.ic_synthetic_dataset_builder import Builder, draw_example
 
-from eal_icnet_jax import images
 
 OUTLINES = {"label": (230, 159, 0), "via_label": (86, 180, 233)}
 
@@ -44,7 +43,8 @@ def main():
             for image in outlined(example)
         ]
         columns.append(np.vstack(pair))
-    images.write(arguments.output, np.hstack(columns))
+    if not cv2.imwrite(str(arguments.output), np.hstack(columns)[..., ::-1]):
+        raise SystemExit(f"error: {arguments.output} cannot be written")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The drawn dataset: exact masks, the measured look of real micrographs, reproducible from a seed."""
+"""The drawn dataset: exact masks, the measured look of micrographs, reproducible from a seed."""
 
 import dataclasses
 
