@@ -6,11 +6,11 @@ import json
 import cv2
 import numpy as np
 import pytest
-from eal_icnet_jax.datasets.ic_synthetic import ic_synthetic_dataset_builder as ic_synthetic
+from eal_icnet_jax.datasets.ic_synthetic import examples
 
 from eal_icnet_jax import evaluate, metrics, pictures
 
-TINY = next(c for c in ic_synthetic.Builder.BUILDER_CONFIGS if c.name == "tiny")
+TINY = next(kind for kind in examples.KINDS if kind.name == "tiny")
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def folders(tmp_path):
     for name in ("images", "labels", "predictions"):
         (tmp_path / name).mkdir()
     for index in range(4):
-        example = ic_synthetic.draw_example(TINY, "test", index)
+        example = examples.draw_example(TINY, "test", index)
         label = example["label"][..., 0]
         prediction = label.copy()
         prediction[: 16 * index] ^= 255

@@ -8,8 +8,7 @@ import pathlib
 
 import cv2
 import numpy as np
-from eal_icnet_jax.datasets.ic_synthetic.ic_synthetic_dataset_builder import Builder, draw_example
-
+from eal_icnet_jax.datasets.ic_synthetic.examples import KINDS, draw_example
 
 OUTLINES = {"label": (230, 159, 0), "via_label": (86, 180, 233)}
 
@@ -30,14 +29,14 @@ def outlined(example: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    configs = {config.name: config for config in Builder.BUILDER_CONFIGS}
-    parser.add_argument("config", choices=configs)
+    kinds = {kind.name: kind for kind in KINDS}
+    parser.add_argument("config", choices=kinds)
     parser.add_argument("output", type=pathlib.Path)
     parser.add_argument("--count", type=int, default=6)
     arguments = parser.parse_args()
     columns = []
     for index in range(arguments.count):
-        example = draw_example(configs[arguments.config], "train", index)
+        example = draw_example(kinds[arguments.config], "train", index)
         pair = [
             cv2.resize(image, (320, 320), interpolation=cv2.INTER_AREA)
             for image in outlined(example)

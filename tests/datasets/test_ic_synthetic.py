@@ -5,23 +5,27 @@ import dataclasses
 import cv2
 import numpy as np
 import pytest
-from eal_icnet_jax.datasets.ic_synthetic import ic_synthetic_dataset_builder as ic_synthetic
-from eal_icnet_jax.datasets.ic_synthetic import layout, micrograph
+from eal_icnet_jax.datasets.ic_synthetic import (
+    examples,
+    ic_synthetic_dataset_builder,
+    layout,
+    micrograph,
+)
 from scipy.special import ndtri
 
 from eal_icnet_jax import images, input_pipeline
 from tests import small_config
 
-CONFIGS = {config.name: config for config in ic_synthetic.Builder.BUILDER_CONFIGS}
+KINDS = {kind.name: kind for kind in examples.KINDS}
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", KINDS)
 def test_examples_have_the_declared_form(name):
-    config = CONFIGS[name]
-    example = ic_synthetic.draw_example(config, "train", 0)
-    size = (config.size, config.size)
-    assert example["image"].shape == (*size, 3 if config.optical else 1)
-    assert set(example) == {"image", "label"} | ({"via_label"} if config.via_label else set())
+    kind = KINDS[name]
+    example = examples.draw_example(kind, "train", 0)
+    size = (kind.size, kind.size)
+    assert example["image"].shape == (*size, 3 if kind.optical else 1)
+    assert set(example) == {"image", "label"} | ({"via_label"} if kind.via_label else set())
     for key, value in example.items():
         assert value.dtype == np.uint8
         if key != "image":
@@ -29,15 +33,15 @@ def test_examples_have_the_declared_form(name):
 
 
 def test_an_example_is_a_function_of_seed_split_and_index():
-    config = CONFIGS["tiny"]
-    first = ic_synthetic.draw_example(config, "train", 3)
-    again = ic_synthetic.draw_example(config, "train", 3)
+    kind = KINDS["tiny"]
+    first = examples.draw_example(kind, "train", 3)
+    again = examples.draw_example(kind, "train", 3)
     for key in first:
         np.testing.assert_array_equal(first[key], again[key])
     others = [
-        ic_synthetic.draw_example(config, "train", 4),
-        ic_synthetic.draw_example(config, "test", 3),
-        ic_synthetic.draw_example(dataclasses.replace(config, seed=1), "train", 3),
+        examples.draw_example(kind, "train", 4),
+        examples.draw_example(kind, "test", 3),
+        examples.draw_example(dataclasses.replace(kind, seed=1), "train", 3),
     ]
     for other in others:
         assert not np.array_equal(first["image"], other["image"])
@@ -53,7 +57,7 @@ def test_prepared_files_hold_the_drawn_examples(data_dir):
         assert len(names) == count
         index = count - 1
         stored = names[f"{split}_{index:05d}"]
-        drawn = ic_synthetic.draw_example(CONFIGS["tiny"], split, index)
+        drawn = examples.draw_example(KINDS["tiny"], split, index)
         np.testing.assert_array_equal(images.decode(stored["image"], ""), drawn["image"])
         np.testing.assert_array_equal(images.decode(stored["label"], ""), drawn["label"][..., 0])
 
@@ -91,7 +95,7 @@ def test_grey_levels_are_those_of_miic():
     """Dark and bright phase, mean and deviation over some images."""
     figures = []
     for index in range(24):
-        example = ic_synthetic.draw_example(CONFIGS["sem_circuit"], "train", index)
+        example = examples.draw_example(KINDS["sem_circuit"], "train", index)
         image, label = example["image"][..., 0].astype(float), example["label"][..., 0] > 0
         figures.append((image.mean(), image.std(), image[~label].mean(), np.median(image[label])))
     mean, deviation, dark, bright = np.mean(figures, 0)
@@ -145,14 +149,12 @@ def test_parallel_lines_stay_apart():
 
 
 def test_some_via_images_have_no_via():
-    config = dataclasses.replace(CONFIGS["optical_via"], size=128)
-    empty = [
-        not ic_synthetic.draw_example(config, "train", index)["label"].any() for index in range(60)
-    ]
+    kind = dataclasses.replace(KINDS["optical_via"], size=128)
+    empty = [not examples.draw_example(kind, "train", index)["label"].any() for index in range(60)]
     assert 0 < sum(empty) < 60
 
 
 def test_metadata_is_complete():
-    info = ic_synthetic.Builder(config="tiny", data_dir="unused").info
+    info = ic_synthetic_dataset_builder.Builder(config="tiny", data_dir="unused").info
     assert "exact masks" in info.description and "ic_synthetic" in info.citation
     assert info.features["image"].shape == (96, 96, 3)
