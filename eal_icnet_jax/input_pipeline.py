@@ -198,20 +198,25 @@ class TrainingBatches:
                 f"config.batch_size is {config.batch_size}, more than the {len(source)} training "
                 "images: lower it"
             )
-        dataset = grain.MapDataset.source(source).seed(config.seed).shuffle()
-        dataset = dataset.map(Decode(config.model.in_channels, tuple(config.dataset.labels)))
-        if config.dataset.crop_size:
-            dataset = dataset.random_map(RandomCrop(config.dataset.crop_size))
-        dataset = dataset.random_map(Augment(**config.augmentation))
+        decode = Decode(config.model.in_channels, tuple(config.dataset.labels))
         self.batches_per_epoch = len(source) // config.batch_size
-        dataset = dataset[: self.batches_per_epoch * config.batch_size]
-        dataset = dataset[rank::processes]
-        dataset = dataset.map(lambda example: {k: example[k] for k in ("image", "label")})
-        dataset = dataset.batch(config.batch_size // processes, drop_remainder=True)
-        self._dataset = dataset.repeat(config.epochs)
+
+        def epoch(number: int) -> grain.MapDataset:
+            seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
+            dataset = grain.MapDataset.source(source).seed(seed).shuffle().map(decode)
+            if config.dataset.crop_size:
+                dataset = dataset.random_map(RandomCrop(config.dataset.crop_size))
+            dataset = dataset.random_map(Augment(**config.augmentation))
+            dataset = dataset.map(lambda example: {k: example[k] for k in ("image", "label")})
+            dataset = dataset[: self.batches_per_epoch * config.batch_size][rank::processes]
+            return dataset.batch(config.batch_size // processes, drop_remainder=True)
+
+        self._dataset = grain.MapDataset.concatenate([epoch(k) for k in range(config.epochs)])
         self._workers = config.workers
         self._position = 0
-        identity = (config.seed, config.batch_size, len(source), config.dataset.to_json())
+        data = config.dataset
+        what = (data.name, data.config, tuple(data.labels), data.crop_size, len(source))
+        identity = (*what, config.seed, config.batch_size)
         self._identity = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 
     def get_state(self) -> dict:

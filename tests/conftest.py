@@ -1,21 +1,17 @@
 """Settings that every test shares."""
 
 import os
-import tempfile
+import pathlib
 
-# One compilation cache for the whole session and the processes that tests start: a program is
-# compiled once.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"eal-icnet-jax-{os.getuid()}")
-)
+# One compilation cache for all tests and the processes that they start: a program is compiled once.
+CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import pathlib
+import pytest  # noqa: E402
 
-import pytest
-
-from tests import commands
+from tests import commands  # noqa: E402
 
 SMALL_CONFIG = pathlib.Path(__file__).parent / "small_config.py"
 

@@ -111,6 +111,25 @@ def test_error_map_colours_tell_the_four_cases_apart():
     ]  # fmt: skip
 
 
+def test_two_masks_are_reported_apart(tmp_path):
+    """Metal and vias: a row and a line of the table each, both in one picture."""
+    rng = np.random.default_rng(0)
+    evaluation = evaluate.Evaluation(("label", "via_label"), 0.5, keep=1)
+    label = rng.random((32, 32, 2)) > 0.5
+    probabilities = label.astype(np.float32)
+    probabilities[..., 1] = 0
+    example = {"name": "a", "image": rng.random((32, 32, 1), np.float32), "label": label}
+    evaluation.add(example, probabilities, 0.25)
+    evaluation.write(tmp_path)
+    summary = json.loads((tmp_path / "metrics.json").read_text())
+    assert summary["mean"]["label"]["Dice"] == 1 and summary["mean"]["via_label"]["Dice"] == 0
+    assert summary["loss"] == 0.25
+    lines = evaluation.table().splitlines()
+    assert lines[1].startswith("label ") and lines[2].startswith("via_label ")
+    picture = cv2.imread(str(tmp_path / "worst_1_a.png"))
+    assert picture.shape[0] > 700
+
+
 def test_batches_keep_images_of_one_size_together():
     sizes = [4, 4, 4, 8, 8, 4]
     examples = [{"image": np.zeros((size, size, 1))} for size in sizes]

@@ -67,6 +67,12 @@ def test_every_epoch_is_another_order_of_all_images(config):
     assert len(set(epochs[0])) == 8
 
 
+def test_more_epochs_change_nothing_in_the_first(config):
+    three = batches(config)
+    config.epochs = 4
+    assert_same_batches(three, batches(config)[: len(three)])
+
+
 def numbered(size=16):
     """An example whose label says where each pixel of the image came from."""
     image = np.arange(size * size, dtype=np.float32).reshape(size, size, 1) / (size * size)

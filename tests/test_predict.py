@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from flax import nnx
 
-from eal_icnet_jax import checkpoints, images, predict
+from eal_icnet_jax import checkpoints, images, models, predict
 from eal_icnet_jax.evaluate import Predictor
 from tests import commands
 
@@ -53,6 +54,15 @@ def test_masks_are_the_models(workdir, folder, tmp_path):
     np.testing.assert_allclose(images.read(out / "grey8_probability.png") / 65535, want, atol=1e-5)
     assert images.read(out / "grey8_overlay.png").shape == (48, 40, 3)
     assert len(list(out.iterdir())) == 3
+
+
+def test_a_model_of_two_masks_numbers_its_files(folder, tmp_path):
+    small = {"block_1_dilations": (2,), "block_2_dilations": (4,), "heads": 1}
+    model = models.create_model("eal_icnet", classes=2, in_channels=3, rngs=nnx.Rngs(0), **small)
+    checkpoints.save_model(tmp_path / "model", model)
+    run(tmp_path / "model", folder / "colour8.bmp", tmp_path / "out", "--overlay")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"colour8_{k}{kind}.png" for k in (1, 2) for kind in ("", "_overlay")}
 
 
 def test_broken_files_are_named_skipped_and_counted(workdir, folder, tmp_path):

@@ -129,7 +129,8 @@ def test_ten_adam_steps_match_pytorch():
 
 def test_ten_adam_steps_match_pytorch_in_float64():
     golden = np.load(recipe.HERE / "eal_icnet_float64.npz")
-    with jax.enable_x64(True):
+    jax.config.update("jax_enable_x64", True)
+    try:
         model = convert.from_torch(recipe.state_dict("eal_icnet"), dtype="float64")
         state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
         double = {np.dtype("f4"): "f8"}
@@ -139,6 +140,8 @@ def test_ten_adam_steps_match_pytorch_in_float64():
         np.testing.assert_allclose(losses, golden["adam_losses"], rtol=1e-6)
         logits = forward(model, jnp.asarray(x, "f8"))[:, ::8, ::8]
         assert_logits(logits, golden["logits_square_after_10_steps_every_8th"])
+    finally:
+        jax.config.update("jax_enable_x64", False)
 
 
 def test_size_that_is_no_multiple_of_8_matches_pytorch():
