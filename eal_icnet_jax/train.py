@@ -53,7 +53,7 @@ class TrainState(NamedTuple):
     optimizer: Adam's moments.
     running: the loss of the epoch so far.
     step: batches seen.
-    first_bad_step: the first step whose loss was not finite, -1 for none.
+    first_bad_step: the first step whose loss or gradient was not finite, -1 for none.
     """
 
     params: nnx.State
@@ -101,7 +101,8 @@ def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformat
 
         (value, others), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
         updates, moments = optimizer.update(gradients, state.optimizer, state.params)
-        bad = (state.first_bad_step < 0) & ~jnp.isfinite(value)
+        finite = jax.tree.map(lambda array: jnp.all(jnp.isfinite(array)), (value, gradients))
+        bad = (state.first_bad_step < 0) & ~jnp.stack(jax.tree.leaves(finite)).all()
         return TrainState(
             params=optax.apply_updates(state.params, updates),
             others=others,
@@ -270,7 +271,7 @@ class Progress:
         """Leaves out what happened since the last line: validation, checkpoints, compilation."""
         self._mark = (step, time.perf_counter())
 
-    def line(self, step: int, epoch: int, epochs: int, loss: float) -> float | None:
+    def line(self, step: int, epoch: int, epochs: int, loss: float) -> float:
         """Prints, and returns the images per second since the last mark."""
         now = time.perf_counter()
         steps, seconds = step - self._mark[0], now - self._mark[1]
@@ -317,28 +318,25 @@ class Trainer:
         if self.checkpoints.latest_step() is not None:
             self._restore()
 
+    def _training_tree(self) -> dict:
+        """The state but for the weights: the optimizer, the random keys, the running loss."""
+        tree = self.state._asdict()
+        del tree["params"]
+        tree["others"] = nnx.filter_state(tree["others"], nnx.Not(nnx.BatchStat))
+        return tree
+
     def _arrays(self) -> tuple[checkpoints.Arrays, checkpoints.Arrays]:
         """What a checkpoint's `model` and `training` hold."""
-        state = self.state
-        keys = nnx.filter_state(state.others, nnx.Not(nnx.BatchStat))
-        training = {"keys": keys, **state._asdict()}
-        del training["params"], training["others"]
-        weights = checkpoints.weight_arrays(state.params, state.others)
-        return weights, checkpoints.tree_arrays(training)
+        weights = checkpoints.weight_arrays(self.state.params, self.state.others)
+        return weights, checkpoints.tree_arrays(self._training_tree())
 
     def _restore(self):
         weights, training, metadata = self.checkpoints.restore(*self._arrays())
-        state = self.state
-        keys = nnx.filter_state(state.others, nnx.Not(nnx.BatchStat))
-        tree = {"keys": keys, **state._asdict()}
-        del tree["params"], tree["others"]
-        tree = checkpoints.with_tree_arrays(tree, training)
-        others = checkpoints.with_weights(state.others, weights)
-        self.state = TrainState(
-            params=checkpoints.with_weights(state.params, weights),
-            others=nnx.merge_state(others, tree.pop("keys")),
-            **tree,
-        )
+        tree = checkpoints.with_tree_arrays(self._training_tree(), training)
+        statistics = checkpoints.with_weights(self.state.others, weights)
+        tree["others"] = nnx.merge_state(statistics, tree["others"])
+        params = checkpoints.with_weights(self.state.params, weights)
+        self.state = TrainState(params=params, **tree)
         self.stopping = EarlyStopping(**metadata["early_stopping"])
         self.batches.set_state(metadata["iterator"])
         print(f"resuming from step {metadata['step']} in {self.workdir.path}", flush=True)
@@ -358,7 +356,7 @@ class Trainer:
         """The epoch's loss so far; waits for the devices.
 
         Raises:
-          UserError: some step's loss was not finite.
+          UserError: some step's loss or gradient was not finite.
         """
         bad = int(self.state.first_bad_step)
         if bad >= 0:
@@ -368,8 +366,8 @@ class Trainer:
                 f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
             )
             raise UserError(
-                f"the loss of step {bad} is not finite; {kept}: lower config.learning_rate or look "
-                "for broken images in its epoch"
+                f"the loss or gradient of step {bad} is not finite; {kept}: lower "
+                "config.learning_rate or look for broken images in its epoch"
             )
         return float(self.state.running.compute()["loss"])
 
@@ -413,15 +411,22 @@ class Trainer:
 
     def run(self):
         """Trains to the end, or on from where the workdir's latest checkpoint is."""
+        self.workdir.open_logs(int(self.state.step))
+        try:
+            self._loop()
+        finally:
+            self.checkpoints.close()
+            self.workdir.close_logs()
+        pictures.curves(self.workdir.path / "curves.png", self.workdir.records())
+
+    def _loop(self):
         config = self.config
         per_epoch = self.batches.batches_per_epoch
         steps = config.epochs * per_epoch
-        step = int(self.state.step)
-        self.workdir.open_logs(step)
+        first = step = int(self.state.step)
         sharding = NamedSharding(data_mesh(), PartitionSpec("data"))
         batches = input_pipeline.to_devices(self.batches, sharding, config.prefetch)
         progress = Progress(steps, config.batch_size, step)
-        first = step
         while step < steps and self.stopping.epochs_without_gain < config.early_stopping.patience:
             batch, iterator_state = next(batches)
             self.state = self.train_step(self.state, batch)
@@ -435,19 +440,17 @@ class Trainer:
                 speed = progress.line(step, epoch, config.epochs, loss)
                 self.workdir.log(step, {"loss": loss, "images_per_second": speed})
             ends_epoch = step % per_epoch == 0
+            every = config.checkpoint_every_steps
             if ends_epoch:
                 self._end_epoch(step, epoch, progress)
-            every = config.checkpoint_every_steps
-            if ends_epoch or (every and step % every == 0):
-                self._loss() if not ends_epoch else None
-                self._save(step, iterator_state)
-                progress.restart(step)
+            elif every and step % every == 0:
+                self._loss()  # no checkpoint holds weights that a bad loss has spoilt
+            else:
+                continue
+            self._save(step, iterator_state)
+            progress.restart(step)
         if self.stopping.epochs_without_gain >= config.early_stopping.patience:
             print(f"stopped early: {self.stopping.epochs_without_gain} epochs without gain")
-        self.checkpoints.wait()
-        self.checkpoints.close()
-        self.workdir.close_logs()
-        pictures.curves(self.workdir.path / "curves.png", self.workdir.records())
 
 
 def train(config: ConfigDict, workdir: str | None, checkpoint: str = ""):
