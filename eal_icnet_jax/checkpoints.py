@@ -80,12 +80,28 @@ def _step_directories(directory: pathlib.Path) -> dict[int, pathlib.Path]:
     }
 
 
+def _reader() -> ocp.Checkpointer:
+    return ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(
+            model=ocp.StandardCheckpointHandler(),
+            training=ocp.StandardCheckpointHandler(),
+            metadata=ocp.JsonCheckpointHandler(),
+        )
+    )
+
+
+def _damaged(directory: pathlib.Path, error: Exception) -> UserError:
+    cause = f"{error}".splitlines()[0][:200]
+    return UserError(f"the checkpoint {directory} is damaged, use another: {cause}")
+
+
 def read_metadata(directory: pathlib.Path) -> dict:
     try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
-            return checkpointer.restore(directory / "metadata")
-    except (OSError, ValueError) as error:
-        raise UserError(f"the checkpoint {directory} is damaged: {error}") from error
+        with _reader() as reader:
+            arguments = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+            return reader.restore(directory, args=arguments).metadata
+    except Exception as error:  # Orbax and TensorStore raise all kinds, bare ones too
+        raise _damaged(directory, error) from error
 
 
 def resolve(path: str | os.PathLike) -> pathlib.Path:
@@ -110,19 +126,20 @@ def resolve(path: str | os.PathLike) -> pathlib.Path:
     )
 
 
-def _read_arrays(directory: pathlib.Path) -> Arrays:
-    """A `model` item as it was written, on this process's first device."""
+def _read_weights(directory: pathlib.Path) -> Arrays:
+    """A checkpoint's `model` as it was written, on this process's first device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            stored = checkpointer.metadata(directory).item_metadata.tree
+        with _reader() as reader:
+            stored = reader.metadata(directory).item_metadata["model"].tree
             target = {
                 name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
                 for name, leaf in stored.items()
             }
-            return checkpointer.restore(directory, target)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"the checkpoint {directory.parent} is damaged: {error}") from error
+            arguments = ocp.args.Composite(model=ocp.args.StandardRestore(target))
+            return reader.restore(directory, args=arguments).model
+    except Exception as error:
+        raise _damaged(directory, error) from error
 
 
 def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
@@ -142,7 +159,7 @@ def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
     except (KeyError, TypeError) as error:
         raise UserError(f"the checkpoint {directory} does not say which model it holds") from error
     graphdef, state = nnx.split(model)
-    arrays = _read_arrays(directory / "model")
+    arrays = _read_weights(directory)
     expected = weight_arrays(state)
     wrong = sorted(
         name
@@ -246,10 +263,11 @@ class TrainingCheckpoints:
                     metadata=ocp.args.JsonRestore(),
                 ),
             )
-        except (OSError, ValueError, KeyError) as error:
+        except Exception as error:
+            cause = str(error).splitlines()[0][:200]
             raise UserError(
-                f"the checkpoint {self.directory(step)} does not fit this training: "
-                f"{str(error).splitlines()[0]}; use a new --workdir"
+                f"the checkpoint {self.directory(step)} is damaged or of another training, use a "
+                f"new --workdir: {cause}"
             ) from error
         return restored.model, restored.training, restored.metadata
 
