@@ -20,7 +20,7 @@ import safetensors.numpy
 from flax import nnx
 
 from eal_icnet_jax import checkpoints, models
-from eal_icnet_jax.errors import UserError, told_to_user
+from eal_icnet_jax.errors import UserError, run_command
 from eal_icnet_jax.layers import Counter
 
 LEAF_NAMES = (
@@ -261,9 +261,7 @@ def run(arguments: argparse.Namespace):
 
 
 def main(argv: list[str] | None = None):
-    arguments = parser().parse_args(argv)
-    with told_to_user():
-        run(arguments)
+    run_command(parser(), run, argv)
 
 
 if __name__ == "__main__":

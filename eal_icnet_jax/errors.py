@@ -1,8 +1,9 @@
 """What commands tell their users: errors that are theirs to mend, and warnings."""
 
+import argparse
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from absl import logging
 
@@ -31,3 +32,14 @@ def told_to_user() -> Iterator[None]:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], None],
+    argv: list[str] | None,
+):
+    """Runs a command on its arguments, with errors told to the user."""
+    arguments = parser.parse_args(argv)
+    with told_to_user():
+        run(arguments)

@@ -21,7 +21,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eal_icnet_jax import checkpoints, images, input_pipeline, metrics, pictures
-from eal_icnet_jax.errors import UserError, told_to_user
+from eal_icnet_jax.errors import UserError, run_command
 from eal_icnet_jax.losses import bce_dice_loss
 
 Row = dict[str, object]
@@ -242,9 +242,7 @@ def run(arguments: argparse.Namespace):
 
 
 def main(argv: list[str] | None = None):
-    arguments = parser().parse_args(argv)
-    with told_to_user():
-        run(arguments)
+    run_command(parser(), run, argv)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from eal_icnet_jax import checkpoints, images, pictures
-from eal_icnet_jax.errors import UserError, told_to_user
+from eal_icnet_jax.errors import UserError, run_command
 from eal_icnet_jax.evaluate import Predictor
 
 SMALLEST = 32
@@ -126,9 +126,7 @@ def run(arguments: argparse.Namespace):
 
 
 def main(argv: list[str] | None = None):
-    arguments = parser().parse_args(argv)
-    with told_to_user():
-        run(arguments)
+    run_command(parser(), run, argv)
 
 
 if __name__ == "__main__":

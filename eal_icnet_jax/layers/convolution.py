@@ -11,8 +11,8 @@ from eal_icnet_jax.layers.normalization import BNPReLU
 def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: tuple[int, int]) -> jax.Array:
     """Depthwise convolution, stride 1, zero padding that keeps the size.
 
-    Summing shifted, scaled slices is what XLA's CPU backend does well; its own grouped and dilated
-    convolutions are several times slower there (jax issue 26266 says the same of GPUs).
+    Summing shifted, scaled slices is what XLA's CPU backend does well; its own grouped convolutions
+    take over ten times as long there (benchmarks/depthwise.py; jax issue 26266 is about GPUs).
 
     Args:
       x: `[B, H, W, C]`.
