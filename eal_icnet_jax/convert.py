@@ -11,6 +11,7 @@ import json
 import pathlib
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -144,7 +145,9 @@ def _read_torch_file(path: pathlib.Path) -> dict:
             "weights as .safetensors"
         ) from error
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a strange file is told below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         cause = next(iter(str(error).splitlines()), "the file is cut short")
         raise UserError(
