@@ -70,6 +70,10 @@ def with_tree_arrays(tree, arrays: Arrays):
     return jax.tree_util.tree_map_with_path(replaced, tree)
 
 
+def _is_checkpoint(path: pathlib.Path) -> bool:
+    return (path / "metadata").is_dir() and (path / "model").is_dir()
+
+
 def _step_directories(directory: pathlib.Path) -> dict[int, pathlib.Path]:
     if not directory.is_dir():
         return {}
@@ -114,7 +118,7 @@ def resolve(path: str | os.PathLike) -> pathlib.Path:
       UserError: there is none.
     """
     path = pathlib.Path(path).expanduser().absolute()
-    if (path / "metadata").is_dir() and (path / "model").is_dir():
+    if _is_checkpoint(path):
         return path
     for directory in (path / "checkpoints", path):
         if steps := _step_directories(directory):
@@ -177,8 +181,14 @@ def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
 
 
 def save_model(path: str | os.PathLike, model: nnx.Module):
-    """Writes a model as a checkpoint directory, whole or not at all, in place of what was there."""
+    """Writes a model as a checkpoint directory, whole or not at all, in place of an earlier one.
+
+    Raises:
+      UserError: it cannot be written, or something other than a checkpoint is there.
+    """
     path = pathlib.Path(path).absolute()
+    if path.exists() and not _is_checkpoint(path):
+        raise UserError(f"{path} exists and is no checkpoint: name another output or remove it")
     fresh = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,7 @@ class Evaluation:
     Args:
       labels: names of the masks.
       threshold: a pixel is foreground from this probability up.
-      keep: how many of the worst and of the best images to keep for `draw`.
+      keep: how many of the worst and of the best images to keep for the pictures.
 
     Attributes:
       rows: one an image and mask: name, label, loss (of the image; None where there is no model)

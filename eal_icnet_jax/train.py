@@ -208,14 +208,25 @@ class Workdir:
         table = parameter_overview.get_parameter_overview(
             checkpoints.weight_arrays(nnx.state(model, nnx.Param)), include_stats=False
         )
-        (self.path / "parameters.txt").write_text(table + "\n")
-        (self.path / "config.json").write_text(config.to_json(indent=1) + "\n")
+        self._write("parameters.txt", table + "\n")
+        self._write("config.json", config.to_json(indent=1) + "\n")
+
+    def _write(self, name: str, text: str):
+        """Whole or not at all, whenever the process dies."""
+        partial = self.path / f".{name}.partial"
+        partial.write_text(text)
+        partial.replace(self.path / name)
 
     def _check_config(self, config: ConfigDict):
         """A run is resumed with the config that it was begun with."""
         if not (self.path / "config.json").exists():
             return
-        there = ConfigDict(json.loads((self.path / "config.json").read_text()))
+        try:
+            there = ConfigDict(json.loads((self.path / "config.json").read_text()))
+        except (ValueError, TypeError) as error:
+            raise UserError(
+                f"{self.path / 'config.json'} is damaged ({error}): use a new --workdir"
+            ) from error
         there, here = _flat(there), _flat(ConfigDict(json.loads(config.to_json())))
         changed = [
             f"{key} ({there.get(key)} there, {here.get(key)} here)"
@@ -233,10 +244,7 @@ class Workdir:
     def open_logs(self, step: int):
         """Readies the logs for what follows a step, dropping what a killed run wrote after it."""
         kept = [record for record in self.records() if record["step"] <= step]
-        text = "".join(json.dumps(record) + "\n" for record in kept)
-        partial = self._records.with_suffix(".partial")
-        partial.write_text(text)
-        partial.replace(self._records)
+        self._write(self._records.name, "".join(json.dumps(record) + "\n" for record in kept))
         self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def records(self) -> list[dict]:

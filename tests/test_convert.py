@@ -195,14 +195,20 @@ def failure(capsys, *argv):
 
 
 def test_outputs_are_never_overwritten_unasked(reference, tmp_path, capsys):
-    source, model = tmp_path / "in.safetensors", tmp_path / "model"
+    """--force replaces a checkpoint, and never a folder that is something else."""
+    source, model, folder = tmp_path / "in.safetensors", tmp_path / "model", tmp_path / "folder"
     safetensors.numpy.save_file(reference, source)
-    model.mkdir()
-    (model / "precious").touch()
-    assert "exists: name another output" in failure(capsys, "from-torch", source, model)
-    assert list(model.iterdir()) == [model / "precious"]
+    convert.main(["from-torch", str(source), str(model)])
+    assert "model exists: name another output" in failure(capsys, "from-torch", source, model)
+    marker = model / "of the first"
+    marker.touch()
     convert.main(["from-torch", str(source), str(model), "--force"])
-    assert not (model / "precious").exists()
+    assert not marker.exists()
+    folder.mkdir()
+    (folder / "precious").touch()
+    error = failure(capsys, "from-torch", source, folder, "--force")
+    assert "folder exists and is no checkpoint" in error
+    assert list(folder.iterdir()) == [folder / "precious"]
     assert "in.safetensors exists" in failure(capsys, "to-torch", model, source)
 
 

@@ -261,6 +261,12 @@ def test_bad_values_are_told_and_leave_no_run_behind(data_dir, tmp_path, key, va
         train.evaluate(small(data_dir), tmp_path)
 
 
+def test_a_damaged_workdir_is_told(data_dir, tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(UserError, match=r"config\.json is damaged .* use a new --workdir"):
+        train.Trainer(small(data_dir), tmp_path)
+
+
 def test_another_config_in_the_same_workdir_is_told(data_dir, workdir):
     config = small(data_dir)
     config.seed = 1
