@@ -235,20 +235,21 @@ def test_a_checkpoint_of_another_model_is_told(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_told(tmp_path):
-    """Arrays cut short, and metadata that is no JSON."""
+    """Arrays cut short, and metadata that is no JSON: one sentence and nothing else."""
     model = models.create_model("eal_icnet", rngs=nnx.Rngs(0))
     checkpoints.save_model(tmp_path / "model", model)
+    argv = ("convert", "to-torch", tmp_path / "model", tmp_path / "out.safetensors")
     largest = max((tmp_path / "model/model").rglob("*"), key=lambda path: path.stat().st_size)
     whole = largest.read_bytes()
     largest.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="is damaged, use another") as caught:
-        checkpoints.load_model(tmp_path / "model")
-    assert len(str(caught.value).splitlines()) == 1
+    result = commands.run(*argv)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "model is damaged, use another" in line
     largest.write_bytes(whole)
-    checkpoints.load_model(tmp_path / "model")
     (tmp_path / "model/metadata/metadata").write_text("{")
-    with pytest.raises(UserError, match="is damaged, use another"):
-        checkpoints.load_model(tmp_path / "model")
+    assert "model is damaged, use another" in commands.told(*argv)
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_a_trained_checkpoint_converts_and_comes_back(workdir, tmp_path):
