@@ -8,10 +8,13 @@ A checkpoint directory holds the items
 A work directory has them under `checkpoints/<step>`.
 """
 
+import functools
 import json
+import logging as python_logging
 import os
 import pathlib
 import shutil
+import sys
 
 import jax
 import numpy as np
@@ -130,9 +133,26 @@ def resolve(path: str | os.PathLike) -> pathlib.Path:
     )
 
 
+@functools.cache
+def _hush_reads_under_way():
+    """Where one read fails, those still under way complain one by one: once will do."""
+    earlier = sys.unraisablehook
+
+    def hook(unraisable):
+        told = str(unraisable.exc_value)
+        if "Event loop is closed" not in told and "while reading array index" not in told:
+            earlier(unraisable)
+
+    sys.unraisablehook = hook
+    python_logging.getLogger("asyncio").addFilter(
+        lambda record: "exception was never retrieved" not in record.getMessage()
+    )
+
+
 def _read_weights(directory: pathlib.Path) -> Arrays:
     """A checkpoint's `model` as it was written, on this process's first device."""
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    _hush_reads_under_way()
     try:
         with _reader() as reader:
             stored = reader.metadata(directory).item_metadata["model"].tree

@@ -2,13 +2,10 @@
 
 import argparse
 import contextlib
-import logging as std_logging
 import sys
 from collections.abc import Callable, Iterator
 
 from absl import logging
-
-asyncio_logging = std_logging.getLogger("asyncio")
 
 
 class UserError(Exception):
@@ -34,9 +31,6 @@ def told_to_user() -> Iterator[None]:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        # Reads that were still under way when one failed would now complain one by one.
-        sys.unraisablehook = lambda unraisable: None
-        asyncio_logging.disabled = True
         sys.exit(1)
 
 
