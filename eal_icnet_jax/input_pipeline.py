@@ -281,8 +281,6 @@ def folder_examples(
       UserError: an image has no label, a label another size, or a file cannot be read.
     """
     for image_path, label_path in images.find_pairs(image_dir, label_dir):
-        encoded = {}
-        for key, path in (("image", image_path), ("label", label_path)):
-            encoded[key] = path.read_bytes()
-        example = {"name": image_path.stem.encode(), **encoded}
-        yield Decode(channels, ("label",))(example)
+        image, label = image_path.read_bytes(), label_path.read_bytes()
+        name = image_path.stem.encode()
+        yield Decode(channels, ("label",))({"name": name, "image": image, "label": label})

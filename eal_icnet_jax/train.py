@@ -309,9 +309,9 @@ class Trainer:
         check_config(config)
         self.config = config
         self.workdir = Workdir(workdir, config)
-        self.train_source = input_pipeline.open_split(config.dataset, "train")
+        train_source = input_pipeline.open_split(config.dataset, "train")
         self.validation_source = input_pipeline.open_split(config.dataset, "validation")
-        self.batches = input_pipeline.TrainingBatches(config, self.train_source)
+        self.batches = input_pipeline.TrainingBatches(config, train_source)
         model = create_model(config)
         self.workdir.describe(config, model)
         optimizer = optax.adam(config.learning_rate)
