@@ -30,13 +30,15 @@ setup(
     ],
     # `datasets` and `configs` are plain folders here, so that they shadow nobody's package.
     package_dir={"eal_icnet_jax.datasets": "datasets", "eal_icnet_jax.configs": "configs"},
-    package_data={"eal_icnet_jax.datasets.ic_synthetic": ["*.md", "*.txt", "*.bib"]},
+    package_data={name: ["*.md", "*.txt", "*.bib"] for name in datasets[1:]},
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.8",
         "clu>=0.0.12",
+        "defusedxml>=0.7",
         "flax>=0.12",
         "grain>=0.2.12",
+        "imagehash>=4.3",
         "importlib-resources>=6",  # which tensorflow-datasets uses and does not require
         "jax>=0.7.1",
         "matplotlib>=3.8",
@@ -45,10 +47,12 @@ setup(
         "opencv-python-headless>=4.10",
         "optax>=0.2.5",
         "orbax-checkpoint>=0.11.25",
+        "requests>=2.31",
         "safetensors>=0.4.5",
         "scipy>=1.12",
         "tensorboardX>=2.6.4",
         "tensorflow-datasets>=4.9.10",
+        "tqdm>=4.66",
     ],
     extras_require={
         "cuda": ["jax[cuda13]"],

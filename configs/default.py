@@ -32,8 +32,14 @@ def get_config() -> ConfigDict:
     config.dataset.config = ""
     # Where prepared datasets lie; "" is TFDS's own place, $TFDS_DATA_DIR or ~/tensorflow_datasets.
     config.dataset.data_dir = ""
-    # Prepare the dataset when it is missing, if it can be made without the user.
+    # Prepare the dataset when it is missing: ic_synthetic is drawn, hy5syn downloaded, and all but
+    # ic_synthetic are read from manual_dir where that is set, a folder that each dataset's README
+    # describes.
     config.dataset.prepare = True
+    config.dataset.manual_dir = ""
+    # Train and validate on these datasets instead, such as ("omc", "hy5syn/grid"), and only test on
+    # the one above; manual_dir then holds a folder for each, of its name.
+    config.dataset.train_on = ()
     # The features that hold the masks, one output of the network each.
     config.dataset.labels = ("label",)
     # Train on random squares of this many pixels; 0 trains on whole images.

@@ -1,6 +1,7 @@
 """Image files and encoded bytes in, arrays out; masks out to PNG."""
 
 import pathlib
+import unicodedata
 
 import cv2
 import numpy as np
@@ -27,6 +28,8 @@ def decode(data: bytes, name: str) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
+    if data.startswith(b"\xff\xd8") and b"\xff\xd9" not in data[-4096:]:
+        image = None  # a JPEG that breaks off, which older OpenCV fills up with grey
     if image is None:
         raise UserError(f"{name} cannot be read as an image: replace or remove the file")
     if image.dtype not in (np.uint8, np.uint16):
@@ -73,6 +76,23 @@ def to_unit_range(image: np.ndarray, channels: int) -> np.ndarray:
     return scaled
 
 
+def to_uint8(image: np.ndarray, channels: int) -> np.ndarray:
+    """An image as datasets store it.
+
+    Args:
+      image: `[H, W]` or RGB `[H, W, 3]`, uint8 or uint16; 65535 becomes 255.
+      channels: 1 turns colour to grey (ITU-R 601 luma), 3 repeats grey.
+
+    Returns:
+      `[H, W, channels]` uint8.
+    """
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if image.ndim == 3 and channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return image if image.ndim == 3 else np.repeat(image[..., None], channels, -1)
+
+
 def to_mask(label: np.ndarray) -> tuple[np.ndarray, bool]:
     """A label as a mask.
 
@@ -81,9 +101,13 @@ def to_mask(label: np.ndarray) -> tuple[np.ndarray, bool]:
 
     Returns:
       The mask `[H, W]` bool, and whether the label had two levels: 0 and the largest value of its
-      type, or 0 and 1. Any other label is foreground above 128 of 255.
+      type, 0 and 1, or black and one colour. Any other label is foreground above 128 of 255.
     """
     if label.ndim == 3:
+        drawn = label.any(-1)
+        colours = label[drawn]
+        if len(colours) and np.ptp(colours[0]) > 0 and np.all(colours == colours[0]):
+            return drawn, True
         label = cv2.cvtColor(label, cv2.COLOR_RGB2GRAY)
     top = np.iinfo(label.dtype).max
     for level in (top, 1):
@@ -110,39 +134,83 @@ def write(path: pathlib.Path, image: np.ndarray):
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def find(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The image files of a folder, sorted by name.
+def find(folder: pathlib.Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[pathlib.Path]:
+    """The image files of a folder, sorted by name; hidden ones are none.
 
     Raises:
       UserError: it is no folder or has no image, or two of its images share a stem.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name one that holds images")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    try:
+        found = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in suffixes
+            and not path.name.startswith(".")
+            and (path.is_file() or path.is_symlink())
+        )
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror or error}") from error
     if not found:
-        raise UserError(f"{folder} holds no image ({', '.join(SUFFIXES)})")
-    by_stem: dict[str, pathlib.Path] = {}
+        raise UserError(f"{folder} holds no file that ends in {', '.join(suffixes)}")
+    by_stem: dict[str, list[pathlib.Path]] = {}
     for path in found:
-        other = by_stem.setdefault(path.stem, path)
-        if other is not path:
-            raise UserError(f"{other} and {path} share the name {path.stem!r}: rename one")
+        by_stem.setdefault(path.stem, []).append(path)
+    if shared := [", ".join(p.name for p in same) for same in by_stem.values() if len(same) > 1]:
+        raise UserError(
+            f"{folder} holds files that differ in their endings alone ({'; '.join(shared)}): "
+            "keep one of each"
+        )
     return found
+
+
+def name_of(path: pathlib.Path) -> str:
+    """A file's stem; accents that file systems write in two ways are written in one."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def match(
+    images: list[pathlib.Path],
+    labels: list[pathlib.Path],
+    image_prefix: str = "",
+    label_prefix: str = "",
+) -> tuple[
+    dict[str, tuple[pathlib.Path, pathlib.Path]], list[pathlib.Path], list[pathlib.Path]
+]:  # fmt: skip
+    """Pairs images and labels of equal names, their prefixes apart.
+
+    Returns:
+      (image, label) by the image's name, the images without a label, the labels without an image.
+    """
+    rest = {name_of(path).removeprefix(label_prefix): path for path in labels}
+    pairs, unlabelled = {}, []
+    for path in images:
+        label = rest.pop(name_of(path).removeprefix(image_prefix), None)
+        if label is None:
+            unlabelled.append(path)
+        else:
+            pairs[name_of(path)] = (path, label)
+    return pairs, unlabelled, list(rest.values())
+
+
+def names(paths: list[pathlib.Path]) -> str:
+    return ", ".join(path.name for path in paths)
 
 
 def find_pairs(
     images: pathlib.Path, labels: pathlib.Path
 ) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    """Images with the labels of the same stem; endings may differ.
+    """Images with the labels of the same stem; endings may differ, and labels be left over.
 
     Raises:
       UserError: names the images without a label.
     """
-    by_stem = {path.stem: path for path in find(labels)}
     found = find(images)
-    if missing := [path.name for path in found if path.stem not in by_stem]:
+    pairs, unlabelled, _ = match(found, find(labels))
+    if unlabelled:
         raise UserError(
-            f"{len(missing)} of {len(found)} images in {images} have no label in {labels}: "
-            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}; "
-            "add the labels or remove the images"
+            f"{len(unlabelled)} of {len(found)} images in {images} have no label in {labels} "
+            f"({names(unlabelled)}): add the labels or remove the images"
         )
-    return [(path, by_stem[path.stem]) for path in found]
+    return list(pairs.values())

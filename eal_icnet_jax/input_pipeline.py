@@ -1,9 +1,13 @@
 """Prepared TFDS datasets to batches on the devices, through Grain and without TensorFlow."""
 
+import bisect
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import importlib
+import io
+import itertools
 import json
 import os
 import pathlib
@@ -16,7 +20,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from eal_icnet_jax import images
+from eal_icnet_jax import images, trees
 from eal_icnet_jax.errors import UserError, warn
 
 Batch = dict[str, jax.Array]
@@ -24,7 +28,7 @@ Batch = dict[str, jax.Array]
 
 def dataset_names() -> list[str]:
     package = importlib.import_module("eal_icnet_jax.datasets")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
 
 
 def dataset_builder(dataset: ConfigDict):
@@ -42,45 +46,140 @@ def dataset_builder(dataset: ConfigDict):
     )
     configs = [config.name for config in module.Builder.BUILDER_CONFIGS]
     if dataset.config and dataset.config not in configs:
-        raise UserError(
-            f"dataset {dataset.name} has no config {dataset.config!r}: "
-            f"choose one of {', '.join(configs)}"
-        )
+        known = f"choose one of {', '.join(configs)}" if configs else "leave it empty"
+        raise UserError(f"dataset {dataset.name} has no config {dataset.config!r}: {known}")
     data_dir = os.path.expanduser(dataset.data_dir) or None
     return module.Builder(
         config=dataset.config or None, data_dir=data_dir, file_format="array_record"
     )
 
 
+def _members(dataset: ConfigDict) -> list[ConfigDict]:
+    """The datasets of `train_on`, each as a `config.dataset` of its own."""
+    members = []
+    for full_name in dataset.train_on:
+        member = dataset.copy_and_resolve_references()
+        member.name, _, member.config = full_name.partition("/")
+        member.train_on = ()
+        if dataset.manual_dir:
+            member.manual_dir = os.path.join(dataset.manual_dir, member.name)
+        members.append(member)
+    return members
+
+
+def _tested(dataset: ConfigDict) -> ConfigDict:
+    """The dataset that is tested on, as a `config.dataset` of its own."""
+    alone = dataset.copy_and_resolve_references()
+    alone.train_on = ()
+    if dataset.train_on and dataset.manual_dir:
+        alone.manual_dir = os.path.join(dataset.manual_dir, dataset.name)
+    return alone
+
+
 def prepare(dataset: ConfigDict):
-    """Generates a dataset's files where they are missing."""
+    """Generates the files of a dataset, and of those it trains on, where they are missing.
+
+    Raises:
+      UserError: the data has to come from the user and `manual_dir` is not set, or is bad.
+    """
+    for member in (*_members(dataset), _tested(dataset)):
+        _prepared(member)
+
+
+def _prepared(dataset: ConfigDict):
+    """The builder of one dataset, prepared."""
+    from tensorflow_datasets import download
+
     builder = dataset_builder(dataset)
-    if not builder.is_prepared():
-        print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
-        try:
-            builder.download_and_prepare()
-        except OSError as error:
+    manual_dir = pathlib.Path(dataset.manual_dir).expanduser() if dataset.manual_dir else None
+    if builder.is_prepared():
+        _check_same_tree(builder, manual_dir)
+        return builder
+    if not dataset.prepare:
+        raise UserError(
+            f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: run the same "
+            "command with --mode=prepare first"
+        )
+    instructions = getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
+    if instructions and manual_dir is None and not builder.DOWNLOADS:
+        raise UserError(
+            f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: "
+            f"{instructions}, then run the same command with --config.dataset.manual_dir=DIR, or "
+            f"cd datasets/{dataset.name} && tfds build --manual_dir=DIR --file_format=array_record"
+        )
+    print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS's lines, which know no size
+            builder.download_and_prepare(
+                download_config=download.DownloadConfig(
+                    manual_dir=os.fspath(manual_dir) if manual_dir else None
+                )
+            )
+    except OSError as error:
+        raise UserError(
+            f"{builder.data_dir} cannot be written: {error.strerror or error}; "
+            "name another folder with --config.dataset.data_dir"
+        ) from error
+    builder = dataset_builder(dataset)
+    for split, own in (builder.info.metadata or {}).get("splits", {}).items():
+        balance = ", ".join(
+            f"{label} {100 * own['foreground'][label]:.2f}%" for label in own["foreground"]
+        )
+        print(
+            f"{split}: {own['examples']} examples of {own['files']} files, {balance} of the pixels"
+        )
+    return builder
+
+
+def _check_same_tree(builder, manual_dir: pathlib.Path | None):
+    """Prepared data is that of the tree which the user names, where it is still there.
+
+    Raises:
+      UserError: the tree holds other names, or splits them in another way.
+    """
+    source = getattr(builder, "SOURCE", None)
+    if source is None or manual_dir is None or not manual_dir.is_dir():
+        return
+    tree = trees.read_tree(manual_dir, source.layouts)
+    prepared = builder.info.metadata["splits"]
+    for split, pairs in tree.splits.items():
+        if trees.names_digest(pair.name for pair in pairs) != prepared[split]["names_sha256"]:
             raise UserError(
-                f"{builder.data_dir} cannot be written: {error.strerror or error}; "
-                "name another folder with --config.dataset.data_dir"
-            ) from error
+                f"{builder.data_dir} was prepared from other files than {manual_dir} holds now: "
+                "remove it, or name another folder with --config.dataset.data_dir"
+            )
+
+
+class Several:
+    """Random access to the examples of several sources, one after another."""
+
+    def __init__(self, sources: list):
+        self._sources = sources
+        self._ends = list(itertools.accumulate(map(len, sources)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int):
+        which = bisect.bisect_right(self._ends, index)
+        return self._sources[which][index - ([0, *self._ends][which])]
 
 
 def open_split(dataset: ConfigDict, split: str):
     """Random access to a split's examples, images still encoded.
 
+    Where `train_on` names datasets, every split but the test split is theirs.
+
     Raises:
-      UserError: the dataset is not prepared, or lacks the split or a label.
+      UserError: a dataset cannot be prepared, or lacks the split or a label.
     """
-    builder = dataset_builder(dataset)
-    if not builder.is_prepared():
-        if not dataset.prepare:
-            raise UserError(
-                f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: run the "
-                "same command with --mode=prepare first"
-            )
-        prepare(dataset)
-        builder = dataset_builder(dataset)
+    if dataset.train_on and split != "test":
+        return Several([_open(member, split) for member in _members(dataset)])
+    return _open(_tested(dataset), split)
+
+
+def _open(dataset: ConfigDict, split: str):
+    builder = _prepared(dataset)
     if split not in builder.info.splits:
         raise UserError(
             f"dataset {builder.info.full_name} has no split {split!r}: "
@@ -179,6 +278,17 @@ class Augment:
         }
 
 
+def _stack(examples: list[dict]) -> dict[str, np.ndarray]:
+    shapes = {example["image"].shape[:2] for example in examples}
+    if len(shapes) > 1:
+        sizes = " and ".join(f"{height}x{width}" for height, width in sorted(shapes))
+        raise UserError(
+            f"images of {sizes} cannot share a batch: set config.dataset.crop_size, or "
+            "config.batch_size to the number of devices"
+        )
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
 class TrainingBatches:
     """Endless-looking batches of a seeded run, whose position can be saved and set.
 
@@ -209,13 +319,15 @@ class TrainingBatches:
             dataset = dataset.random_map(Augment(**config.augmentation))
             dataset = dataset.map(lambda example: {k: example[k] for k in ("image", "label")})
             dataset = dataset[: self.batches_per_epoch * config.batch_size][rank::processes]
-            return dataset.batch(config.batch_size // processes, drop_remainder=True)
+            size = config.batch_size // processes
+            return dataset.batch(size, drop_remainder=True, batch_fn=_stack)
 
         self._dataset = grain.MapDataset.concatenate([epoch(k) for k in range(config.epochs)])
         self._workers = config.workers
         self._position = 0
         data = config.dataset
-        what = (data.name, data.config, tuple(data.labels), data.crop_size, len(source))
+        where = tuple(data.train_on) or (data.name, data.config)
+        what = (*where, tuple(data.labels), data.crop_size, len(source))
         identity = (*what, config.seed, config.batch_size)
         self._identity = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
 

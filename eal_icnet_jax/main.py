@@ -18,11 +18,12 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "", "To evaluate; else the best o
 
 def packaged(argument: str) -> str:
     """`--config=configs/NAME.py` outside a checkout names the config that the package ships."""
-    flag, _, path = argument.partition("=")
+    flag, _, value = argument.partition("=")
+    path, colon, of_config = value.partition(":")
     shipped = pathlib.Path(default.__file__).parent / pathlib.Path(path).name
     is_config = flag in ("--config", "-config") and pathlib.Path(path).parent.name == "configs"
     if is_config and not pathlib.Path(path).exists() and shipped.exists():
-        return f"{flag}={shipped}"
+        return f"{flag}={shipped}{colon}{of_config}"
     return argument
 
 

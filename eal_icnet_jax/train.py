@@ -36,7 +36,9 @@ FREE_TO_CHANGE = (
     "prefetch",
     "workers",
 )
-"""Knobs that a run may be resumed with other values of; "dataset.data_dir" is another."""
+"""Knobs that a run may be resumed with other values of."""
+FREE_OF_DATASET = ("dataset.data_dir", "dataset.manual_dir", "dataset.prepare")
+"""So are these: where the dataset lies, not what it is."""
 
 
 @flax.struct.dataclass
@@ -233,7 +235,7 @@ class Workdir:
             for key in sorted(there.keys() | here.keys())
             if there.get(key) != here.get(key)
             and key.split(".")[0] not in FREE_TO_CHANGE
-            and key not in ("dataset.data_dir", "dataset.prepare")
+            and key not in FREE_OF_DATASET
         ]
         if changed:
             raise UserError(

@@ -13,6 +13,8 @@ import pytest  # noqa: E402
 
 from tests import commands  # noqa: E402
 
+TREE_CONFIG = pathlib.Path(__file__).parent / "tree_config.py"
+DATASETS = ("omc", "omv", "miic", "hy5syn")
 SMALL_CONFIG = pathlib.Path(__file__).parent / "small_config.py"
 
 
@@ -24,6 +26,32 @@ def data_dir(tmp_path_factory):
         "main", f"--config={SMALL_CONFIG}", "--mode=prepare", f"--config.dataset.data_dir={path}"
     )
     assert result.returncode == 0, result.stderr
+    return path
+
+
+@pytest.fixture(scope="session")
+def sample_trees(tmp_path_factory):
+    """A folder of twelve small pairs in the on-disk form of each of the four datasets."""
+    path = tmp_path_factory.mktemp("trees")
+    for name in DATASETS:
+        result = commands.run("sample_tree", name, path / name, "--images=12", "--size=64")
+        assert result.returncode == 0, result.stderr
+    return path
+
+
+@pytest.fixture(scope="session")
+def prepared_trees(sample_trees, tmp_path_factory):
+    """The four datasets, prepared from those folders by the command."""
+    path = tmp_path_factory.mktemp("prepared")
+    for name in DATASETS:
+        result = commands.run(
+            "main",
+            f"--config={TREE_CONFIG}:{name}",
+            "--mode=prepare",
+            f"--config.dataset.data_dir={path}",
+            f"--config.dataset.manual_dir={sample_trees / name}",
+        )
+        assert result.returncode == 0, result.stderr
     return path
 
 

@@ -114,12 +114,12 @@ def test_pairs(tmp_path):
     pairs = images.find_pairs(tmp_path / "image", tmp_path / "label")
     assert [(a.name, b.name) for a, b in pairs] == [("a.png", "a.bmp"), ("b.JPG", "b.png")]
     touch(tmp_path / "image", "d.png")
-    with pytest.raises(UserError, match=r"1 of 3 images in .* have no label in .*: d\.png; add"):
+    with pytest.raises(UserError, match=r"1 of 3 images in .* have no label in .* \(d\.png\): add"):
         images.find_pairs(tmp_path / "image", tmp_path / "label")
     touch(tmp_path / "label", "a.png")
-    with pytest.raises(UserError, match=r"a\.bmp and .*a\.png share the name 'a'"):
+    with pytest.raises(UserError, match=r"differ in their endings alone \(a\.bmp, a\.png\)"):
         images.find(tmp_path / "label")
-    with pytest.raises(UserError, match="holds no image"):
+    with pytest.raises(UserError, match=r"holds no file that ends in \.png"):
         images.find(tmp_path)
     with pytest.raises(UserError, match="is not a folder"):
         images.find(tmp_path / "none")

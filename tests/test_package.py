@@ -38,9 +38,9 @@ def test_wheel_holds_datasets_and_configs_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"eal_icnet_jax"}
-    builder = "eal_icnet_jax/datasets/ic_synthetic/ic_synthetic_dataset_builder.py"
-    for name in (builder, builder.replace("ic_synthetic_dataset_builder.py", "README.md")):
-        assert name in names
+    for name in ("hy5syn", "ic_synthetic", "miic", "omc", "omv"):
+        for file in (f"{name}_dataset_builder.py", "README.md", "TAGS.txt", "CITATIONS.bib"):
+            assert f"eal_icnet_jax/datasets/{name}/{file}" in names
     assert "eal_icnet_jax/configs/synthetic.py" in names
 
 

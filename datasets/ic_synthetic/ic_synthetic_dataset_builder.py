@@ -1,14 +1,13 @@
 """TFDS builder of the synthetic IC micrographs, generated without TensorFlow."""
 
-import concurrent.futures
 import dataclasses
 import functools
-import multiprocessing
-import os
 
 import tensorflow_datasets.public_api as tfds
 from eal_icnet_jax.datasets.ic_synthetic import examples
 from etils import epath
+
+from eal_icnet_jax import builders
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -47,6 +46,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
         )
 
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        return builders.ReproducibleWriter(self.info.file_format)
+
     def _split_generators(self, dl_manager):
         del dl_manager
         counts = self.builder_config.kind.images
@@ -58,10 +60,4 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str, count: int):
         # Encoded bytes, not arrays: TFDS encodes arrays with TensorFlow.
         draw = functools.partial(examples.encoded_example, self.builder_config.kind, split)
-        workers = min(len(os.sched_getaffinity(0)), count)
-        # `spawn`, because the threads of JAX and TensorFlow do not survive a fork.
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(
-            workers, context, examples.use_one_thread
-        ) as pool:
-            yield from pool.map(draw, range(count), chunksize=4)
+        yield from examples.in_parallel(draw, count)

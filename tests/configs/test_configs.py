@@ -26,3 +26,24 @@ def test_the_default_is_the_papers_training():
     assert (config.batch_size, config.epochs, config.learning_rate) == (1, 30, 1e-3)
     assert (config.early_stopping.patience, config.early_stopping.min_delta) == (5, 1e-7)
     assert dict(config.loss) == {"bce_weight": 0.5, "dice_weight": 0.5, "epsilon": 1e-6}
+
+
+@pytest.mark.parametrize("name", ["omc", "omv", "miic", "hy5syn"])
+def test_the_papers_datasets_are_trained_as_the_default_says(name):
+    default = importlib.import_module("eal_icnet_jax.configs.default").get_config()
+    config = importlib.import_module(f"eal_icnet_jax.configs.{name}").get_config()
+    assert config.dataset.name == name
+    with default.unlocked(), config.unlocked():
+        del default.dataset, config.dataset
+    assert config == default
+
+
+def test_cross_trains_on_the_other_three():
+    cross = importlib.import_module("eal_icnet_jax.configs.cross")
+    for name in cross.DATASETS:
+        dataset = cross.get_config(name).dataset
+        assert dataset.name == name
+        assert {name, *dataset.train_on} == {"omc", "omv", "miic", "hy5syn"}
+        assert len(dataset.train_on) == 3
+    with pytest.raises(ValueError, match="no dataset 'omq' to test on: choose one of omc"):
+        cross.get_config("omq")

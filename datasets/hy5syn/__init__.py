@@ -1,0 +1,1 @@
+"""Scanning electron micrographs, metal tracks and vias labelled as SVG."""

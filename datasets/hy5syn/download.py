@@ -1,0 +1,116 @@
+"""Downloads HY5SYN from Edmond, the Dataverse repository of its authors' institute.
+
+The repository's own listing says which files there are and what their checksums must be; see
+guides.dataverse.org, native API and data access API.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+
+import requests
+import tensorflow_datasets.public_api as tfds
+
+from eal_icnet_jax.errors import UserError
+
+SERVER = "https://edmond.mpg.de"
+LISTING = "/api/datasets/:persistentId/?persistentId=doi:10.17617/3.HY5SYN"
+FILE = "/api/access/datafile/{id}"
+FOLDERS = {"sems": re.compile(r"sem\d+\.png"), "labels": re.compile(r"label\d+\.svg")}
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+BY_HAND = (
+    "get it from doi.org/10.17617/3.HY5SYN with a browser and name its folder as the manual_dir"
+)
+
+
+def _wanted(name: str) -> bool:
+    return name.endswith(ARCHIVES) or any(part.fullmatch(name) for part in FOLDERS.values())
+
+
+def _checksum(path: pathlib.Path, kind: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, kind.replace("-", "").lower()).hexdigest()
+
+
+def _files(listing: str) -> dict[str, dict]:
+    """Id and checksum of each wanted file of the listing, by the file's name.
+
+    Raises:
+      UserError: the listing is not of the documented form, or lists no such file.
+    """
+    try:
+        entries = [
+            entry["dataFile"] for entry in json.loads(listing)["data"]["latestVersion"]["files"]
+        ]
+        found = {
+            entry["filename"]: {
+                "id": int(entry["id"]),
+                "kind": entry["checksum"]["type"],
+                "value": entry["checksum"]["value"],
+            }
+            for entry in entries
+            if _wanted(entry["filename"])
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"the listing of HY5SYN at {SERVER} is not of the form that is known "
+            f"({type(error).__name__} {error}): {BY_HAND}"
+        ) from error
+    if not found:
+        raise UserError(f"the listing of HY5SYN at {SERVER} names no tile or archive: {BY_HAND}")
+    return found
+
+
+def tree(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
+    """Downloads what is not there yet, checks it, and lays it out as sems/ and labels/.
+
+    Raises:
+      UserError: the server cannot be reached, or a file is not what the listing says.
+    """
+    try:
+        reply = requests.get(SERVER + LISTING, timeout=60)
+        reply.raise_for_status()
+    except requests.RequestException as error:
+        raise UserError(
+            f"HY5SYN cannot be downloaded, since {SERVER} does not answer "
+            f"({type(error).__name__}): {BY_HAND}"
+        ) from error
+    files = _files(reply.text)
+    urls = {name: SERVER + FILE.format(**entry) for name, entry in files.items()}
+    try:
+        paths = dl_manager.download(urls)
+    except (requests.RequestException, tfds.download.DownloadError) as error:
+        raise UserError(
+            f"the download of HY5SYN broke off ({type(error).__name__}): try again, what is there "
+            "is kept"
+        ) from error
+    root = pathlib.Path(next(iter(paths.values()))).parent / "tree"
+    for name, path in paths.items():
+        path = pathlib.Path(path)
+        if _checksum(path, files[name]["kind"]) != files[name]["value"].lower():
+            raise UserError(
+                f"{path}, downloaded as {name}, does not have the checksum that {SERVER} lists: "
+                "remove it and try again"
+            )
+        if name.endswith(ARCHIVES):
+            members = pathlib.Path(dl_manager.extract(path)).rglob("*")
+        else:
+            members = [path]
+        for member in members:
+            _place(member, member.name if name.endswith(ARCHIVES) else name, root)
+    return root
+
+
+def _place(path: pathlib.Path, name: str, root: pathlib.Path):
+    for folder, pattern in FOLDERS.items():
+        if pattern.fullmatch(name):
+            target = root / folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            try:
+                os.link(path, target)
+            except OSError:  # a file system without links
+                shutil.copyfile(path, target)

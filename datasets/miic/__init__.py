@@ -1,0 +1,1 @@
+"""Scanning electron micrographs, circuits labelled."""

@@ -1,0 +1,1 @@
+"""Optical micrographs, vias labelled."""

@@ -1,0 +1,180 @@
+"""Draws a small dataset in the on-disk form of OMC, OMV, MIIC or HY5SYN.
+
+    python -m eal_icnet_jax.sample_tree omv DIR [--images=24] [--size=512] [--split]
+
+The micrographs are those of ic_synthetic; they serve to try preparation, training and inspection
+where the real dataset is not at hand.
+"""
+
+import argparse
+import dataclasses
+import functools
+import itertools
+import pathlib
+import shutil
+
+import cv2
+import numpy as np
+
+from eal_icnet_jax import images, trees
+from eal_icnet_jax.datasets.hy5syn import svg_labels
+from eal_icnet_jax.datasets.ic_synthetic import examples
+from eal_icnet_jax.errors import UserError, run_command
+
+KINDS = {
+    "omc": "optical_circuit",
+    "omv": "optical_via",
+    "miic": "sem_circuit",
+    "hy5syn": "sem_metal_via",
+}
+SIZES = {"omc": 512, "omv": 512, "miic": 512, "hy5syn": 1024}
+FOLDERS = {"train": "train", "validation": "val", "test": "test"}
+ASPECT = 3536 / 4096
+"""Height by width of HY5SYN's tiles."""
+
+UNLABELLED = 3
+"""Images of a MIIC tree that have no label."""
+
+
+def without_holes(mask: np.ndarray) -> list[np.ndarray]:
+    """Outlines `[N, 2]` (x, y) whose fillings, outline included, unite to the mask `[H, W]` bool.
+
+    HY5SYN's tracks have no holes: a region that has some is cut through each into strips.
+    """
+    outlines = []
+    contours, hierarchy = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    for index, contour in enumerate(contours):
+        _, _, hole, parent = hierarchy[0][index]
+        if parent >= 0:
+            continue
+        if hole < 0:
+            outlines.append(contour[:, 0])
+            continue
+        cuts = []
+        while hole >= 0:
+            x, _, width, _ = cv2.boundingRect(contours[hole])
+            cuts.append(x + width // 2)
+            hole = hierarchy[0][hole][0]
+        region = np.zeros(mask.shape, np.uint8)
+        cv2.drawContours(region, contours, index, 1, cv2.FILLED, hierarchy=hierarchy, maxLevel=1)
+        region &= mask
+        edges = [0, *sorted(set(cuts)), mask.shape[1]]
+        for left, right in itertools.pairwise(edges):
+            strip = np.zeros_like(region)
+            strip[:, left:right] = region[:, left:right]
+            parts, _ = cv2.findContours(strip, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+            outlines.extend(part[:, 0] for part in parts)
+    return outlines
+
+
+def discs(mask: np.ndarray) -> list[tuple[int, int, int]]:
+    """Centre and radius (x, y, r) of the discs nearest to a mask's regions `[H, W]` bool."""
+    count, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = stats[1:count, cv2.CC_STAT_AREA]
+    return [
+        (round(x), round(y), max(1, round(float(np.sqrt(area / np.pi)))))
+        for (x, y), area in zip(centres[1:count], areas, strict=True)
+    ]
+
+
+def file_name(dataset: str, index: int) -> str:
+    """The stem of an image."""
+    return f"sem{index:04}" if dataset == "hy5syn" else f"{index:04}"
+
+
+def files(dataset: str, size: int, labelled: int, index: int) -> dict[str, bytes]:
+    """The files of one image, by their path in a flat tree; from `labelled` on without a label."""
+    name = file_name(dataset, index)
+    kind = next(kind for kind in examples.KINDS if kind.name == KINDS[dataset])
+    kind = dataclasses.replace(kind, size=size, compressed=False)
+    example = examples.draw_example(kind, "train", index)
+    image, label = example["image"], example["label"]
+    if dataset == "miic":
+        written = {f"Anomaly_train/{name}.jpg": cv2.imencode(".jpg", image)[1].tobytes()}
+        if index < labelled:
+            written[f"label/{name}.png"] = images.encode(label)
+        return written
+    if dataset == "hy5syn":
+        height = round(size * ASPECT)
+        image, tracks, vias = (
+            array[:height, :, 0] for array in (image, label, example["via_label"])
+        )
+        labels = svg_labels.Labels(
+            height, size, tuple(without_holes(tracks > 0)), tuple(discs(vias > 0))
+        )
+        return {
+            f"sems/{name}.png": images.encode(image),
+            f"labels/label{index:04}.svg": labels.to_svg().encode(),
+        }
+    return {f"image/{name}.png": images.encode(image), f"label/{name}.png": images.encode(label)}
+
+
+def splits_in_order(count: int) -> list[str]:
+    """The split of each of `count` images, 8:1:1 with at least one in each."""
+    held = max(1, round(count / 10))
+    return ["train"] * (count - 2 * held) + ["validation"] * held + ["test"] * held
+
+
+def write_tree(dataset: str, root: pathlib.Path, count: int, size: int, split: bool):
+    """Draws the tree, whole or not at all.
+
+    Args:
+      dataset: omc, omv, miic or hy5syn.
+      root: a folder that is not there yet.
+      count: of labelled images.
+      size: of the square images in pixels; the width of HY5SYN's tiles.
+      split: lay it out under train/, val/ and test/.
+
+    Raises:
+      UserError: the folder exists or cannot be written, or the numbers are too small.
+    """
+    if size < 64:
+        raise UserError(f"--size is {size}: draw images of at least 64 pixels")
+    if not split and len({trees.split_of(file_name(dataset, k)) for k in range(count)}) < 3:
+        raise UserError(f"--images={count} is too few for three splits: draw 10 or more")
+    if count < 3:
+        raise UserError(f"--images={count} is too few for three splits: draw 3 or more")
+    if root.exists():
+        raise UserError(f"{root} exists: name a new folder")
+    partial = root.with_name(f".{root.name}.partial")
+    extra = UNLABELLED if dataset == "miic" else 0
+    places = splits_in_order(count) + ["train"] * extra
+    draw = functools.partial(files, dataset, size, count)
+    try:
+        for place, written in zip(places, examples.in_parallel(draw, count + extra), strict=True):
+            for name, data in written.items():
+                path = partial / (FOLDERS[place] if split else "") / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+        partial.rename(root)
+    except OSError as error:
+        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def parser() -> argparse.ArgumentParser:
+    out = argparse.ArgumentParser(prog="python -m eal_icnet_jax.sample_tree", description=__doc__,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    out.add_argument("dataset", choices=KINDS)
+    out.add_argument("folder", type=pathlib.Path, help="to write, not there yet")
+    out.add_argument("--images", type=int, default=24, help="number of labelled images (24)")
+    out.add_argument("--size", type=int, help="pixels, HY5SYN's width (512, HY5SYN 1024)")
+    out.add_argument("--split", action="store_true", help="lay out as train/, val/ and test/")
+    return out
+
+
+def run(arguments: argparse.Namespace):
+    size = arguments.size or SIZES[arguments.dataset]
+    write_tree(arguments.dataset, arguments.folder, arguments.images, size, arguments.split)
+    print(f"{arguments.images} images with labels in {arguments.folder}")
+
+
+def main(argv: list[str] | None = None):
+    run_command(parser(), run, argv)
+
+
+if __name__ == "__main__":
+    main()

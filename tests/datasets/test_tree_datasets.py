@@ -1,0 +1,274 @@
+"""OMC, OMV, MIIC and HY5SYN from folders to records, training and reports; bad folders told."""
+
+import hashlib
+import json
+import pathlib
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from eal_icnet_jax import builders, images, input_pipeline, trees
+from eal_icnet_jax.errors import UserError
+from tests import commands, tree_config
+from tests.conftest import DATASETS, TREE_CONFIG
+
+LABELS = dict.fromkeys(DATASETS, ("label",)) | {"hy5syn": ("label", "via_label")}
+
+
+def builder_of(name: str, data_dir):
+    return input_pipeline.dataset_builder(dataset_of(name, "", data_dir))
+
+
+def dataset_of(name: str, tree, data_dir):
+    dataset = tree_config.get_config(name).dataset
+    dataset.manual_dir, dataset.data_dir = str(tree), str(data_dir)
+    return dataset
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_records_hold_the_files(name, prepared_trees, sample_trees):
+    """Every pair of the folder, lossless, with masks of 0 and 255, in its split and in order."""
+    builder = builder_of(name, prepared_trees)
+    tree = trees.read_tree(sample_trees / name, builder.SOURCE.layouts)
+    dataset = dataset_of(name, "", prepared_trees)
+    dataset.labels = LABELS[name]
+    for split, pairs in tree.splits.items():
+        source = input_pipeline.open_split(dataset, split)
+        assert len(source) == len(pairs)
+        for pair, example in zip(pairs, (source[k] for k in range(len(source))), strict=True):
+            image, masks, _ = builder.SOURCE.read(pair)
+            stored = images.to_uint8(images.decode(example["image"], ""), image.shape[-1])
+            np.testing.assert_array_equal(stored, image)
+            for label in LABELS[name]:
+                mask = images.decode(example[label], "")
+                np.testing.assert_array_equal(mask, np.where(masks[label], 255, 0))
+            if name == "hy5syn":
+                assert example["tile"].decode() == pair.name
+                assert example["crop_offset"].tolist() == [0, 0]
+                assert example["name"].decode() == f"{pair.name}_y0000_x0000"
+            else:
+                assert example["name"].decode() == pair.name
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_info_tells_counts_names_and_balance(name, prepared_trees, sample_trees):
+    builder = builder_of(name, prepared_trees)
+    tree = trees.read_tree(sample_trees / name, builder.SOURCE.layouts)
+    assert builder.info.metadata["skipped"] == tree.skipped
+    for split, pairs in tree.splits.items():
+        own = builder.info.metadata["splits"][split]
+        assert own["files"] == own["examples"] == builder.info.splits[split].num_examples
+        names = "".join(f"{pair.name}\n" for pair in pairs)
+        assert own["names_sha256"] == hashlib.sha256(names.encode()).hexdigest()
+        masks = [builder.SOURCE.read(pair)[1] for pair in pairs]
+        for label in LABELS[name]:
+            fraction = np.mean([mask[label].mean() for mask in masks])
+            assert own["foreground"][label] == pytest.approx(fraction)
+    info = builder.info
+    assert name.upper() in info.description and "@" in info.citation
+    assert info.redistribution_info.license and builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+    assert info.features["image"].shape[-1] == (3 if name.startswith("om") else 1)
+
+
+def test_preparing_again_gives_the_same_bytes(sample_trees, prepared_trees, tmp_path):
+    for name in ("omv", "hy5syn"):
+        input_pipeline.prepare(dataset_of(name, sample_trees / name, tmp_path))
+        first = [path for path in (prepared_trees / name).rglob("*.*") if path.is_file()]
+        for path in first:
+            again = tmp_path / path.relative_to(prepared_trees)
+            assert again.read_bytes() == path.read_bytes(), path.name
+        assert len(first) >= 6
+
+
+def test_large_tiles_are_cut_into_crops_of_their_split(tmp_path):
+    """Two crops a tile here; those of a tile stay together, and say where they lie."""
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        folder = tmp_path / "tree" / ("train", "val", "test")[k]
+        for part in ("sems", "labels"):
+            (folder / part).mkdir(parents=True)
+        tile = rng.integers(0, 255, (40, 1500), np.uint8)
+        cv2.imwrite(str(folder / f"sems/sem{k:04}.png"), tile)
+        (folder / f"labels/label{k:04}.svg").write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" width="1500" height="40">'
+            '<path d="M400,3 L1200,3 L1200,30 L400,30 Z"/></svg>'
+        )
+    dataset = dataset_of("hy5syn", tmp_path / "tree", tmp_path / "data")
+    for k, split in enumerate(trees.SPLITS):
+        source = input_pipeline.open_split(dataset, split)
+        found = [
+            (e["tile"].decode(), e["crop_offset"].tolist())
+            for e in map(source.__getitem__, range(2))
+        ]
+        assert found == [(f"sem{k:04}", [0, 0]), (f"sem{k:04}", [0, 476])]
+        mask = images.decode(source[1]["label"], "") > 0
+        assert mask.shape == (40, 1024) and mask[3:31, : 1200 - 476 + 1].all()
+        assert mask.sum() == 28 * (1200 - 476 + 1)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_the_papers_config_trains_and_evaluates(name, prepared_trees, tmp_path):
+    result = commands.run(
+        "main",
+        f"--config={TREE_CONFIG}:{name}",
+        f"--config.dataset.data_dir={prepared_trees}",
+        f"--workdir={tmp_path}",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "epoch 2/2" in result.stdout and "test split, 1 images" in result.stdout
+    assert len(list((tmp_path / "test").glob("worst_1_*.png"))) == 1
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_cross_trains_on_three_and_tests_on_the_fourth(sample_trees, tmp_path):
+    """And prepares all four from one folder of trees."""
+    config = f"--config={TREE_CONFIG}:cross-omv"
+    result = commands.run(
+        "main", config, f"--workdir={tmp_path / 'run'}",
+        f"--config.dataset.data_dir={tmp_path / 'data'}",
+        f"--config.dataset.manual_dir={sample_trees}",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == ["downloads", *sorted(DATASETS)]
+    report = json.loads((tmp_path / "run/test/metrics.json").read_text())
+    tested = {row["name"] for row in report["per_image"]}
+    layouts = (trees.Layout(),)
+    omv = trees.read_tree(sample_trees / "omv", layouts)
+    assert tested == {pair.name for pair in omv.splits["test"]}
+    steps = [json.loads(x) for x in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert steps[-1]["step"] == 2 * (9 + 10 + 9)  # of OMC, HY5SYN and MIIC
+    batch = commands.told(
+        "main", config, f"--workdir={tmp_path / 'pairs'}", "--config.batch_size=2",
+        f"--config.dataset.data_dir={tmp_path / 'data'}",
+    )  # fmt: skip
+    assert "images of 55x64 and 64x64 cannot share a batch: set config.dataset.crop_size" in batch
+
+
+@pytest.mark.parametrize("name", ["omc", "omv", "miic"])
+def test_data_that_only_the_user_has_is_asked_for(name, tmp_path):
+    with pytest.raises(UserError) as error:
+        input_pipeline.open_split(dataset_of(name, "", tmp_path / "data"), "train")
+    told = str(error.value)
+    assert "private" in told and "image/ and label/" in told
+    assert "--config.dataset.manual_dir=DIR" in told
+    assert f"cd datasets/{name} && tfds build --manual_dir=DIR" in told
+    assert not (tmp_path / "data").exists()
+
+
+def copied(sample_trees, tmp_path, name="omv") -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(sample_trees / name, tmp_path / "tree"))
+
+
+def damage_png(tree):
+    path = tree / "image/0000.png"
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def resize_label(tree):
+    cv2.imwrite(str(tree / "label/0003.png"), np.zeros((10, 64), np.uint8))
+
+
+def bomb(tree):
+    (tree / "labels/label0002.svg").write_text(
+        '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'
+        '<svg xmlns="http://www.w3.org/2000/svg" width="64" height="55">&b;</svg>'
+    )
+
+
+def outside(tree):
+    path = tree / "labels/label0002.svg"
+    path.write_text(path.read_text().replace("</svg>", '<path d="M1,1 L64,5 Z"/></svg>'))
+
+
+def link(tree):
+    (tree / "image/0004.png").unlink()
+    (tree / "image/0004.png").symlink_to("/etc/hostname")
+
+
+def unpair(tree):
+    for name in ("image/0001.png", "image/0002.png", "label/0003.png", "label/0004.png"):
+        (tree / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "name, damage, told",
+    [
+        ("omv", shutil.rmtree, "tree is not a folder: name one with image/ and label/"),
+        ("omv", unpair, "without a label"),
+        ("omv", damage_png, "image/0000.png cannot be read as an image: replace or remove"),
+        ("omv", resize_label, "label/0003.png is 10x64, but"),
+        ("omv", link, "image/0004.png in"),
+        ("omv", lambda tree: shutil.rmtree(tree / "image"), "has no folder image"),
+        ("omv", lambda tree: shutil.copy(tree / "image/0001.png", tree / "image/0001.bmp"),
+         "differ in their endings alone (0001.bmp, 0001.png)"),
+        ("hy5syn", bomb, "label0002.svg defines or refers to entities"),
+        ("hy5syn", outside, "label0002.svg reaches outside its tile of 55x64"),
+        ("hy5syn", lambda tree: (tree / "labels/label0005.svg").write_text("<svg"),
+         "label0005.svg is no readable SVG"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)  # fmt: skip
+def test_bad_trees_are_told_and_leave_nothing_behind(sample_trees, tmp_path, name, damage, told):
+    tree = copied(sample_trees, tmp_path, name)
+    damage(tree)
+    with pytest.raises(UserError) as error:
+        input_pipeline.prepare(dataset_of(name, tree, tmp_path / "data"))
+    sentence = str(error.value)
+    assert told in sentence
+    if damage is unpair:
+        for missing in ("0001.png", "0002.png", "0003.png", "0004.png"):
+            assert missing in sentence
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_command_tells_a_bad_tree_in_one_line(sample_trees, tmp_path):
+    """Also where some files went well before, and left a line of progress."""
+    tree = copied(sample_trees, tmp_path)
+    resize_label(tree)
+    told = commands.told(
+        "main", f"--config={TREE_CONFIG}:omv", "--mode=prepare",
+        f"--config.dataset.data_dir={tmp_path / 'data'}", f"--config.dataset.manual_dir={tree}",
+    )  # fmt: skip
+    assert "label/0003.png is 10x64, but" in told
+    assert not (tmp_path / "data").exists()
+
+
+def test_grey_labels_are_counted(sample_trees, tmp_path, capsys):
+    tree = copied(sample_trees, tmp_path)
+    rng = np.random.default_rng(0)
+    for path in sorted((tree / "label").iterdir())[:5]:
+        cv2.imwrite(str(path), rng.integers(0, 255, (64, 64), np.uint8))
+    input_pipeline.prepare(dataset_of("omv", tree, tmp_path / "data"))
+    warned = [x for x in capsys.readouterr().err.splitlines() if x.startswith("warning: ")]
+    numbers = [int(line.split()[1]) for line in warned if "more than two levels" in line]
+    assert sum(numbers) == 5
+
+
+def test_another_tree_than_the_prepared_one_is_told(sample_trees, prepared_trees, tmp_path):
+    tree = copied(sample_trees, tmp_path)
+    dataset = dataset_of("omv", tree, prepared_trees)
+    input_pipeline.prepare(dataset)  # the same names
+    for folder in ("image", "label"):
+        (tree / folder / "0000.png").rename(tree / folder / "zero.png")
+    with pytest.raises(UserError, match="was prepared from other files than"):
+        input_pipeline.prepare(dataset)
+
+
+def test_shards_are_bounded_in_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(builders, "SHARD_BYTES", 1000)
+    pairs = []
+    for k in range(10):
+        path = tmp_path / f"{k}.png"
+        path.write_bytes(b"x" * 400)
+        pairs.append(trees.Pair(str(k), path, path))
+    runs = builders.shards(tuple(pairs))
+    assert [len(run) for run in runs] == [3, 3, 3, 1]
+    assert [pair for run in runs for pair in run] == pairs
+
+
+def test_work_ahead_keeps_order_and_raises():
+    assert list(builders.ahead(lambda x: x * x, range(50))) == [x * x for x in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        list(builders.ahead(lambda x: 1 / x, [2, 1, 0, 1]))

@@ -1,0 +1,204 @@
+"""Trees of images and labels: the layouts people have, splits by name, and what is wrong told."""
+
+import os
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+
+from eal_icnet_jax import trees
+from eal_icnet_jax.errors import UserError
+
+FLAT = (trees.Layout(),)
+MIIC = (trees.Layout(images="Anomaly_train", annotated_only=True), trees.Layout())
+NAMES = [f"{k:04}" for k in range(24)]
+
+
+def touch(root: pathlib.Path, *paths: str):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def pairs_of(names, images="image", labels="label", ending=".png"):
+    return [f"{folder}/{name}{ending}" for name in names for folder in (images, labels)]
+
+
+def told(root, layouts=FLAT) -> str:
+    with pytest.raises(UserError) as error:
+        trees.read_tree(root, layouts)
+    return str(error.value)
+
+
+def test_a_flat_tree_is_split_by_name(tmp_path):
+    touch(tmp_path, *pairs_of(NAMES))
+    splits = trees.read_tree(tmp_path, FLAT).splits
+    assert sorted(pair.name for pairs in splits.values() for pair in pairs) == NAMES
+    before = {pair.name: split for split, pairs in splits.items() for pair in pairs}
+    touch(tmp_path, *pairs_of(f"new{k}" for k in range(50)))
+    after = {
+        pair.name: split
+        for split, pairs in trees.read_tree(tmp_path, FLAT).splits.items()
+        for pair in pairs
+    }
+    assert before.items() <= after.items() and len(after) == 74
+
+
+def test_splits_are_8_1_1():
+    counts = dict.fromkeys(trees.SPLITS, 0)
+    for k in range(10_000):
+        counts[trees.split_of(f"image {k}")] += 1
+    assert counts["train"] == pytest.approx(8000, abs=120)
+    assert counts["validation"] == pytest.approx(1000, abs=90)
+    assert counts["test"] == pytest.approx(1000, abs=90)
+
+
+def test_endings_are_mixed_and_other_files_left_alone(tmp_path):
+    touch(tmp_path, *pairs_of(NAMES[4:]), "image/readme.txt", "image/.hidden.png", "Thumbs.db")
+    for name, (image, label) in zip(
+        NAMES, ((".JPG", ".png"), (".tif", ".bmp"), (".tiff", ".jpeg"), (".bmp", ".PNG")),
+        strict=False,
+    ):  # fmt: skip
+        touch(tmp_path, f"image/{name}{image}", f"label/{name}{label}")
+    splits = trees.read_tree(tmp_path, FLAT).splits
+    assert sum(map(len, splits.values())) == 24
+    first = next(pair for pairs in splits.values() for pair in pairs if pair.name == "0000")
+    assert (first.image.name, first.label.name) == ("0000.JPG", "0000.png")
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation"])
+def test_split_trees_are_kept(tmp_path, validation):
+    for split, names in (("train", ["a", "b"]), (validation, ["c"]), ("test", ["a"])):
+        touch(tmp_path / split, *pairs_of(names))
+    splits = trees.read_tree(tmp_path, FLAT).splits
+    names = {split: [pair.name for pair in pairs] for split, pairs in splits.items()}
+    assert names == {"train": ["a", "b"], "validation": ["c"], "test": ["a"]}
+
+
+def test_images_of_miic_without_a_label_are_counted(tmp_path):
+    touch(tmp_path, *pairs_of(NAMES, "Anomaly_train"), "Anomaly_train/x.jpg", "Anomaly_train/y.jpg")
+    tree = trees.read_tree(tmp_path, MIIC)
+    assert sum(map(len, tree.splits.values())) == 24 and tree.skipped == 2
+    touch(tmp_path, "label/z.png")
+    assert "labels without an image" in told(tmp_path, MIIC) and "(z.png)" in told(tmp_path, MIIC)
+
+
+def test_names_in_any_script(tmp_path):
+    """Spaces, Chinese characters, and accents that two file systems write in two ways."""
+    touch(tmp_path, *pairs_of([*NAMES, "芯片 3", "die 1"]))
+    touch(tmp_path, "image/cafe\u0301.png", "label/caf\u00e9.png")
+    names = {p.name for pairs in trees.read_tree(tmp_path, FLAT).splits.values() for p in pairs}
+    assert {"芯片 3", "die 1", "caf\u00e9"} < names
+
+
+def test_every_partner_that_is_missing_is_named(tmp_path):
+    touch(tmp_path, *pairs_of(NAMES), *(f"image/i{k}.png" for k in range(9)))
+    touch(tmp_path, *(f"label/l{k}.png" for k in range(9)))
+    sentence = told(tmp_path)
+    for k in range(9):
+        assert f"i{k}.png" in sentence and f"l{k}.png" in sentence
+
+
+@pytest.mark.parametrize(
+    "paths, expected",
+    [
+        ([], "has no folder image: it must hold image/ and label/"),
+        (["image/a.png"], "has image/ but no folder label"),
+        (["image/a.txt", "label/a.txt"], "image holds no file that ends in .png"),
+        (pairs_of("ab"), "leaves validation and test of the 2 images in"),
+        (
+            [*pairs_of(NAMES), "image/0003.bmp"],
+            "differ in their endings alone (0003.bmp, 0003.png)",
+        ),
+        ([*pairs_of(NAMES), "train/x"], "holds image beside train: keep the flat folders or"),
+        (["train/image/a.png"], "holds train but no folder for validation and test"),
+        (
+            ["train/a", "val/a", "valid/a", "test/a"],
+            "holds val and valid, which are the same split",
+        ),
+        (["train/a", "val/a", "test/a"], "train has no folder image"),
+    ],
+)
+def test_bad_layouts_are_told(tmp_path, paths, expected):
+    touch(tmp_path, *paths)
+    assert expected in told(tmp_path)
+
+
+def test_bad_roots_are_told(tmp_path):
+    assert "is not a folder: name one with image/ and label/" in told(tmp_path / "none")
+    touch(tmp_path, *pairs_of(NAMES), *pairs_of(NAMES, "Anomaly_train"))
+    assert "holds both Anomaly_train and image: keep one" in told(tmp_path, MIIC)
+
+
+def test_links_out_of_the_tree_are_told(tmp_path):
+    root, outside = tmp_path / "tree", tmp_path / "secret.png"
+    outside.touch()
+    touch(root, *pairs_of(NAMES))
+    (root / "image" / "0001.png").unlink()
+    (root / "image" / "0001.png").symlink_to(root / "image" / "0002.png")
+    assert sum(map(len, trees.read_tree(root, FLAT).splits.values())) == 24  # stays inside
+    (root / "image" / "0002.png").unlink()
+    (root / "image" / "0002.png").symlink_to(outside)
+    assert "image/0002.png in" in told(root) and "leads out of it" in told(root)
+    os.rename(root / "label", tmp_path / "label")
+    (root / "label").symlink_to(tmp_path / "label")
+    assert "label/0023.png" in told(root)
+
+
+def written(tmp_path, image, label, image_ending=".png", label_ending=".png") -> trees.Pair:
+    paths = tmp_path / f"i{image_ending}", tmp_path / f"l{label_ending}"
+    for path, array in zip(paths, (image, label), strict=True):
+        assert cv2.imwrite(str(path), array)
+    return trees.Pair("i", *paths)
+
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (40, 56), np.uint8)
+LABEL = np.where(RNG.random((40, 56)) < 0.4, 255, 0).astype(np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "stored",
+    [
+        GREY,
+        GREY.astype(np.uint16) * 257,
+        np.dstack([GREY] * 3),
+        np.dstack([GREY] * 3 + [RNG.integers(0, 256, GREY.shape, np.uint8)]),
+    ],
+    ids=["grey", "16 bits", "colour", "transparent"],
+)
+def test_images_are_stored_as_documented(tmp_path, stored, channels):
+    source = trees.Source(channels=channels)
+    image, masks, two_levels = source.read(written(tmp_path, stored, LABEL))
+    assert image.dtype == np.uint8 and image.shape == (40, 56, channels)
+    for k in range(channels):
+        np.testing.assert_array_equal(image[..., k], GREY)
+    np.testing.assert_array_equal(masks["label"], LABEL > 0)
+    assert two_levels
+
+
+def test_palette_labels_are_their_one_colour(tmp_path):
+    """As tools for annotation write them: index 1 drawn in dark red on black."""
+    from PIL import Image
+
+    indexed = Image.fromarray((LABEL > 0).astype(np.uint8), mode="P")
+    indexed.putpalette([0, 0, 0, 128, 0, 0] + [0] * 750)
+    pair = written(tmp_path, GREY, LABEL)
+    indexed.save(pair.label)
+    _, masks, two_levels = trees.Source(channels=1).read(pair)
+    np.testing.assert_array_equal(masks["label"], LABEL > 0)
+    assert two_levels
+
+
+def test_sizes_that_differ_and_files_that_break_off_are_told(tmp_path):
+    source = trees.Source(channels=1)
+    pair = written(tmp_path, GREY, LABEL[:-1])
+    with pytest.raises(UserError, match=r"l\.png is 39x56, but .*i\.png is 40x56"):
+        source.read(pair)
+    for ending in (".png", ".jpg", ".bmp", ".tif"):
+        pair = written(tmp_path, GREY, LABEL, image_ending=ending)
+        pair.image.write_bytes(pair.image.read_bytes()[:-200])
+        with pytest.raises(UserError, match=r"cannot be read as an image: replace or remove"):
+            source.read(pair)
