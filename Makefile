@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The CPU build of torch is enough for the converter's tests; name another release here.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test lint format clean
+.PHONY: demo test datasets lint format clean
 
 $(VENV)/installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,25 @@ demo: $(VENV)/installed
 	$(BIN)/python -m eal_icnet_jax.main --config=configs/demo.py --workdir=demo/run \
 		--config.dataset.data_dir=demo/data
 
+# The whole path of the four datasets, on drawn trees in their on-disk form: tfds build, two epochs of
+# the paper's config, evaluation and pictures, inspection. Installs TensorFlow, for the tfds command.
+SAMPLES := omc omv miic hy5syn
+datasets: $(VENV)/installed-tfds $(SAMPLES:%=samples-%)
+
+samples-%:
+	rm -rf samples/$*
+	mkdir -p samples/$*
+	$(BIN)/python -m eal_icnet_jax.sample_tree $* samples/$*/tree --size=128
+	$(BIN)/python -m eal_icnet_jax.inspect_data $* --manual_dir=samples/$*/tree --output=samples/$*/report
+	cd datasets/$* && $(abspath $(BIN))/tfds build --file_format=array_record \
+		--manual_dir=$(CURDIR)/samples/$*/tree --data_dir=$(CURDIR)/samples/$*/data
+	$(BIN)/python -m eal_icnet_jax.main --config=configs/$*.py --workdir=samples/$*/run \
+		--config.dataset.data_dir=samples/$*/data --config.epochs=2
+
+$(VENV)/installed-tfds: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet -e .[tfds]
+	touch $@
+
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
 
@@ -36,4 +55,4 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) demo samples build dist *.egg-info

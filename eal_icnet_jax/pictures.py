@@ -1,6 +1,8 @@
 """What a person looks at: error maps, overlays and training curves."""
 
+import functools
 import pathlib
+import textwrap
 
 import cv2
 import matplotlib
@@ -9,6 +11,7 @@ import numpy as np
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib import font_manager
 from matplotlib.patches import Patch
 
 # Okabe and Ito's palette, which colour-blind people can tell apart.
@@ -49,6 +52,64 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return out.astype(np.uint8)
 
 
+def outlined(image: np.ndarray, masks: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The image as RGB `[H, W, 3]`, without and with the outlines of its masks.
+
+    Args:
+      image: `[H, W, 1 or 3]` uint8.
+      masks: `[H, W]` bool by name; the first is drawn orange, the second blue.
+    """
+    image = np.repeat(image, 3 // image.shape[-1], -1)
+    marked = image.copy()
+    for mask, colour in zip(masks.values(), (INVENTED, MISSED), strict=False):
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(marked, contours, -1, colour, max(1, len(image) // 256))
+    return image, marked
+
+
+def contact_sheet(path: pathlib.Path, rows: dict[str, list[tuple[str, np.ndarray, np.ndarray]]]):
+    """Draws rows of images, each above its outlined twin.
+
+    Args:
+      path: of the PNG.
+      rows: by their title, each cell a caption and two RGB images `[H, W, 3]` of one size.
+    """
+    columns = max(map(len, rows.values()))
+    shapes = [image.shape for drawn in rows.values() for _, image, _ in drawn]
+    tallest = max(height / width for height, width, _ in shapes)
+    figure, axes = plt.subplots(
+        2 * len(rows),
+        columns,
+        figsize=(2.4 * columns + 0.3, (4.8 * tallest + 0.5) * len(rows)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.ravel():
+        axis.axis("off")
+    for row, (title, drawn) in enumerate(rows.items()):
+        for column, (caption, *pair) in enumerate(drawn):
+            for k, image in enumerate(pair):
+                small = cv2.resize(image, None, fx=(scale := min(1, 320 / max(image.shape))),
+                                   fy=scale, interpolation=cv2.INTER_AREA)  # fmt: skip
+                axes[2 * row + k, column].imshow(small, interpolation="nearest")
+            head = f"{title}\n" if column == 0 else "\n"
+            text = textwrap.fill(printable(caption), 34, max_lines=3)
+            axes[2 * row, column].set_title(head + text, fontsize=7, loc="left")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+@functools.cache
+def _glyphs() -> frozenset[int]:
+    font = font_manager.findfont(font_manager.FontProperties())
+    return frozenset(font_manager.get_font(font).get_charmap())
+
+
+def printable(text: str) -> str:
+    """The text with what the font of the pictures lacks as question marks."""
+    return "".join(c if ord(c) in _glyphs() else "?" for c in text)
+
+
 def confusion(
     path: pathlib.Path,
     title: str,
@@ -69,7 +130,7 @@ def confusion(
     figure, axes = plt.subplots(
         len(names), 4, figsize=(13, 3.7 * len(names) + 0.3), squeeze=False, layout="constrained"
     )
-    figure.suptitle(title, fontsize=12)
+    figure.suptitle(printable(title), fontsize=12)
     for row, name in enumerate(names):
         panels = {
             "image": image if image.shape[-1] == 3 else image[..., 0],
