@@ -1,22 +1,18 @@
 """What the TFDS builders share: reading trees of images and labels, writing reproducibly."""
 
 import collections
-import concurrent.futures
 import contextlib
 import functools
-import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
 
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 from tqdm import tqdm
 
-from eal_icnet_jax import images, trees
+from eal_icnet_jax import images, parallel, trees
 from eal_icnet_jax.errors import UserError, warn
 
 SHARD_BYTES = 32 << 20
@@ -26,25 +22,10 @@ Window = tuple[int, int, int, int]
 """Top, left, height and width."""
 
 
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-def ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`map` in threads that stay a few items ahead."""
-    workers = len(os.sched_getaffinity(0))
-    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        pending: collections.deque = collections.deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(function, item))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+def progress(title: str, files: int) -> tqdm:
+    """A bar on the standard error; where that is no terminal, a line every ten seconds."""
+    every = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(desc=title, total=files, mininterval=every, unit="file")
 
 
 def shards(pairs: tuple[trees.Pair, ...]) -> list[tuple[trees.Pair, ...]]:
@@ -63,7 +44,14 @@ class ReproducibleWriter(tfds.core.ExampleWriter):
     """Writes the same bytes for the same examples, where TFDS leaves the features' order open."""
 
     def write(self, path, examples):
-        return super().write(path, ((key, self._ordered(data)) for key, data in examples))
+        try:
+            return super().write(path, ((key, self._ordered(data)) for key, data in examples))
+        except RuntimeError as error:  # how array_record tells of a full disk
+            told = str(error).partition(";")[0]
+            raise UserError(
+                f"{path} cannot be written: {told}; make room, or name another folder with "
+                "--config.dataset.data_dir"
+            ) from error
 
     @staticmethod
     def _ordered(data: bytes) -> bytes:
@@ -141,7 +129,7 @@ class TreeBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             for path in made:
                 with contextlib.suppress(OSError):
                     path.rmdir()
-            by_tfds_command = not type(self).__module__.startswith("eal_icnet_jax.")
+            by_tfds_command = pathlib.Path(sys.argv[0]).stem == "tfds"
             if isinstance(error, UserError) and by_tfds_command:
                 raise SystemExit(f"error: {error}") from error  # it would print a traceback
             raise
@@ -180,7 +168,7 @@ class TreeBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _shard(self, metadata: dict, tally: "_Tally", pairs: tuple[trees.Pair, ...]):
         try:
             for pair, (examples, counts, pixels, two_levels) in zip(
-                pairs, ahead(self._encode, pairs), strict=True
+                pairs, parallel.in_threads(self._encode, pairs), strict=True
             ):
                 yield from ((example["name"], example) for example in examples)
                 tally.add(pair, counts, pixels, two_levels)
@@ -218,8 +206,7 @@ class _Tally:
 
     def add(self, pair: trees.Pair, counts: dict[str, int], pixels: int, two_levels: bool):
         if self._bar is None:
-            every = 0.2 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(desc=self._title, total=self._files, mininterval=every, unit="file")
+            self._bar = progress(self._title, self._files)
         self._bar.update()
         self._counts.update(counts)
         self._pixels += pixels

@@ -83,6 +83,7 @@ def prepare(dataset: ConfigDict):
       UserError: the data has to come from the user and `manual_dir` is not set, or is bad.
     """
     for member in (*_members(dataset), _tested(dataset)):
+        member.prepare = True
         _prepared(member)
 
 

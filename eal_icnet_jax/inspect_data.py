@@ -20,7 +20,7 @@ import imagehash
 import numpy as np
 from PIL import Image
 
-from eal_icnet_jax import builders, images, input_pipeline, pictures, trees
+from eal_icnet_jax import builders, images, input_pipeline, parallel, pictures, trees
 from eal_icnet_jax.configs import default
 from eal_icnet_jax.errors import UserError, run_command
 
@@ -82,6 +82,11 @@ def tree_members(builder, manual_dir: pathlib.Path) -> list[Member]:
 def prepared_members(dataset) -> list[Member]:
     """The examples of a prepared dataset."""
     builder = input_pipeline.dataset_builder(dataset)
+    if not builder.is_prepared():
+        raise UserError(
+            f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: name the "
+            "folder that it is prepared from with --manual_dir, or where it lies with --data_dir"
+        )
     others = ("name", "tile", "crop_offset")
     dataset.labels = tuple(k for k in builder.info.features if k not in ("image", *others))
 
@@ -248,7 +253,11 @@ def report(members: list[Member], output: pathlib.Path, columns: int):
     something suspicious to see.
     """
     cv2.setNumThreads(1)
-    figures = list(builders.ahead(figures_of, members))
+    figures = []
+    with builders.progress("reading", len(members)) as bar:
+        for figure in parallel.in_threads(figures_of, members):
+            figures.append(figure)
+            bar.update()
     stats, found = statistics(figures), suspicious(figures)
     sheet = {}
     for split in stats:

@@ -16,7 +16,7 @@ import shutil
 import cv2
 import numpy as np
 
-from eal_icnet_jax import images, trees
+from eal_icnet_jax import images, parallel, trees
 from eal_icnet_jax.datasets.hy5syn import svg_labels
 from eal_icnet_jax.datasets.ic_synthetic import examples
 from eal_icnet_jax.errors import UserError, run_command
@@ -143,7 +143,7 @@ def write_tree(dataset: str, root: pathlib.Path, count: int, size: int, split: b
     places = splits_in_order(count) + ["train"] * extra
     draw = functools.partial(files, dataset, size, count)
     try:
-        for place, written in zip(places, examples.in_parallel(draw, count + extra), strict=True):
+        for place, written in zip(places, parallel.in_processes(draw, count + extra), strict=True):
             for name, data in written.items():
                 path = partial / (FOLDERS[place] if split else "") / name
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -243,7 +243,7 @@ def test_bad_commands_are_told(small_training, tmp_path):
     ("key", "value", "told"),
     [
         ("model.name", "unet3", "unknown model 'unet3': choose one of eal_icnet"),
-        ("dataset.name", "omx", "unknown dataset 'omx': choose one of ic_synthetic"),
+        ("dataset.name", "omx", "unknown dataset 'omx': choose one of hy5syn"),
         ("dataset.config", "huge", "no config 'huge': choose one of optical_circuit"),
         ("dataset.labels", ("label", "wire"), "no label wire: its features are"),
         ("batch_size", 9, "config.batch_size is 9, more than the 8 training images"),

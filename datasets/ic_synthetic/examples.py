@@ -3,23 +3,16 @@
 Apart from the TFDS builder, so that the processes that draw need neither TFDS nor TensorFlow.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
-import multiprocessing
-import os
 import zlib
-from collections.abc import Callable, Iterator
-from typing import TypeVar
 
-import cv2
 import numpy as np
 from eal_icnet_jax.datasets.ic_synthetic import layout, micrograph
 
 from eal_icnet_jax import images
 
 SPLITS = ("train", "validation", "test")
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,17 +127,3 @@ def encoded_example(kind: Kind, split: str, index: int) -> tuple[str, dict]:
     name = f"{split}_{index:05d}"
     example = draw_example(kind, split, index)
     return name, {"name": name, **{key: images.encode(value) for key, value in example.items()}}
-
-
-def in_parallel(draw: Callable[[int], T], count: int) -> Iterator[T]:
-    """`draw(0)` to `draw(count - 1)`, drawn by a process a core; `draw` must be picklable."""
-    workers = min(len(os.sched_getaffinity(0)), count)
-    # `spawn`, because the threads of JAX and TensorFlow do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _use_one_thread) as pool:
-        yield from pool.map(draw, range(count), chunksize=4)
-
-
-def _use_one_thread():
-    """The processes share the cores already, and OpenCV's threads would contend."""
-    cv2.setNumThreads(1)

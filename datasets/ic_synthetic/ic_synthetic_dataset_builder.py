@@ -7,7 +7,7 @@ import tensorflow_datasets.public_api as tfds
 from eal_icnet_jax.datasets.ic_synthetic import examples
 from etils import epath
 
-from eal_icnet_jax import builders
+from eal_icnet_jax import builders, parallel
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -60,4 +60,4 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str, count: int):
         # Encoded bytes, not arrays: TFDS encodes arrays with TensorFlow.
         draw = functools.partial(examples.encoded_example, self.builder_config.kind, split)
-        yield from examples.in_parallel(draw, count)
+        yield from parallel.in_processes(draw, count)

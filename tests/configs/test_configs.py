@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from eal_icnet_jax import input_pipeline, models, train
+from eal_icnet_jax import input_pipeline, main, models, train
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -47,3 +47,13 @@ def test_cross_trains_on_the_other_three():
         assert len(dataset.train_on) == 3
     with pytest.raises(ValueError, match="no dataset 'omq' to test on: choose one of omc"):
         cross.get_config("omq")
+
+
+def test_shipped_configs_are_found_outside_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("omv.py", "cross.py:omv"):
+        assert main.packaged(f"--config=configs/{name}") == f"--config={FOLDER / name}"
+    assert main.packaged("--config=configs/mine.py") == "--config=configs/mine.py"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "cross.py").touch()
+    assert main.packaged("--config=configs/cross.py:omv") == "--config=configs/cross.py:omv"

@@ -268,7 +268,8 @@ def test_shards_are_bounded_in_bytes(tmp_path, monkeypatch):
     assert [pair for run in runs for pair in run] == pairs
 
 
-def test_work_ahead_keeps_order_and_raises():
-    assert list(builders.ahead(lambda x: x * x, range(50))) == [x * x for x in range(50)]
-    with pytest.raises(ZeroDivisionError):
-        list(builders.ahead(lambda x: 1 / x, [2, 1, 0, 1]))
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_full_disk_is_told():
+    writer = builders.ReproducibleWriter(builder_of("omv", "unused").info.file_format)
+    with pytest.raises(UserError, match=r"/dev/full cannot be written: .*No space left"):
+        writer.write("/dev/full", [(0, b"")])
