@@ -34,6 +34,9 @@ def parse(argv: list[str]) -> list[str]:
             if CONFIG.value is not None:
                 CONFIG.value.keys()  # where a file that cannot be loaded says so
         except flags.Error as error:
+            if "Traceback" in str(error):  # of what a config file with an argument raises
+                told = str(error).strip().splitlines()[-1]
+                raise UserError(f"the config cannot be used: {told}") from error
             raise UserError(f"{error}; see --helpfull") from error
         except Exception as error:  # whatever the user's config file raises
             told = " ".join(str(error).replace("\\n", " ").split())
