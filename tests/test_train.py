@@ -233,7 +233,7 @@ def test_bad_commands_are_told(small_training, tmp_path):
         ([*small_training, f"--workdir={file / 'run'}"], "cannot be written: Not a directory"),
         ([f"--workdir={tmp_path}"], "no config"),
         (["--config=nowhere.py", f"--workdir={tmp_path}"], "nowhere.py"),
-        (["--config=configs/cross.py:omq", f"--workdir={tmp_path}"], "used: ValueError: no dataset"),
+        (["--config=configs/cross.py:omq", f"--workdir={tmp_path}"], "ValueError: no dataset"),
         ([*run, "--mode=fly"], "train|evaluate|prepare"),
     ]
     for argv, sentence in cases:
