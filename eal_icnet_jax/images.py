@@ -134,6 +134,11 @@ def write(path: pathlib.Path, image: np.ndarray):
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def name_of(path: pathlib.Path) -> str:
+    """A file's stem; accents that file systems write in two ways are written in one."""
+    return unicodedata.normalize("NFC", path.stem)
+
+
 def find(folder: pathlib.Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[pathlib.Path]:
     """The image files of a folder, sorted by name; hidden ones are none.
 
@@ -154,20 +159,15 @@ def find(folder: pathlib.Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[pat
         raise UserError(f"{folder} cannot be read: {error.strerror or error}") from error
     if not found:
         raise UserError(f"{folder} holds no file that ends in {', '.join(suffixes)}")
-    by_stem: dict[str, list[pathlib.Path]] = {}
+    by_name: dict[str, list[pathlib.Path]] = {}
     for path in found:
-        by_stem.setdefault(path.stem, []).append(path)
-    if shared := [", ".join(p.name for p in same) for same in by_stem.values() if len(same) > 1]:
+        by_name.setdefault(name_of(path), []).append(path)
+    if shared := [", ".join(p.name for p in same) for same in by_name.values() if len(same) > 1]:
         raise UserError(
             f"{folder} holds files that differ in their endings alone ({'; '.join(shared)}): "
             "keep one of each"
         )
     return found
-
-
-def name_of(path: pathlib.Path) -> str:
-    """A file's stem; accents that file systems write in two ways are written in one."""
-    return unicodedata.normalize("NFC", path.stem)
 
 
 def match(

@@ -84,7 +84,8 @@ def prepare(dataset: ConfigDict):
     """
     for member in (*_members(dataset), _tested(dataset)):
         member.prepare = True
-        _prepared(member)
+        builder = _prepared(member)
+        print(f"{builder.info.full_name} is prepared in {builder.data_dir}", flush=True)
 
 
 def _prepared(dataset: ConfigDict):

@@ -90,6 +90,8 @@ def test_names_in_any_script(tmp_path):
     touch(tmp_path, "image/cafe\u0301.png", "label/caf\u00e9.png")
     names = {p.name for pairs in trees.read_tree(tmp_path, FLAT).splits.values() for p in pairs}
     assert {"芯片 3", "die 1", "caf\u00e9"} < names
+    touch(tmp_path, "label/cafe\u0301.png")
+    assert "differ in their endings alone" in told(tmp_path)
 
 
 def test_every_partner_that_is_missing_is_named(tmp_path):
