@@ -9,7 +9,8 @@ from flax import nnx
 from eal_icnet_jax.layers.convolution import Conv
 from eal_icnet_jax.layers.initializers import bias_init, kernel_init
 
-QUERY_BLOCK = 1024
+QUERY_BLOCK = 256
+"""Queries whose scores exist at once; on CPU they stay near the caches at 512x512."""
 
 
 def token_statistics_attention(w: jax.Array, temperature: jax.Array) -> jax.Array:
@@ -27,11 +28,11 @@ def token_statistics_attention(w: jax.Array, temperature: jax.Array) -> jax.Arra
     """
     energy = jnp.square(w)
     # PyTorch's `normalize` floors the norm at 1e-12, hence the sum of squares at 1e-24.
-    share = energy / jnp.maximum(energy.sum(1, keepdims=True), 1e-24)
-    membership = jax.nn.softmax(share.sum(-1, keepdims=True) * temperature, axis=2)
+    scale = temperature / jnp.maximum(energy.sum(1), 1e-24)
+    membership = jax.nn.softmax(jnp.einsum("bnhf,bhf->bnh", energy, scale), axis=-1)
     weights = membership / (membership.sum(1, keepdims=True) + 1e-8)
-    dots = (weights * energy).sum(1, keepdims=True)
-    return -(w * membership) / (1 + dots)
+    dots = jnp.einsum("bnh,bnhf->bhf", weights, energy)
+    return -(w * membership[..., None]) / (1 + dots[:, None])
 
 
 def position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
@@ -51,8 +52,11 @@ def position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> ja
 
     def attend(block):
         scores = jnp.einsum("bqf,bkf->bqk", block, key, preferred_element_type=score_dtype)
-        weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-        return jnp.einsum("bqk,bkc->bqc", weights, value)
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+        # Dividing the sums, not the weights, spares a pass over the scores.
+        total = weights.sum(-1, keepdims=True)
+        mixed = jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value)
+        return (mixed / total).astype(value.dtype)
 
     batch, tokens, features = query.shape
     if tokens <= QUERY_BLOCK:

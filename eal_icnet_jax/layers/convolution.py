@@ -12,7 +12,7 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: tuple[int, int]) -
     """Depthwise convolution, stride 1, zero padding that keeps the size.
 
     Summing shifted, scaled slices is what XLA's CPU backend does well; its own grouped convolutions
-    take over ten times as long there (benchmarks/depthwise.py; jax issue 26266 is about GPUs).
+    take over ten times as long there (benchmarks/layers.py; jax issue 26266 is about GPUs).
 
     Args:
       x: `[B, H, W, C]`.
@@ -33,6 +33,106 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: tuple[int, int]) -
             term = padded[:, top : top + height, left : left + width] * kernel[i, j, 0]
             total = term if total is None else total + term
     return total
+
+
+def direct_conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)
+) -> jax.Array:
+    """XLA's dense convolution, zero padding of `dilation * (kernel_size - 1) / 2` on each side.
+
+    `[B, H, W, in]` and `[kh, kw, in, out]` to `[B, ceil(H / stride), ceil(W / stride), out]`.
+    """
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=[(d * (k // 2),) * 2 for d, k in zip(dilation, kernel.shape[:2], strict=True)],
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _to_frequencies(v):
+    """The rows of Winograd's input transform on four neighbours."""
+    return v[0] - v[2], v[1] + v[2], v[2] - v[1], v[1] - v[3]
+
+
+def _kernel_frequencies(v):
+    """The rows of its kernel transform on three taps."""
+    return v[0], (v[0] + v[1] + v[2]) / 2, (v[0] - v[1] + v[2]) / 2, v[2]
+
+
+def _from_frequencies(v):
+    """The rows of its output transform: two neighbours."""
+    return v[0] + v[1] + v[2], v[1] - v[2] - v[3]
+
+
+def _both_axes(transform, grid):
+    """A transform along the columns and then the rows of a grid of arrays."""
+    columns = [transform(column) for column in zip(*grid, strict=True)]
+    return [transform(row) for row in zip(*columns, strict=True)]
+
+
+def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    batch, height, width, features = x.shape
+    rows, columns = -(-height // 2), -(-width // 2)
+    pads = ((0, 0), (1, 2 * rows - height + 1), (1, 2 * columns - width + 1), (0, 0))
+    padded = jnp.pad(x, pads).reshape(batch, rows + 1, 2, columns + 1, 2, features)
+
+    def pixels(i, j):
+        """Pixel (i, j) of every 4x4 tile, tiles 2 apart."""
+        top, left = i // 2, j // 2
+        return padded[:, top : top + rows, i % 2, left : left + columns, j % 2]
+
+    inputs = _both_axes(_to_frequencies, [[pixels(i, j) for j in range(4)] for i in range(4)])
+    taps = _both_axes(_kernel_frequencies, kernel)
+    products = [[inputs[i][j] @ taps[i][j] for j in range(4)] for i in range(4)]
+    out = _both_axes(_from_frequencies, products)
+    out = jnp.stack([jnp.stack(row, 3) for row in out], 2)
+    return out.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width]
+
+
+@jax.custom_vjp
+def winograd_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """3x3 convolution, stride 1, zero padding that keeps the size, as sixteen matrix products.
+
+    F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016:
+    4 products per output where the direct sum has 9. In float32 it differs from that by a few
+    roundings, which batch statistics and PReLU's kink can carry into gradients beyond the 1e-3 that
+    parity allows; so where gradients are taken the forward pass is `direct_conv`, and only the
+    backward pass, which is linear, takes this form. It keeps the arguments for that, not their
+    transforms, which are four times as large.
+
+    `[B, H, W, in]` and `[3, 3, in, out]` to `[B, H, W, out]`.
+    """
+    return _winograd(x, kernel)
+
+
+def _winograd_forward(x, kernel):
+    return direct_conv(x, kernel), (x, kernel)
+
+
+def _winograd_backward(arguments, gradient):
+    x, kernel = arguments
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    (to_kernel,) = jax.vjp(lambda k: _winograd(x, k), kernel)[1](gradient)
+    return _winograd(gradient, flipped), to_kernel
+
+
+winograd_conv.defvjp(_winograd_forward, _winograd_backward)
+
+
+def conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`direct_conv` of a 3x3 kernel, by whatever is fastest (benchmarks/layers.py).
+
+    XLA's CPU convolution reaches half the rate of its matrix product, so that from 64 to 32
+    channels up Winograd's form is faster there, forward and backward.
+    """
+    features, outputs = kernel.shape[2:]
+    wide = features * outputs >= 64 * 32 and min(features, outputs) >= 32
+    if not wide or x.dtype not in (jnp.float32, jnp.float64):
+        return direct_conv(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=winograd_conv, default=direct_conv)
 
 
 class Conv(nnx.Module):
@@ -82,18 +182,10 @@ class Conv(nnx.Module):
         kernel = self.kernel[...].astype(self.dtype)
         if self.depthwise:
             y = depthwise_conv(x, kernel, self.dilation)
+        elif (kernel.shape[:2], self.stride, self.dilation) == ((3, 3), 1, (1, 1)):
+            y = conv_3x3(x, kernel)
         else:
-            pads = [
-                (d * (k // 2),) * 2 for d, k in zip(self.dilation, kernel.shape[:2], strict=True)
-            ]
-            y = jax.lax.conv_general_dilated(
-                x,
-                kernel,
-                window_strides=(self.stride, self.stride),
-                padding=pads,
-                rhs_dilation=self.dilation,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
+            y = direct_conv(x, kernel, self.stride, self.dilation)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 

@@ -1,5 +1,7 @@
 """Each layer against the plain formula of what it computes."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from flax import nnx
 
 from eal_icnet_jax import layers
-from eal_icnet_jax.layers import attention
+from eal_icnet_jax.layers import attention, convolution
 from eal_icnet_jax.layers.convolution import depthwise_conv
 
 RNG = np.random.default_rng(0)
@@ -50,6 +52,48 @@ def test_depthwise_conv(kernel, dilation):
     )
 
 
+@pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 2)])
+def test_winograd_conv(size):
+    """Even and odd sizes."""
+    arguments = normal(2, *size, 5), normal(3, 3, 5, 4)
+    assert_same_with_gradients(convolution.winograd_conv, convolution.direct_conv, *arguments)
+
+
+def test_wide_3x3_convolutions_take_winograds_form_on_cpu(monkeypatch):
+    """And others, and other dtypes, do not."""
+    products = []
+    monkeypatch.setattr(
+        convolution, "winograd_conv", lambda x, k: products.append(k.shape) or x @ k[0, 0]
+    )
+    for features, outputs, dtype in (
+        (64, 32, "float32"),
+        (32, 32, "float32"),
+        (64, 32, "bfloat16"),
+    ):
+        layer = layers.Conv(features, outputs, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+        layer(normal(1, 4, 4, features))
+    layers.Conv(64, 32, stride=2, rngs=nnx.Rngs(0))(normal(1, 4, 4, 64))
+    assert products == [(3, 3, 64, 32)]
+
+
+def test_no_array_of_all_scores_is_compiled():
+    """Memory grows with the tokens, in the backward pass too: no array of tokens x tokens."""
+    tokens = 2048
+    shapes = [(1, tokens, 4), (1, tokens, 4), (1, tokens, 6)]
+
+    def loss(*arguments):
+        return jnp.square(attention.position_attention(*arguments)).sum()
+
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*arguments).compile()
+    text = compiled.as_text()
+    sizes = [
+        int(np.prod([int(n) for n in found.split(",")]))
+        for found in re.findall(r"f32\[([\d,]+)\]", text)
+    ]
+    assert max(sizes) == attention.QUERY_BLOCK * tokens
+
+
 @pytest.mark.parametrize("tokens", [16, 48, 50])
 def test_position_attention_in_blocks(monkeypatch, tokens):
     """One block, several, and a last block that is not full."""
@@ -77,6 +121,14 @@ def test_tssa_against_its_equations():
     want = torch_tssa(torch.tensor(np.asarray(w)), torch.tensor(np.asarray(temperature)))
     got = attention.token_statistics_attention(w, temperature)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    inputs = [torch.tensor(np.asarray(x), requires_grad=True) for x in (w, temperature)]
+    weight = normal(*w.shape)
+    (torch_tssa(*inputs) * torch.tensor(np.asarray(weight))).sum().backward()
+    grads = jax.grad(lambda *a: (attention.token_statistics_attention(*a) * weight).sum(), (0, 1))(
+        w, temperature
+    )
+    for ours, theirs in zip(grads, inputs, strict=True):
+        np.testing.assert_allclose(ours, theirs.grad, rtol=1e-3, atol=1e-5)
 
 
 def test_tssa_dropout_is_for_training_only():
