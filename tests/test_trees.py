@@ -185,7 +185,7 @@ def test_palette_labels_are_their_one_colour(tmp_path):
     """As tools for annotation write them: index 1 drawn in dark red on black."""
     from PIL import Image
 
-    indexed = Image.fromarray((LABEL > 0).astype(np.uint8), mode="P")
+    indexed = Image.frombytes("P", LABEL.shape[::-1], (LABEL > 0).astype(np.uint8).tobytes())
     indexed.putpalette([0, 0, 0, 128, 0, 0] + [0] * 750)
     pair = written(tmp_path, GREY, LABEL)
     indexed.save(pair.label)

@@ -32,13 +32,17 @@ def path(d: str) -> str:
 
 
 def test_a_real_label_has_its_authors_foreground():
-    """2,330,502 pixels, as counted by emsec/unsupervised-ic-sem-segmentation."""
+    """2,330,502 pixels, as counted by emsec/unsupervised-ic-sem-segmentation with OpenCV 5.
+
+    Older OpenCV draws outlines otherwise, theirs as ours: 317 pixels more with 4.10.
+    """
     data = (HERE / "hy5syn_excerpt/labels/label0002.svg").read_bytes()
     labels = svg_labels.parse(data, "label0002.svg")
     assert (labels.height, labels.width) == (3536, 4096)
     assert (len(labels.tracks), len(labels.vias)) == (608, 589)
     masks = labels.rasterize()
-    assert masks["label"].sum() == 2_330_502
+    rounding = 0 if int(cv2.__version__.split(".")[0]) >= 5 else 1e-3
+    assert masks["label"].sum() == pytest.approx(2_330_502, rel=rounding)
     areas = sum(np.pi * r**2 for _, _, r in labels.vias)
     assert masks["via_label"].sum() == pytest.approx(areas, rel=0.1)
 
