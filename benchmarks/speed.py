@@ -25,6 +25,8 @@ import sys
 import tempfile
 import time
 
+from eal_icnet_jax import parallel
+
 HERE = pathlib.Path(__file__).parent
 REST = 0.05
 """Seconds between two runs, in which the threads of the last one stop spinning."""
@@ -165,7 +167,7 @@ def onnxruntime(case, folder):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = parallel.cores()
     session = onnxruntime.InferenceSession(
         str(folder / f"{case.batch}x{case.size}.onnx"), options, ["CPUExecutionProvider"]
     )
@@ -378,10 +380,8 @@ def machine() -> str:
     if cpuinfo.exists():
         text = cpuinfo.read_text()
         flags = " with " + ("AVX-512" if "avx512f" in text else "AVX2" if "avx2" in text else "SSE")
-    cores = len(os.sched_getaffinity(0))
-    return f"{cores} cores of {platform.machine()}{flags}, Python {platform.python_version()}, " + (
-        ", ".join(found)
-    )
+    cores = f"{parallel.cores()} cores of {platform.machine()}{flags}"
+    return ", ".join([cores, f"Python {platform.python_version()}", *found])
 
 
 def plot(rows: list[dict], path: pathlib.Path):
