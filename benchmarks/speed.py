@@ -196,7 +196,6 @@ RUNTIMES = {
     "onnxruntime": onnxruntime,
     "openvino": openvino,
 }
-PACKAGES = {"ours": "jax", "onnxruntime": "onnxruntime", "openvino": "openvino"}
 EXPORTED = ("onnxruntime", "openvino")
 
 

@@ -198,7 +198,7 @@ class _Tally:
     """Progress and class balance of a split, over its shards."""
 
     def __init__(self, title: str, files: int):
-        self._title, self._files, self._seen = title, files, 0
+        self._title, self._files = title, files
         self._bar = None
         self._counts: collections.Counter = collections.Counter()
         self._pixels = 0

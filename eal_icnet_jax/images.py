@@ -44,13 +44,24 @@ def decode(data: bytes, name: str) -> np.ndarray:
     return image
 
 
-def read(path: pathlib.Path) -> np.ndarray:
-    """`decode` of a file."""
+def read_bytes(path: pathlib.Path) -> bytes:
+    """A file's content; a `UserError` where it cannot be had."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    return decode(data, str(path))
+
+
+def read(path: pathlib.Path) -> np.ndarray:
+    """`decode` of a file."""
+    return decode(read_bytes(path), str(path))
+
+
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """`[H, W]` or RGB `[H, W, 3]` as `[H, W, channels]`: grey for 1, grey repeated for 3."""
+    if image.ndim == 3 and channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return image if image.ndim == 3 else np.repeat(image[..., None], channels, -1)
 
 
 def to_unit_range(image: np.ndarray, channels: int) -> np.ndarray:
@@ -68,12 +79,8 @@ def to_unit_range(image: np.ndarray, channels: int) -> np.ndarray:
     """
     if channels not in (1, 3):
         raise UserError(f"images have 1 or 3 channels, but the model takes {channels}")
-    if image.ndim == 3 and channels == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    scaled = image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    if image.ndim == 2:
-        scaled = np.repeat(scaled[..., None], channels, -1)
-    return scaled
+    top = np.float32(np.iinfo(image.dtype).max)
+    return _with_channels(image, channels).astype(np.float32) / top
 
 
 def to_uint8(image: np.ndarray, channels: int) -> np.ndarray:
@@ -88,9 +95,7 @@ def to_uint8(image: np.ndarray, channels: int) -> np.ndarray:
     """
     if image.dtype == np.uint16:
         image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.ndim == 3 and channels == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return image if image.ndim == 3 else np.repeat(image[..., None], channels, -1)
+    return _with_channels(image, channels)
 
 
 def to_mask(label: np.ndarray) -> tuple[np.ndarray, bool]:

@@ -81,14 +81,16 @@ def tree_members(builder, manual_dir: pathlib.Path) -> list[Member]:
 
 def prepared_members(dataset) -> list[Member]:
     """The examples of a prepared dataset."""
+    from tensorflow_datasets import features
+
     builder = input_pipeline.dataset_builder(dataset)
     if not builder.is_prepared():
         raise UserError(
             f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: name the "
             "folder that it is prepared from with --manual_dir, or where it lies with --data_dir"
         )
-    others = ("name", "tile", "crop_offset")
-    dataset.labels = tuple(k for k in builder.info.features if k not in ("image", *others))
+    kinds = builder.info.features.items()
+    dataset.labels = tuple(k for k, v in kinds if isinstance(v, features.Image) and k != "image")
 
     def load(source, index):
         example = source[index]

@@ -142,6 +142,7 @@ def write_tree(dataset: str, root: pathlib.Path, count: int, size: int, split: b
     extra = UNLABELLED if dataset == "miic" else 0
     places = splits_in_order(count) + ["train"] * extra
     draw = functools.partial(files, dataset, size, count)
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     try:
         for place, written in zip(places, parallel.in_processes(draw, count + extra), strict=True):
             for name, data in written.items():
@@ -167,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace):
-    size = arguments.size or SIZES[arguments.dataset]
+    size = SIZES[arguments.dataset] if arguments.size is None else arguments.size
     write_tree(arguments.dataset, arguments.folder, arguments.images, size, arguments.split)
     print(f"{arguments.images} images with labels in {arguments.folder}")
 

@@ -96,11 +96,10 @@ def tree(dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
                 "remove it and try again"
             )
         if name.endswith(ARCHIVES):
-            members = pathlib.Path(dl_manager.extract(path)).rglob("*")
+            for member in pathlib.Path(dl_manager.extract(path)).rglob("*"):
+                _place(member, member.name, root)
         else:
-            members = [path]
-        for member in members:
-            _place(member, member.name if name.endswith(ARCHIVES) else name, root)
+            _place(path, name, root)
     return root
 
 

@@ -13,6 +13,7 @@ import defusedxml
 import defusedxml.ElementTree
 import numpy as np
 
+from eal_icnet_jax import images
 from eal_icnet_jax.errors import UserError
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -152,8 +153,4 @@ def _vertices(path: str, where: str) -> np.ndarray:
 
 def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], bool]:
     """The masks of a label file, which are exact: its second return is True."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
-    return parse(data, str(path)).rasterize(), True
+    return parse(images.read_bytes(path), str(path)).rasterize(), True
