@@ -22,6 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from eal_icnet_jax import checkpoints, images, input_pipeline, metrics, pictures
 from eal_icnet_jax.errors import UserError, run_command
+from eal_icnet_jax.layers import fold_batch_norms
 from eal_icnet_jax.losses import bce_dice_loss
 
 Row = dict[str, object]
@@ -33,7 +34,7 @@ def data_mesh() -> Mesh:
 
 
 class Predictor:
-    """A model's compiled forward pass over all devices.
+    """A model's compiled forward pass over all devices, batch normalisation folded.
 
     Args:
       model: in evaluation mode.
@@ -41,7 +42,8 @@ class Predictor:
     """
 
     def __init__(self, model: nnx.Module, **loss: float):
-        graphdef, self.state = nnx.split(model)
+        self._model = nnx.graphdef(model)
+        graphdef, self._state = nnx.split(fold_batch_norms(model))
         mesh = data_mesh()
         replicated = NamedSharding(mesh, PartitionSpec())
         shared = NamedSharding(mesh, PartitionSpec("data"))
@@ -60,6 +62,10 @@ class Predictor:
             with_losses, in_shardings=(replicated, shared, shared), **compiled
         )
 
+    def load(self, state: nnx.State):
+        """Takes other weights and statistics, a state of the model it was made with."""
+        self._state = nnx.state(fold_batch_norms(nnx.merge(self._model, state)))
+
     @staticmethod
     def _full(batch: np.ndarray) -> np.ndarray:
         """Repeats the last image until the devices can share the batch equally."""
@@ -68,14 +74,14 @@ class Predictor:
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         """`[B, H, W, C]` float32 in [0, 1] to probabilities `[B, H, W, classes]` float32."""
-        return np.asarray(self._probabilities(self.state, self._full(image)))[: len(image)]
+        return np.asarray(self._probabilities(self._state, self._full(image)))[: len(image)]
 
     def with_losses(self, image: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities, and each image's own loss `[B]`, as the reference's batches of one have.
 
         `label` is `[B, H, W, classes]`, 0 or 1.
         """
-        out = self._with_losses(self.state, self._full(image), self._full(label))
+        out = self._with_losses(self._state, self._full(image), self._full(label))
         return tuple(np.asarray(part)[: len(image)] for part in out)
 
 

@@ -382,7 +382,7 @@ class Trainer:
         return float(self.state.running.compute()["loss"])
 
     def validate(self) -> Evaluation:
-        self.predictor.state = nnx.merge_state(self.state.params, self.state.others)
+        self.predictor.load(nnx.merge_state(self.state.params, self.state.others))
         return self._evaluate(self.validation_source, keep=0)
 
     def _evaluate(self, source, keep: int) -> Evaluation:

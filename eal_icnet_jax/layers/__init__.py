@@ -6,7 +6,7 @@ training carry over.
 """
 
 from eal_icnet_jax.layers.attention import TSSA, PositionAttention
-from eal_icnet_jax.layers.convolution import Conv, ConvBNPReLU
+from eal_icnet_jax.layers.convolution import Conv, ConvBNPReLU, fold_batch_norms
 from eal_icnet_jax.layers.normalization import BatchNorm, BNPReLU, Counter, PReLU
 from eal_icnet_jax.layers.pooling import avg_pool_3x3, max_pool_2x2
 from eal_icnet_jax.layers.resizing import resize_bilinear
@@ -21,6 +21,7 @@ __all__ = [
     "PReLU",
     "PositionAttention",
     "avg_pool_3x3",
+    "fold_batch_norms",
     "max_pool_2x2",
     "resize_bilinear",
 ]

@@ -9,8 +9,8 @@ from flax import nnx
 from eal_icnet_jax.layers.convolution import Conv
 from eal_icnet_jax.layers.initializers import bias_init, kernel_init
 
-QUERY_BLOCK = 256
-"""Queries whose scores exist at once; on CPU they stay near the caches at 512x512."""
+BLOCK = 256
+"""Queries, or keys, whose scores exist at once; on CPU they stay near the caches at 512x512."""
 
 
 def token_statistics_attention(w: jax.Array, temperature: jax.Array) -> jax.Array:
@@ -35,10 +35,50 @@ def token_statistics_attention(w: jax.Array, temperature: jax.Array) -> jax.Arra
     return -(w * membership[..., None]) / (1 + dots[:, None])
 
 
-def position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """Unscaled softmax attention, computed a block of queries at a time.
+def _in_blocks(tokens: jax.Array, size: int) -> jax.Array:
+    """`[B, N, F]` to `[ceil(N / size), B, size, F]`, the last block filled up with zeros."""
+    batch, count, features = tokens.shape
+    blocks = -(-count // size)
+    padded = jnp.pad(tokens, ((0, 0), (0, blocks * size - count), (0, 0)))
+    return padded.reshape(batch, blocks, size, features).swapaxes(0, 1)
 
-    At most `QUERY_BLOCK * N` scores exist at once, in the backward pass too.
+
+def _from_blocks(blocks: jax.Array, count: int) -> jax.Array:
+    """`_in_blocks` undone."""
+    number, batch, size, features = blocks.shape
+    return blocks.swapaxes(0, 1).reshape(batch, number * size, features)[:, :count]
+
+
+def _products(subscripts: str, *operands: jax.Array) -> jax.Array:
+    """An einsum summed in float32 at least."""
+    dtype = jnp.promote_types(operands[0].dtype, jnp.float32)
+    return jnp.einsum(subscripts, *operands, preferred_element_type=dtype)
+
+
+def _attend(query, key, value):
+    """The output, and the logarithm of each query's sum of exponentials `[B, N, 1]`."""
+    tokens = query.shape[1]
+    size = min(tokens, BLOCK)
+
+    def attend(queries):
+        scores = _products("bqf,bkf->bqk", queries, key)
+        highest = scores.max(-1, keepdims=True)
+        weights = jnp.exp(scores - highest)
+        # Dividing the sums, not the weights, spares a pass over the scores.
+        total = weights.sum(-1, keepdims=True)
+        mixed = _products("bqk,bkc->bqc", weights.astype(value.dtype), value)
+        return (mixed / total).astype(value.dtype), highest + jnp.log(total)
+
+    out, log_total = jax.lax.map(attend, _in_blocks(query, size))
+    return _from_blocks(out, tokens), _from_blocks(log_total, tokens)
+
+
+@jax.custom_vjp
+def position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Unscaled softmax attention, a block of queries at a time, and of keys in the backward pass.
+
+    At most `BLOCK * N` scores exist at once, backward too: as in Dao et al., "FlashAttention",
+    NeurIPS 2022, that pass computes them again from each query's log-sum-exp.
 
     Args:
       query, key: `[B, N, features]`.
@@ -47,25 +87,42 @@ def position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> ja
     Returns:
       `softmax(query key^T) value`, `[B, N, channels]`, in the value's dtype.
     """
+    return _attend(query, key, value)[0]
 
-    score_dtype = jnp.promote_types(query.dtype, jnp.float32)
 
-    def attend(block):
-        scores = jnp.einsum("bqf,bkf->bqk", block, key, preferred_element_type=score_dtype)
-        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-        # Dividing the sums, not the weights, spares a pass over the scores.
-        total = weights.sum(-1, keepdims=True)
-        mixed = jnp.einsum("bqk,bkc->bqc", weights.astype(value.dtype), value)
-        return (mixed / total).astype(value.dtype)
+def _attention_forward(query, key, value):
+    out, log_total = _attend(query, key, value)
+    return out, (query, key, value, out, log_total)
 
-    batch, tokens, features = query.shape
-    if tokens <= QUERY_BLOCK:
-        return attend(query)
-    blocks = -(-tokens // QUERY_BLOCK)
-    padded = jnp.pad(query, ((0, 0), (0, blocks * QUERY_BLOCK - tokens), (0, 0)))
-    padded = padded.reshape(batch, blocks, QUERY_BLOCK, features).swapaxes(0, 1)
-    out = jax.lax.map(jax.checkpoint(attend), padded)
-    return out.swapaxes(0, 1).reshape(batch, blocks * QUERY_BLOCK, -1)[:, :tokens]
+
+def _attention_backward(kept, gradient):
+    query, key, value, out, log_total = kept
+    tokens = key.shape[1]
+    size = min(tokens, BLOCK)
+    wide = log_total.dtype
+    log_total = log_total.swapaxes(1, 2)
+    shared = _products("bqc,bqc->bq", gradient.astype(wide), out.astype(wide))[:, None]
+
+    def add_block(to_query, block):
+        keys, values = block
+        scores = _products("bkf,bqf->bkq", keys, query)
+        # No weight exceeds 1; the keys that fill up the last block are kept from it too.
+        weights = jnp.exp(jnp.minimum(scores - log_total, 0))
+        to_values = _products("bkq,bqc->bkc", weights.astype(gradient.dtype), gradient)
+        to_weights = _products("bkc,bqc->bkq", values, gradient)
+        to_scores = (weights * (to_weights - shared)).astype(query.dtype)
+        to_keys = _products("bkq,bqf->bkf", to_scores, query)
+        to_query += _products("bkq,bkf->bqf", to_scores, keys)
+        return to_query, (to_keys.astype(key.dtype), to_values.astype(value.dtype))
+
+    to_query, (to_key, to_value) = jax.lax.scan(
+        add_block, jnp.zeros(query.shape, wide), (_in_blocks(key, size), _in_blocks(value, size))
+    )
+    to_key, to_value = (_from_blocks(blocks, tokens) for blocks in (to_key, to_value))
+    return to_query.astype(query.dtype), to_key, to_value
+
+
+position_attention.defvjp(_attention_forward, _attention_backward)
 
 
 class TSSA(nnx.Module):

@@ -1,11 +1,17 @@
 """Two-dimensional convolutions with PyTorch's padding, dense or depthwise."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from eal_icnet_jax.layers.initializers import bias_init, kernel_init
-from eal_icnet_jax.layers.normalization import BNPReLU
+from eal_icnet_jax.layers.normalization import BatchNorm, BNPReLU
+
+WINDOWS = 1024
+"""Windows laid out at once for a kernel's gradient: few enough to stay in a core's cache."""
 
 
 def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: tuple[int, int]) -> jax.Array:
@@ -73,7 +79,14 @@ def _both_axes(transform, grid):
     return [transform(row) for row in zip(*columns, strict=True)]
 
 
-def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def winograd_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """3x3 convolution, stride 1, zero padding that keeps the size, as sixteen matrix products.
+
+    F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016:
+    4 products per output where the direct sum has 9.
+
+    `[B, H, W, in]` and `[3, 3, in, out]` to `[B, H, W, out]`.
+    """
     batch, height, width, features = x.shape
     rows, columns = -(-height // 2), -(-width // 2)
     pads = ((0, 0), (1, 2 * rows - height + 1), (1, 2 * columns - width + 1), (0, 0))
@@ -92,47 +105,142 @@ def _winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return out.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width]
 
 
-@jax.custom_vjp
-def winograd_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """3x3 convolution, stride 1, zero padding that keeps the size, as sixteen matrix products.
+def row_dilated_conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)
+) -> jax.Array:
+    """`direct_conv` with the rows of image, kernel and steps all spread twice as far: equal sums.
 
-    F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016:
-    4 products per output where the direct sum has 9. In float32 it differs from that by a few
-    roundings, which batch statistics and PReLU's kink can carry into gradients beyond the 1e-3 that
-    parity allows; so where gradients are taken the forward pass is `direct_conv`, and only the
-    backward pass, which is linear, takes this form. It keeps the arguments for that, not their
-    transforms, which are four times as large.
-
-    `[B, H, W, in]` and `[3, 3, in, out]` to `[B, H, W, out]`.
+    XLA's CPU backend has two convolutions and takes the slower one (by half at 32 and 64 channels)
+    wherever it can; that one knows no spread images, so this form gets the faster.
     """
-    return _winograd(x, kernel)
+    pad_h, pad_w = (d * (k // 2) for d, k in zip(dilation, kernel.shape[:2], strict=True))
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(2 * stride, stride),
+        padding=[(2 * pad_h,) * 2, (pad_w,) * 2],
+        lhs_dilation=(2, 1),
+        rhs_dilation=(2 * dilation[0], dilation[1]),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
 
-def _winograd_forward(x, kernel):
-    return direct_conv(x, kernel), (x, kernel)
+def kernel_gradient(
+    x: jax.Array,
+    gradient: jax.Array,
+    kernel_size: tuple[int, int],
+    stride: int = 1,
+    dilation: tuple[int, int] = (1, 1),
+) -> jax.Array:
+    """The gradient of `direct_conv` with respect to its kernel, a block of rows at a time.
 
+    A block's windows are laid out side by side and meet its gradients in one matrix product. XLA's
+    own form, a convolution with a window of the whole image, takes up to three times as long on
+    CPU, by its release.
 
-def _winograd_backward(arguments, gradient):
-    x, kernel = arguments
-    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    (to_kernel,) = jax.vjp(lambda k: _winograd(x, k), kernel)[1](gradient)
-    return _winograd(gradient, flipped), to_kernel
+    Args:
+      x: `[B, H, W, in]`.
+      gradient: of the output, `[B, ceil(H / stride), ceil(W / stride), out]`.
 
-
-winograd_conv.defvjp(_winograd_forward, _winograd_backward)
-
-
-def conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`direct_conv` of a 3x3 kernel, by whatever is fastest (benchmarks/layers.py).
-
-    XLA's CPU convolution reaches half the rate of its matrix product, so that from 64 to 32
-    channels up Winograd's form is faster there, forward and backward.
+    Returns:
+      `[*kernel_size, in, out]`.
     """
-    features, outputs = kernel.shape[2:]
+    (kh, kw), (dh, dw) = kernel_size, dilation
+    batch, height, width, outputs = gradient.shape
+    features = x.shape[-1]
+    rows = min(height, max(1, WINDOWS // (batch * width)))
+    blocks = -(-height // rows)
+    gradient = jnp.pad(gradient, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
+    top, left = dh * (kh // 2), dw * (kw // 2)
+    below = stride * (blocks * rows - 1) + dh * (kh - 1) + 1 - x.shape[1] - top
+    right = stride * (width - 1) + dw * (kw - 1) + 1 - x.shape[2] - left
+    pads = ((0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0))
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), pads)
+    reach = stride * (rows - 1) + dh * (kh - 1) + 1
+
+    def add_block(total, block):
+        part = jax.lax.dynamic_slice_in_dim(x, block * rows * stride, reach, 1)
+        windows = jnp.concatenate(
+            [
+                part[
+                    :,
+                    i * dh : i * dh + stride * (rows - 1) + 1 : stride,
+                    j * dw : j * dw + stride * (width - 1) + 1 : stride,
+                ]
+                for i in range(kh)
+                for j in range(kw)
+            ],
+            -1,
+        )
+        arriving = jax.lax.dynamic_slice_in_dim(gradient, block * rows, rows, 1)
+        return total + jnp.tensordot(arriving, windows, ((0, 1, 2), (0, 1, 2))), None
+
+    total = jnp.zeros((outputs, kh * kw * features), jnp.result_type(x, gradient))
+    total, _ = jax.lax.scan(add_block, total, jnp.arange(blocks))
+    return total.T.reshape(kh, kw, features, outputs)
+
+
+def _flipped(kernel: jax.Array) -> jax.Array:
+    """The kernel that carries gradients back through a convolution of stride 1."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+def _is_wide_3x3(kernel: jax.Array, stride: int, dilation: tuple[int, int]) -> bool:
+    kh, kw, features, outputs = kernel.shape
     wide = features * outputs >= 64 * 32 and min(features, outputs) >= 32
-    if not wide or x.dtype not in (jnp.float32, jnp.float64):
-        return direct_conv(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=winograd_conv, default=direct_conv)
+    return wide and (kh, kw, stride, *dilation) == (3, 3, 1, 1, 1)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def cpu_conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)
+) -> jax.Array:
+    """`direct_conv` by what is fastest on CPU, forward and backward.
+
+    Winograd's form takes wide 3x3 kernels. The forms differ by roundings, which batch statistics
+    and PReLU's kink can carry into gradients beyond the 1e-3 that parity allows: a value that
+    rounding moves across zero changes them by as much. So where gradients are taken, the forward
+    pass keeps to what stays closest to PyTorch there: `row_dilated_conv` if wide, `direct_conv` if
+    not. The backward pass is linear and takes the fastest.
+    """
+    if _is_wide_3x3(kernel, stride, dilation):
+        return winograd_conv(x, kernel)
+    return row_dilated_conv(x, kernel, stride, dilation)
+
+
+def _cpu_conv_forward(x, kernel, stride, dilation):
+    form = row_dilated_conv if _is_wide_3x3(kernel, stride, dilation) else direct_conv
+    return form(x, kernel, stride, dilation), (x, kernel)
+
+
+def _cpu_conv_backward(stride, dilation, arguments, gradient):
+    x, kernel = arguments
+    if stride == 1:
+        to_x = cpu_conv(gradient, _flipped(kernel), 1, dilation)
+    else:
+        (to_x,) = jax.vjp(lambda x: direct_conv(x, kernel, stride, dilation), x)[1](gradient)
+    return to_x, kernel_gradient(x, gradient, kernel.shape[:2], stride, dilation)
+
+
+cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
+
+
+def dense_conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)
+) -> jax.Array:
+    """`direct_conv` by whatever is fastest (benchmarks/layers.py)."""
+    if kernel.shape[:2] == (1, 1) and stride == 1:
+        return x @ kernel[0, 0]
+    if x.dtype != jnp.float32 or x.shape[-1] < 16:
+        return direct_conv(x, kernel, stride, dilation)
+
+    def on_cpu(x, kernel):
+        return cpu_conv(x, kernel, stride, dilation)
+
+    def elsewhere(x, kernel):
+        return direct_conv(x, kernel, stride, dilation)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=elsewhere)
 
 
 class Conv(nnx.Module):
@@ -182,10 +290,8 @@ class Conv(nnx.Module):
         kernel = self.kernel[...].astype(self.dtype)
         if self.depthwise:
             y = depthwise_conv(x, kernel, self.dilation)
-        elif (kernel.shape[:2], self.stride, self.dilation) == ((3, 3), 1, (1, 1)):
-            y = conv_3x3(x, kernel)
         else:
-            y = direct_conv(x, kernel, self.stride, self.dilation)
+            y = dense_conv(x, kernel, self.stride, self.dilation)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
@@ -198,3 +304,28 @@ class ConvBNPReLU(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.bn_prelu(self.conv(x))
+
+    def fold(self):
+        """Takes the normalisation into the convolution, for evaluation."""
+        affine = self.bn_prelu.bn.folded()
+        kernel = np.asarray(self.conv.kernel[...], np.float64) * np.asarray(affine.scale[...])
+        self.conv.kernel = nnx.Param(jnp.asarray(kernel, jnp.float32))
+        self.conv.bias = nnx.data(affine.offset)
+        self.bn_prelu.bn = None
+
+
+def fold_batch_norms(model: nnx.Module) -> nnx.Module:
+    """A copy for evaluation in which no `BatchNorm` is left: equal but for roundings, and faster.
+
+    Those of `ConvBNPReLU` become part of its convolution, the others one product and one sum.
+    """
+    model = nnx.clone(model)
+    for _, module in list(nnx.iter_graph(model)):
+        if isinstance(module, ConvBNPReLU):
+            module.fold()
+    for _, module in list(nnx.iter_graph(model)):
+        if isinstance(module, nnx.Module):
+            for name, child in list(vars(module).items()):
+                if isinstance(child, BatchNorm):
+                    setattr(module, name, child.folded())
+    return model

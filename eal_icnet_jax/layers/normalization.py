@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 
@@ -61,6 +62,29 @@ class BatchNorm(nnx.Module):
         self.var[...] += self.momentum * (var - self.var[...])
         self.count[...] += 1
 
+    def folded(self) -> "Affine":
+        """What this computes in evaluation mode, from its running statistics."""
+        scale, bias, mean, var = (
+            np.asarray(leaf[...], np.float64)
+            for leaf in (self.scale, self.bias, self.mean, self.var)
+        )
+        factor = scale / np.sqrt(var + self.epsilon)
+        return Affine(factor, bias - mean * factor, dtype=self.dtype)
+
+
+class Affine(nnx.Module):
+    """`x * scale + offset` per channel, float32 at least: a `BatchNorm` that learns no more."""
+
+    def __init__(self, scale: np.ndarray, offset: np.ndarray, *, dtype=jnp.float32):
+        self.scale = nnx.Param(jnp.asarray(scale, jnp.float32))
+        self.offset = nnx.Param(jnp.asarray(offset, jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[..., C]` to the same shape."""
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return (x * self.scale[...] + self.offset[...]).astype(self.dtype)
+
 
 class PReLU(nnx.Module):
     """`x` where positive, else `slope * x`, with a learned slope per channel, 0.25 at first."""
@@ -73,11 +97,11 @@ class PReLU(nnx.Module):
 
 
 class BNPReLU(nnx.Module):
-    """`BatchNorm` with epsilon 1e-3, then `PReLU`."""
+    """`BatchNorm` with epsilon 1e-3, none once a convolution has taken it in, then `PReLU`."""
 
     def __init__(self, features: int, *, dtype=jnp.float32):
         self.bn = BatchNorm(features, epsilon=1e-3, dtype=dtype)
         self.prelu = PReLU(features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.prelu(self.bn(x))
+        return self.prelu(x if self.bn is None else self.bn(x))

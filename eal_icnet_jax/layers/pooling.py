@@ -18,7 +18,16 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
 
     `[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), C]`. At even sizes that is the reference's
     pooling; at odd ones the reference drops the last row or column and then cannot join the
-    result to its stride-2 convolution, so here the last window holds what is left.
+    result to its stride-2 convolution, so here the last window holds what is left. As in PyTorch,
+    the gradient goes to the first of equal values.
     """
-    pads = ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0))
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), pads)
+    batch, height, width, features = x.shape
+    pads = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
+    x = jnp.pad(x, pads, constant_values=-jnp.inf)
+    windows = x.reshape(batch, -(-height // 2), 2, -(-width // 2), 2, features)
+
+    def larger(a, b):
+        return jnp.where(b > a, b, a)
+
+    upper, lower = (larger(windows[:, :, i, :, 0], windows[:, :, i, :, 1]) for i in (0, 1))
+    return larger(upper, lower)

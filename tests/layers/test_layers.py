@@ -12,6 +12,7 @@ from flax import nnx
 from eal_icnet_jax import layers
 from eal_icnet_jax.layers import attention, convolution
 from eal_icnet_jax.layers.convolution import depthwise_conv
+from eal_icnet_jax.models import create_model
 
 RNG = np.random.default_rng(0)
 
@@ -59,21 +60,53 @@ def test_winograd_conv(size):
     assert_same_with_gradients(convolution.winograd_conv, convolution.direct_conv, *arguments)
 
 
-def test_wide_3x3_convolutions_take_winograds_form_on_cpu(monkeypatch):
-    """And others, and other dtypes, do not."""
-    products = []
-    monkeypatch.setattr(
-        convolution, "winograd_conv", lambda x, k: products.append(k.shape) or x @ k[0, 0]
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "dilation"),
+    [
+        ((8, 6), (3, 3, 32, 64), 1, (1, 1)),
+        ((7, 9), (3, 3, 6, 5), 1, (1, 1)),
+        ((9, 8), (3, 3, 6, 5), 2, (1, 1)),
+        ((8, 7), (3, 3, 6, 5), 2, (1, 1)),
+        ((9, 11), (3, 5, 6, 5), 1, (2, 3)),
+        ((9, 8), (5, 1, 6, 5), 3, (2, 1)),
+    ],
+)
+def test_cpu_conv(monkeypatch, size, kernel, stride, dilation):
+    """Winograd's form and the other, any window; the kernel's gradient in several blocks."""
+    monkeypatch.setattr(convolution, "WINDOWS", 40)
+    assert_same_with_gradients(
+        lambda x, k: convolution.cpu_conv(x, k, stride, dilation),
+        lambda x, k: convolution.direct_conv(x, k, stride, dilation),
+        normal(2, *size, kernel[2]),
+        normal(*kernel) / np.sqrt(np.prod(kernel[:3])),
     )
-    for features, outputs, dtype in (
-        (64, 32, "float32"),
-        (32, 32, "float32"),
-        (64, 32, "bfloat16"),
-    ):
-        layer = layers.Conv(features, outputs, dtype=jnp.dtype(dtype), rngs=nnx.Rngs(0))
+
+
+def test_what_computes_a_convolution_on_cpu(monkeypatch):
+    """Winograd's form for wide 3x3 kernels, a matrix product for 1x1, XLA's for other dtypes."""
+    chosen = []
+    for name in ("winograd_conv", "row_dilated_conv", "direct_conv"):
+        form = getattr(convolution, name)
+
+        def spy(*arguments, form=form, name=name):
+            chosen.append(name)
+            return form(*arguments)
+
+        monkeypatch.setattr(convolution, name, spy)
+
+    def on_cpu(features, outputs, kernel_size=(3, 3), dtype=jnp.float32, **options):
+        chosen.clear()
+        layer = layers.Conv(
+            features, outputs, kernel_size, dtype=dtype, rngs=nnx.Rngs(0), **options
+        )
         layer(normal(1, 4, 4, features))
-    layers.Conv(64, 32, stride=2, rngs=nnx.Rngs(0))(normal(1, 4, 4, 64))
-    assert products == [(3, 3, 64, 32)]
+        return [name for name in chosen if name != "direct_conv"] or chosen
+
+    assert on_cpu(64, 32) == ["winograd_conv"]
+    assert on_cpu(32, 32) == on_cpu(64, 32, stride=2) == ["row_dilated_conv"]
+    assert on_cpu(32, 32, dilation=(2, 2)) == ["row_dilated_conv"]
+    assert on_cpu(64, 32, (1, 1)) == []
+    assert on_cpu(1, 32) == on_cpu(64, 32, dtype=jnp.bfloat16) == ["direct_conv"]
 
 
 def test_no_array_of_all_scores_is_compiled():
@@ -91,19 +124,32 @@ def test_no_array_of_all_scores_is_compiled():
         int(np.prod([int(n) for n in found.split(",")]))
         for found in re.findall(r"f32\[([\d,]+)\]", text)
     ]
-    assert max(sizes) == attention.QUERY_BLOCK * tokens
+    assert max(sizes) == attention.BLOCK * tokens
 
 
 @pytest.mark.parametrize("tokens", [16, 48, 50])
 def test_position_attention_in_blocks(monkeypatch, tokens):
     """One block, several, and a last block that is not full."""
-    monkeypatch.setattr(attention, "QUERY_BLOCK", 16)
+    monkeypatch.setattr(attention, "BLOCK", 16)
 
     def plain(q, k, v):
         return jax.nn.softmax(q @ k.swapaxes(1, 2), -1) @ v
 
     arguments = normal(2, tokens, 4), normal(2, tokens, 4), normal(2, tokens, 6)
     assert_same_with_gradients(attention.position_attention, plain, *arguments)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (5, 7)])
+def test_max_pool_2x2(size):
+    """PyTorch's, with the gradient at the first of equal values."""
+    x = np.round(np.asarray(normal(2, *size, 3)), 0)
+    theirs = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
+    want = torch.nn.functional.max_pool2d(theirs, 2, ceil_mode=True)
+    want.square().sum().backward()
+    got = layers.max_pool_2x2(jnp.asarray(x))
+    gradient = jax.grad(lambda x: jnp.square(layers.max_pool_2x2(x)).sum())(jnp.asarray(x))
+    assert np.array_equal(got, want.detach().numpy().transpose(0, 2, 3, 1))
+    assert np.array_equal(gradient, theirs.grad.numpy().transpose(0, 2, 3, 1))
 
 
 def test_tssa_against_its_equations():
@@ -189,3 +235,19 @@ def test_initialisation_is_pytorchs():
     depthwise = layers.Conv(64, 64, (3, 1), depthwise=True, rngs=nnx.Rngs(0))
     assert 0.9 / np.sqrt(3) < np.abs(depthwise.kernel[...]).max() <= 1 / np.sqrt(3)
     assert np.all(layers.PReLU(4).slope[...] == 0.25)
+
+
+def test_fold_batch_norms():
+    """The folded copy computes the same with no batch statistic left, and the original stays."""
+    model = create_model("eal_icnet", rngs=nnx.Rngs(0))
+    for _, module in nnx.iter_graph(model):
+        if isinstance(module, layers.BatchNorm):
+            for leaf in (module.mean, module.var, module.scale, module.bias):
+                leaf[...] = jnp.asarray(RNG.uniform(0.5, 2, leaf[...].shape), jnp.float32)
+    model.eval()
+    image = jnp.asarray(RNG.random((1, 40, 36, 1)), jnp.float32)
+    want = model(image)
+    folded = layers.fold_batch_norms(model)
+    np.testing.assert_allclose(folded(image), want, atol=1e-5 * float(jnp.ptp(want)))
+    assert not nnx.to_flat_state(nnx.state(folded, nnx.BatchStat))
+    assert np.array_equal(model(image), want)
