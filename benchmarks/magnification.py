@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from eal_icnet_jax import checkpoints, images, metrics, pictures
-from eal_icnet_jax.evaluate import Predictor
+from eal_icnet_jax.predictor import Predictor
 
 
 def main():

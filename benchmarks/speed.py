@@ -67,7 +67,7 @@ def ours(case: Case, folder: pathlib.Path):
     weights = convert.read_state_dict(folder / "weights.safetensors")
     model = convert.from_torch(weights, dtype=case.dtype)
     if case.what == "inference":
-        from eal_icnet_jax.evaluate import Predictor
+        from eal_icnet_jax.predictor import Predictor
 
         model.eval()
         predictor = Predictor(model)

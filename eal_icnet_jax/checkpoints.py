@@ -8,6 +8,7 @@ A checkpoint directory holds the items
 A work directory has them under `checkpoints/<step>`.
 """
 
+import contextlib
 import functools
 import json
 import logging as python_logging
@@ -87,16 +88,6 @@ def _step_directories(directory: pathlib.Path) -> dict[int, pathlib.Path]:
     }
 
 
-def _reader() -> ocp.Checkpointer:
-    return ocp.Checkpointer(
-        ocp.CompositeCheckpointHandler(
-            model=ocp.StandardCheckpointHandler(),
-            training=ocp.StandardCheckpointHandler(),
-            metadata=ocp.JsonCheckpointHandler(),
-        )
-    )
-
-
 def _damaged(directory: pathlib.Path, error: Exception) -> UserError:
     cause = f"{error}".splitlines()[0][:200]
     return UserError(f"the checkpoint {directory} is damaged, use another: {cause}")
@@ -104,9 +95,8 @@ def _damaged(directory: pathlib.Path, error: Exception) -> UserError:
 
 def read_metadata(directory: pathlib.Path) -> dict:
     try:
-        with _reader() as reader:
-            arguments = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-            return reader.restore(directory, args=arguments).metadata
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            return reader.restore(directory / "metadata", args=ocp.args.JsonRestore())
     except Exception as error:  # Orbax and TensorStore raise all kinds, bare ones too
         raise _damaged(directory, error) from error
 
@@ -154,14 +144,14 @@ def _read_weights(directory: pathlib.Path) -> Arrays:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     _hush_reads_under_way()
     try:
-        with _reader() as reader:
-            stored = reader.metadata(directory).item_metadata["model"].tree
+        # Of the whole checkpoint Orbax would also describe the training's arrays, which takes time.
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as reader:
+            stored = reader.metadata(directory / "model").tree
             target = {
                 name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
                 for name, leaf in stored.items()
             }
-            arguments = ocp.args.Composite(model=ocp.args.StandardRestore(target))
-            return reader.restore(directory, args=arguments).model
+            return reader.restore(directory / "model", args=ocp.args.StandardRestore(target))
     except Exception as error:
         raise _damaged(directory, error) from error
 

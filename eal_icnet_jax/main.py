@@ -6,7 +6,7 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-from eal_icnet_jax import train
+from eal_icnet_jax import runtime, train
 from eal_icnet_jax.configs import default
 from eal_icnet_jax.errors import UserError, told_to_user
 
@@ -50,6 +50,7 @@ def main(argv: list[str]):
             raise UserError(f"unknown argument {argv[1]!r}: options begin with --")
         if CONFIG.value is None:
             raise UserError("no config: name one with --config, such as configs/synthetic.py")
+        runtime.configure()
         train.MODES[MODE.value](CONFIG.value, WORKDIR.value, CHECKPOINT.value)
 
 

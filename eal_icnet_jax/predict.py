@@ -14,9 +14,9 @@ import time
 import numpy as np
 from flax import nnx
 
-from eal_icnet_jax import checkpoints, images, pictures
+from eal_icnet_jax import checkpoints, images, runtime
 from eal_icnet_jax.errors import UserError, run_command
-from eal_icnet_jax.evaluate import Predictor
+from eal_icnet_jax.predictor import Predictor
 
 SMALLEST = 32
 
@@ -83,6 +83,8 @@ def write_masks(
             levels = np.rint(probabilities[..., k] * 65535).astype(np.uint16)
             images.write(output / f"{stem}_probability.png", levels)
         if arguments.overlay:
+            from eal_icnet_jax import pictures  # which loads Matplotlib
+
             images.write(output / f"{stem}_overlay.png", pictures.overlay(unit, mask))
 
 
@@ -117,6 +119,7 @@ def predict_files(model: nnx.Module, arguments: argparse.Namespace) -> list[str]
 
 
 def run(arguments: argparse.Namespace):
+    runtime.configure()
     model = checkpoints.load_model(arguments.checkpoint)
     if skipped := predict_files(model, arguments):
         raise UserError(

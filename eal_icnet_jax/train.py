@@ -25,8 +25,9 @@ from tensorboardX import SummaryWriter
 from eal_icnet_jax import checkpoints, input_pipeline, models, pictures
 from eal_icnet_jax.configs import default
 from eal_icnet_jax.errors import UserError
-from eal_icnet_jax.evaluate import Evaluation, Predictor, data_mesh, evaluate_examples
+from eal_icnet_jax.evaluate import Evaluation, evaluate_examples
 from eal_icnet_jax.losses import bce_dice_loss
+from eal_icnet_jax.predictor import Predictor, data_mesh
 
 FREE_TO_CHANGE = (
     "epochs",

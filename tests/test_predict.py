@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from eal_icnet_jax import checkpoints, images, models, predict
-from eal_icnet_jax.evaluate import Predictor
+from eal_icnet_jax.predictor import Predictor
 from tests import commands
 
 

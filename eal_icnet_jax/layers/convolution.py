@@ -309,7 +309,7 @@ class ConvBNPReLU(nnx.Module):
         """Takes the normalisation into the convolution, for evaluation."""
         affine = self.bn_prelu.bn.folded()
         kernel = np.asarray(self.conv.kernel[...], np.float64) * np.asarray(affine.scale[...])
-        self.conv.kernel = nnx.Param(jnp.asarray(kernel, jnp.float32))
+        self.conv.kernel = nnx.Param(kernel.astype(np.float32))
         self.conv.bias = nnx.data(affine.offset)
         self.bn_prelu.bn = None
 

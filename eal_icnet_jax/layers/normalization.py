@@ -76,8 +76,8 @@ class Affine(nnx.Module):
     """`x * scale + offset` per channel, float32 at least: a `BatchNorm` that learns no more."""
 
     def __init__(self, scale: np.ndarray, offset: np.ndarray, *, dtype=jnp.float32):
-        self.scale = nnx.Param(jnp.asarray(scale, jnp.float32))
-        self.offset = nnx.Param(jnp.asarray(offset, jnp.float32))
+        self.scale = nnx.Param(np.asarray(scale, np.float32))
+        self.offset = nnx.Param(np.asarray(offset, np.float32))
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -77,9 +77,16 @@ def create_model(
     return model
 
 
+class _NoKeys(nnx.Rngs):
+    """Random streams without keys for parameters, which spares tracing their initialisation."""
+
+    def params(self):
+        return None
+
+
 def blank_model(name: str, **options) -> nnx.Module:
     """`create_model` with every array zero, at no cost: for weights that are about to be read."""
-    abstract = nnx.eval_shape(lambda: create_model(name, rngs=nnx.Rngs(0), **options))
+    abstract = nnx.eval_shape(lambda: create_model(name, rngs=_NoKeys(0), **options))
 
     def blank(leaf):
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
