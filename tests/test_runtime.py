@@ -12,10 +12,10 @@ runtime.configure()
 import jax, jax.numpy as jnp
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-ordered, x, found = jax.jit(jnp.sort), jnp.ones(2_000_000), []
+run, x, found = jax.jit(lambda x: jnp.sin(x) + 1), jnp.ones(16_000_000), []
 for _ in range(6):
     before = faults()
-    jax.block_until_ready(ordered(x))
+    jax.block_until_ready(run(x))
     found.append(faults() - before)
 print(min(found))
 """
@@ -59,4 +59,4 @@ def test_freed_memory_is_kept(tmp_path):
     """A second call faults few pages in; `MALLOC_` variables leave the allocator alone."""
     if not sys.platform.startswith("linux"):
         return
-    assert run(tmp_path) < 500 < run(tmp_path, MALLOC_PERTURB_="0")
+    assert run(tmp_path) < 5000 < run(tmp_path, MALLOC_PERTURB_="0")
