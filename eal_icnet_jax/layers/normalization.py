@@ -1,9 +1,67 @@
 """Batch normalisation and PReLU as PyTorch defines them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance `[C]` of `[..., C]`."""
+    axes = tuple(range(x.ndim - 1))
+    mean = x.mean(axes)
+    return mean, jnp.square(x - mean).mean(axes)
+
+
+def _prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
+    return jnp.where(x > 0, x, x * slope)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def batch_norm_prelu(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, slope: jax.Array, epsilon: float
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Normalisation by the batch's own statistics, then PReLU.
+
+    The backward pass computes everything again from `x`, so that nothing between is kept or read
+    from memory, which takes longer than computing it.
+
+    Args:
+      x: `[..., C]`, float32 or wider.
+      scale, bias, slope: `[C]`.
+
+    Returns:
+      The output, and the batch's mean and biased variance `[C]`, which carry no gradient.
+    """
+    mean, var = _moments(x)
+    factor = scale * jax.lax.rsqrt(var + epsilon)
+    return _prelu((x - mean) * factor + bias, slope), mean, var
+
+
+def _batch_norm_prelu_forward(x, scale, bias, slope, epsilon):
+    out, mean, var = batch_norm_prelu(x, scale, bias, slope, epsilon)
+    return (out, mean, var), (x, scale, bias, slope, mean, var)
+
+
+def _batch_norm_prelu_backward(epsilon, kept, gradients):
+    x, scale, bias, slope, mean, var = kept
+    gradient = gradients[0]
+    axes = tuple(range(x.ndim - 1))
+    count = x.size // x.shape[-1]
+    inverse = jax.lax.rsqrt(var + epsilon)
+    normal = (x - mean) * inverse
+    y = normal * scale + bias
+    to_slope = jnp.where(y > 0, 0, gradient * y).sum(axes)
+    to_y = jnp.where(y > 0, gradient, gradient * slope)
+    to_bias = to_y.sum(axes)
+    to_scale = (to_y * normal).sum(axes)
+    to_x = scale * inverse * (to_y - to_bias / count - normal * (to_scale / count))
+    return to_x, to_scale, to_bias, to_slope
+
+
+batch_norm_prelu.defvjp(_batch_norm_prelu_forward, _batch_norm_prelu_backward)
 
 
 class Counter(nnx.BatchStat):
@@ -45,14 +103,13 @@ class BatchNorm(nnx.Module):
         if self.use_running_average:
             mean, var = self.mean[...], self.var[...]
         else:
-            axes = tuple(range(x.ndim - 1))
-            mean = x.mean(axes)
-            var = jnp.square(x - mean).mean(axes)
-            self._update(mean, var, x.size // x.shape[-1])
+            mean, var = _moments(x)
+            self.update(mean, var, x.size // x.shape[-1])
         factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         return ((x - mean) * factor + self.bias[...]).astype(self.dtype)
 
-    def _update(self, mean: jax.Array, var: jax.Array, n: int):
+    def update(self, mean: jax.Array, var: jax.Array, n: int):
+        """Takes the mean and biased variance of `n` values into the running statistics."""
         if n < 2:
             raise ValueError(
                 "batch statistics need more than one value per channel: use a larger image or batch"
@@ -93,7 +150,7 @@ class PReLU(nnx.Module):
         self.slope = nnx.Param(jnp.full(features, 0.25, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jnp.where(x > 0, x, x * self.slope[...].astype(x.dtype))
+        return _prelu(x, self.slope[...].astype(x.dtype))
 
 
 class BNPReLU(nnx.Module):
@@ -104,4 +161,11 @@ class BNPReLU(nnx.Module):
         self.prelu = PReLU(features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.prelu(x if self.bn is None else self.bn(x))
+        bn = self.bn
+        if not isinstance(bn, BatchNorm) or bn.use_running_average:
+            return self.prelu(x if bn is None else bn(x))
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        leaves = (bn.scale[...], bn.bias[...], self.prelu.slope[...])
+        out, mean, var = batch_norm_prelu(x, *leaves, bn.epsilon)
+        bn.update(mean, var, x.size // x.shape[-1])
+        return out.astype(bn.dtype)

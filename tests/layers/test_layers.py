@@ -10,7 +10,7 @@ import torch
 from flax import nnx
 
 from eal_icnet_jax import layers
-from eal_icnet_jax.layers import attention, convolution
+from eal_icnet_jax.layers import attention, convolution, normalization
 from eal_icnet_jax.layers.convolution import depthwise_conv
 from eal_icnet_jax.models import create_model
 
@@ -137,6 +137,21 @@ def test_position_attention_in_blocks(monkeypatch, tokens):
 
     arguments = normal(2, tokens, 4), normal(2, tokens, 4), normal(2, tokens, 6)
     assert_same_with_gradients(attention.position_attention, plain, *arguments)
+
+
+def test_batch_norm_prelu():
+    def plain(x, scale, bias, slope):
+        mean = x.mean((0, 1, 2))
+        var = jnp.square(x - mean).mean((0, 1, 2))
+        y = (x - mean) / jnp.sqrt(var + 1e-3) * scale + bias
+        return jnp.where(y > 0, y, slope * y)
+
+    assert_same_with_gradients(
+        lambda *a: normalization.batch_norm_prelu(*a, 1e-3)[0],
+        plain,
+        normal(2, 5, 7, 6) * 3 + 1,
+        *(normal(6) for _ in range(3)),
+    )
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 7)])
