@@ -12,8 +12,10 @@ import time
 import jax
 import jax.numpy as jnp
 
+from eal_icnet_jax.layers import max_pool_2x2
 from eal_icnet_jax.layers.attention import position_attention, token_statistics_attention
-from eal_icnet_jax.layers.convolution import conv_3x3, depthwise_conv, direct_conv
+from eal_icnet_jax.layers.convolution import dense_conv, depthwise_conv, direct_conv
+from eal_icnet_jax.layers.normalization import batch_norm_prelu
 
 
 def grouped_conv(x, kernel, dilation):
@@ -37,6 +39,17 @@ def broadcast_statistics(w, temperature):
     return -(w * membership) / (1 + (weights * energy).sum(1, keepdims=True))
 
 
+def plain_batch_norm_prelu(x, scale, bias, slope):
+    mean = x.mean((0, 1, 2))
+    var = jnp.square(x - mean).mean((0, 1, 2))
+    y = (x - mean) * (scale * jax.lax.rsqrt(var + 1e-3)) + bias
+    return jnp.where(y > 0, y, y * slope)
+
+
+def window_maximum(x):
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
 def cases():
     """Name, fast form, plain form, shapes of the arguments."""
     for size, features, d in ((128, 32, 2), (64, 64, 4), (64, 64, 16)):
@@ -46,13 +59,29 @@ def cases():
             lambda x, k, d=d: grouped_conv(x, k, (d, 1)),
             ((1, size, size, features), (3, 1, 1, features)),
         )
-    for size, features, outputs in ((256, 32, 32), (128, 64, 32), (64, 128, 64)):
+    for size, kernel, features, outputs, stride in (
+        (256, 3, 32, 32, 1),
+        (256, 3, 33, 31, 2),
+        (128, 3, 64, 32, 1),
+        (128, 3, 129, 128, 2),
+        (64, 3, 128, 64, 1),
+        (64, 1, 64, 128, 1),
+    ):
         yield (
-            f"3x3 {size}x{size} {features}->{outputs}",
-            conv_3x3,
-            direct_conv,
-            ((1, size, size, features), (3, 3, features, outputs)),
+            f"{kernel}x{kernel} {size}x{size} {features}->{outputs}"
+            + (f" stride {stride}" if stride > 1 else ""),
+            lambda x, k, stride=stride: dense_conv(x, k, stride),
+            lambda x, k, stride=stride: direct_conv(x, k, stride),
+            ((1, size, size, features), (kernel, kernel, features, outputs)),
         )
+    for size, features in ((256, 32), (128, 64), (64, 128)):
+        yield (
+            f"batch norm, PReLU {size}x{size}x{features}",
+            lambda *a: batch_norm_prelu(*a, 1e-3)[0],
+            plain_batch_norm_prelu,
+            ((1, size, size, features), *[(features,)] * 3),
+        )
+    yield "2x2 maximum 256x256x33", max_pool_2x2, window_maximum, ((1, 256, 256, 33),)
     tokens = 64 * 64
     yield (
         "position attention 4096 tokens",
