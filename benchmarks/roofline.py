@@ -69,7 +69,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=pathlib.Path, help="folder for roofline.txt")
     arguments = parser.parse_args()
-    runtime.configure()
+    runtime.configure(training=True)
     n = 2048
     matrix = jnp.ones((n, n))
     array = jnp.ones(2**26)

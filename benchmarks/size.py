@@ -77,8 +77,10 @@ def plot(rows: list[dict], path: pathlib.Path):
                     base["seconds"] * (size / base["size"]) ** power for size in sizes_of(rows)
                 ]
                 axis.plot(sizes_of(rows), values, style, color="#999999", lw=1, label=told)
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(bottom=0)
         axis.set_xscale("log", base=2)
-        axis.set_yscale("log")
         axis.set_xticks(sizes_of(rows), [str(size) for size in sizes_of(rows)])
         axis.set_xlabel("height and width of the image")
         axis.set_title(label, fontsize=10)

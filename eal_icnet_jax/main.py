@@ -50,7 +50,7 @@ def main(argv: list[str]):
             raise UserError(f"unknown argument {argv[1]!r}: options begin with --")
         if CONFIG.value is None:
             raise UserError("no config: name one with --config, such as configs/synthetic.py")
-        runtime.configure()
+        runtime.configure(training=MODE.value == "train")
         train.MODES[MODE.value](CONFIG.value, WORKDIR.value, CHECKPOINT.value)
 
 

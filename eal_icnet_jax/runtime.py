@@ -15,10 +15,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Parameters of glibc's `mallopt`."""
 
 
-def configure():
+def configure(training: bool = False):
     """Keeps compiled programs on disk, and memory that XLA frees in the process."""
     keep_programs()
-    keep_memory()
+    keep_memory(2**31 - 1 if training else 2**28)
 
 
 def _processor() -> str:
@@ -53,17 +53,21 @@ def keep_programs():
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def keep_memory():
+def keep_memory(largest: int):
     """Lets glibc keep what is freed: XLA's CPU backend takes and frees all its buffers each call.
 
     Given back to the system, every page of them is faulted in anew: on CPU that is half a second of
-    system time in a training step at 512x512. The peak stays what it is. Elsewhere than on glibc,
-    and where `MALLOC_` variables say otherwise, nothing is changed.
+    system time in a training step at 512x512. Elsewhere than on glibc, and where `MALLOC_`
+    variables say otherwise, nothing is changed.
+
+    Args:
+      largest: bytes of the largest buffer to keep. Very large ones take long to compute, what their
+        faults cost is little of that, and the gaps between them would raise the peak.
     """
     if platform.libc_ver()[0] != "glibc" or any(key.startswith("MALLOC_") for key in os.environ):
         return
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(M_MMAP_THRESHOLD, 2**31 - 1)
+    mallopt(M_MMAP_THRESHOLD, largest)
     mallopt(M_TRIM_THRESHOLD, -1)
     # One heap for all threads: those of further arenas cannot hold large buffers.
     mallopt(M_ARENA_MAX, 1)
