@@ -18,8 +18,6 @@ from eal_icnet_jax import checkpoints, images, runtime
 from eal_icnet_jax.errors import UserError, run_command
 from eal_icnet_jax.predictor import Predictor
 
-SMALLEST = 32
-
 
 def parser() -> argparse.ArgumentParser:
     out = argparse.ArgumentParser(
@@ -58,10 +56,9 @@ def predict_image(
     Raises:
       UserError: the image is too small.
     """
-    if min(image.shape[:2]) < SMALLEST:
-        raise UserError(
-            f"it is {image.shape[0]}x{image.shape[1]}, smaller than {SMALLEST}x{SMALLEST}"
-        )
+    height, width = image.shape[:2]
+    if min(height, width) < (smallest := predictor.smallest):
+        raise UserError(f"it is {height}x{width}, smaller than {smallest}x{smallest}")
     unit = images.to_unit_range(image, channels)
     return unit, predictor.probabilities(unit[None])[0]
 

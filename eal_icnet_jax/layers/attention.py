@@ -7,13 +7,16 @@ import jax.numpy as jnp
 from flax import nnx
 
 from eal_icnet_jax.layers.convolution import Conv
+from eal_icnet_jax.layers.frame import bounded, inside, is_framed
 from eal_icnet_jax.layers.initializers import bias_init, kernel_init
 
 BLOCK = 256
 """Queries, or keys, whose scores exist at once; on CPU they stay near the caches at 512x512."""
 
 
-def token_statistics_attention(w: jax.Array, temperature: jax.Array) -> jax.Array:
+def token_statistics_attention(
+    w: jax.Array, temperature: jax.Array, counted: jax.Array | None = None
+) -> jax.Array:
     """Token statistics self-attention, linear in the number of tokens.
 
     Wu et al., "Token Statistics Transformer: Linear-Time Attention via Variational Rate
@@ -22,6 +25,7 @@ def token_statistics_attention(w: jax.Array, temperature: jax.Array) -> jax.Arra
     Args:
       w: projected tokens `[B, N, heads, features]`, float32 or wider.
       temperature: `[heads, 1]`.
+      counted: which tokens there are, bool `[N]`, if not all; the others must be 0.
 
     Returns:
       `[B, N, heads, features]`.
@@ -30,6 +34,8 @@ def token_statistics_attention(w: jax.Array, temperature: jax.Array) -> jax.Arra
     # PyTorch's `normalize` floors the norm at 1e-12, hence the sum of squares at 1e-24.
     scale = temperature / jnp.maximum(energy.sum(1), 1e-24)
     membership = jax.nn.softmax(jnp.einsum("bnhf,bhf->bnh", energy, scale), axis=-1)
+    if counted is not None:
+        membership = membership * counted[:, None]
     weights = membership / (membership.sum(1, keepdims=True) + 1e-8)
     dots = jnp.einsum("bnh,bnhf->bhf", weights, energy)
     return -(w * membership[..., None]) / (1 + dots[:, None])
@@ -125,6 +131,13 @@ def _attention_backward(kept, gradient):
 position_attention.defvjp(_attention_forward, _attention_backward)
 
 
+def _with_key_bias(query, key, counted):
+    """One more feature, which takes the keys that are not counted out of the softmax."""
+    query = jnp.concatenate([query, jnp.ones_like(query[..., :1])], -1)
+    bias = jnp.where(counted, 0, -1e9)[:, None] * jnp.ones_like(key[..., :1])
+    return query, jnp.concatenate([key, bias.astype(key.dtype)], -1)
+
+
 class TSSA(nnx.Module):
     """Token statistics self-attention on the pixels of a feature map.
 
@@ -151,12 +164,13 @@ class TSSA(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, C]` to the same shape."""
         batch, height, width, features = x.shape
-        tokens = x.astype(self.dtype).reshape(batch, height * width, features)
+        counted = inside((height, width)).reshape(-1) if is_framed() else None
+        tokens = bounded(x).astype(self.dtype).reshape(batch, height * width, features)
         w = tokens @ self.projection[...].astype(self.dtype)
         w = w.astype(jnp.promote_types(self.dtype, jnp.float32)).reshape(
             batch, height * width, self.heads, -1
         )
-        mixed = token_statistics_attention(w, self.temperature[...]).astype(self.dtype)
+        mixed = token_statistics_attention(w, self.temperature[...], counted).astype(self.dtype)
         mixed = mixed.reshape(batch, height * width, features)
         out = mixed @ self.output_kernel[...].astype(self.dtype)
         out = self.dropout(out + self.output_bias[...].astype(self.dtype))
@@ -192,5 +206,7 @@ class PositionAttention(nnx.Module):
             layer(x).reshape(batch, height * width, -1)
             for layer in (self.query, self.key, self.value)
         )
+        if is_framed():
+            query, key = _with_key_bias(query, key, inside((height, width)).reshape(-1))
         out = position_attention(query, key, value).reshape(x.shape)
         return self.gamma[...].astype(self.dtype) * out + x.astype(self.dtype)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from eal_icnet_jax.layers.frame import bounded
 from eal_icnet_jax.layers.initializers import bias_init, kernel_init
 from eal_icnet_jax.layers.normalization import BatchNorm, BNPReLU
 
@@ -288,6 +289,8 @@ class Conv(nnx.Module):
         """`[B, H, W, in]` to `[B, ceil(H / stride), ceil(W / stride), out]`."""
         x = x.astype(self.dtype)
         kernel = self.kernel[...].astype(self.dtype)
+        if kernel.shape[:2] != (1, 1):
+            x = bounded(x)
         if self.depthwise:
             y = depthwise_conv(x, kernel, self.dilation)
         else:
@@ -308,8 +311,9 @@ class ConvBNPReLU(nnx.Module):
     def fold(self):
         """Takes the normalisation into the convolution, for evaluation."""
         affine = self.bn_prelu.bn.folded()
-        kernel = np.asarray(self.conv.kernel[...], np.float64) * np.asarray(affine.scale[...])
-        self.conv.kernel = nnx.Param(kernel.astype(np.float32))
+        kernel = np.asarray(self.conv.kernel[...])
+        folded = kernel.astype(np.float64) * np.asarray(affine.scale[...])
+        self.conv.kernel = nnx.Param(folded.astype(kernel.dtype))
         self.conv.bias = nnx.data(affine.offset)
         self.bn_prelu.bn = None
 

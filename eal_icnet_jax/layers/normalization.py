@@ -126,15 +126,17 @@ class BatchNorm(nnx.Module):
             for leaf in (self.scale, self.bias, self.mean, self.var)
         )
         factor = scale / np.sqrt(var + self.epsilon)
-        return Affine(factor, bias - mean * factor, dtype=self.dtype)
+        kept = self.scale[...].dtype
+        offset = bias - mean * factor
+        return Affine(factor.astype(kept), offset.astype(kept), dtype=self.dtype)
 
 
 class Affine(nnx.Module):
     """`x * scale + offset` per channel, float32 at least: a `BatchNorm` that learns no more."""
 
     def __init__(self, scale: np.ndarray, offset: np.ndarray, *, dtype=jnp.float32):
-        self.scale = nnx.Param(np.asarray(scale, np.float32))
-        self.offset = nnx.Param(np.asarray(offset, np.float32))
+        self.scale = nnx.Param(scale)
+        self.offset = nnx.Param(offset)
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:

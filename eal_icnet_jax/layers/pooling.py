@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from eal_icnet_jax.layers.frame import bounded
+
 
 def avg_pool_3x3(x: jax.Array) -> jax.Array:
     """3x3 mean, stride 2, padding 1, padded zeros counted: `torch.nn.AvgPool2d(3, 2, 1)`.
@@ -10,6 +12,7 @@ def avg_pool_3x3(x: jax.Array) -> jax.Array:
     `[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), C]`.
     """
     pads = ((0, 0), (1, 1), (1, 1), (0, 0))
+    x = bounded(x)
     return jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 2, 2, 1), pads) / 9
 
 
@@ -23,7 +26,7 @@ def max_pool_2x2(x: jax.Array) -> jax.Array:
     """
     batch, height, width, features = x.shape
     pads = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))
-    x = jnp.pad(x, pads, constant_values=-jnp.inf)
+    x = jnp.pad(bounded(x, -jnp.inf), pads, constant_values=-jnp.inf)
     windows = x.reshape(batch, -(-height // 2), 2, -(-width // 2), 2, features)
 
     def larger(a, b):

@@ -81,6 +81,9 @@ class EALICNet(nnx.Module):
       rngs: streams `params`, and `dropout` where that rate is not 0.
     """
 
+    smallest = 32
+    """Height and width of an image at least."""
+
     def __init__(
         self,
         in_channels: int = 1,
@@ -116,8 +119,11 @@ class EALICNet(nnx.Module):
     def __call__(self, image: jax.Array) -> jax.Array:
         """Image `[B, H, W, in_channels]` in [0, 1], 32x32 up, to logits `[B, H, W, classes]`."""
         height, width = image.shape[1:3]
-        if min(height, width) < 32:
-            raise ValueError(f"EAL-ICNet needs images from 32x32 up, but got {height}x{width}")
+        if min(height, width) < self.smallest:
+            raise ValueError(
+                f"EAL-ICNet needs images from {self.smallest}x{self.smallest} up, "
+                f"but got {height}x{width}"
+            )
         image = image.astype(self.dtype)
         half = avg_pool_3x3(image)
         quarter = avg_pool_3x3(half)
