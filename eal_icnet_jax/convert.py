@@ -25,7 +25,7 @@ from eal_icnet_jax.errors import UserError, run_command
 from eal_icnet_jax.layers import Counter
 
 LEAF_NAMES = (
-    (r"\.(kernel|scale)$", ".weight"),
+    (r"\.(kernel|transposed_kernel|scale)$", ".weight"),
     (r"\.mean$", ".running_mean"),
     (r"\.var$", ".running_var"),
     (r"\.count$", ".num_batches_tracked"),
@@ -41,23 +41,29 @@ def _torch_name(path: str, table) -> str:
     return path
 
 
-def _transpose(value: np.ndarray, axes_4d: tuple[int, int, int, int]) -> np.ndarray:
-    """Kernels between HWIO and OIHW, or between [in, out] and [out, in]."""
-    if value.ndim == 4:
-        return np.ascontiguousarray(value.transpose(axes_4d))
-    return np.ascontiguousarray(value.T) if value.ndim == 2 else value
+def _torch_axes(leaf: str, ndim: int) -> tuple[int, ...]:
+    """Which of our axes each of PyTorch's is: spatial axes come last there, and `in` after `out`.
+
+    `in` comes first in transposed convolutions; TSSA's temperature is `[heads, 1]` in both.
+    """
+    if ndim < 2 or leaf == "temperature":
+        return tuple(range(ndim))
+    channels = (ndim - 2, ndim - 1) if leaf == "transposed_kernel" else (ndim - 1, ndim - 2)
+    return (*channels, *range(ndim - 2))
 
 
-def torch_variables(model: nnx.Module) -> dict[str, tuple[nnx.Variable, bool]]:
+def torch_variables(model: nnx.Module) -> dict[str, tuple[nnx.Variable, tuple[int, ...]]]:
     """The variables that a PyTorch checkpoint holds, by PyTorch name.
 
-    Each comes with whether its axes are in another order in PyTorch: kernels are, TSSA's
-    temperature, `[heads, 1]` in both, is not.
+    Each comes with its axes in PyTorch's order.
     """
     table = models.architecture(model.spec.name).TORCH_NAMES
     state = nnx.to_flat_state(nnx.state(model, checkpoints.WEIGHTS))
     return {
-        _torch_name(".".join(map(str, path)), table): (variable, path[-1] != "temperature")
+        _torch_name(".".join(map(str, path)), table): (
+            variable,
+            _torch_axes(path[-1], len(variable.shape)),
+        )
         for path, variable in state
     }
 
@@ -72,11 +78,11 @@ def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
       PyTorch name to array, in sorted order: float32, and int64 for `num_batches_tracked`.
     """
     out = {}
-    for name, (variable, transposed) in sorted(torch_variables(model).items()):
+    for name, (variable, axes) in sorted(torch_variables(model).items()):
         value = np.asarray(variable[...])
         if isinstance(variable, Counter):
             value = value.astype(np.int64)
-        out[name] = _transpose(value, (3, 2, 0, 1)) if transposed else value
+        out[name] = np.ascontiguousarray(value.transpose(axes)) if axes else value
     return out
 
 
@@ -102,6 +108,24 @@ def _problems(
     return found
 
 
+def _channels(state_dict: Mapping[str, np.ndarray], model: str) -> dict[str, int]:
+    """`in_channels` and `classes` of a PyTorch state_dict, as far as it shows them."""
+    places = models.architecture(model).CHANNELS_AT.items()
+    return {
+        option: state_dict[key].shape[axis]
+        for option, (key, axis) in places
+        if key in state_dict and state_dict[key].ndim == 4
+    }
+
+
+def _fill(module: nnx.Module, state_dict: Mapping[str, np.ndarray]):
+    """Gives a model the weights there are."""
+    for key, (variable, axes) in torch_variables(module).items():
+        if key in state_dict:
+            value = state_dict[key].astype(variable.dtype)
+            variable[...] = jnp.asarray(value.transpose(np.argsort(axes)) if axes else value)
+
+
 def from_torch(
     state_dict: Mapping[str, np.ndarray], model: str = "eal_icnet", **options
 ) -> nnx.Module:
@@ -120,8 +144,7 @@ def from_torch(
       UserError: names every missing key, unexpected key, wrong shape and non-finite value.
     """
     state_dict = {key.removeprefix("module."): np.asarray(v) for key, v in state_dict.items()}
-    shapes = {key: value.shape for key, value in state_dict.items()}
-    options = {**models.architecture(model).infer_options(shapes), **options}
+    options = {**_channels(state_dict, model), **options}
     module = models.blank_model(model, **options)
     expected = to_torch(module)
     if problems := _problems(state_dict, expected):
@@ -129,11 +152,73 @@ def from_torch(
             f"the weights do not fit model {model} with {module.spec.options_text()} "
             f"({len(problems)} problems):\n  " + "\n  ".join(problems)
         )
-    for key, (variable, transposed) in torch_variables(module).items():
-        value = state_dict[key].astype(variable.dtype)
-        variable[...] = jnp.asarray(_transpose(value, (2, 3, 1, 0)) if transposed else value)
+    _fill(module, state_dict)
     module.eval()
     return module
+
+
+def _fitted_stem(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A first kernel `[out, in, h, w]` for images of other channels, as segmentation_models_pytorch
+    does: summed for grey images, else repeated in turn and scaled."""
+    if channels == 1:
+        return kernel.sum(1, keepdims=True)
+    turns = kernel[:, np.arange(channels) % kernel.shape[1]]
+    return turns * np.float32(kernel.shape[1] / channels)
+
+
+def from_pretrained(
+    state_dict: Mapping[str, np.ndarray], model: str, *, rngs: nnx.Rngs, **options
+) -> tuple[nnx.Module, list[str]]:
+    """A model that starts from published weights, of its encoder or of other images and classes.
+
+    Args:
+      state_dict: PyTorch name to array: torchvision's VGG-16 for `fcn`, EfficientNet-PyTorch's b0
+        for `manet` and `unetplusplus`, or weights of the whole network; `module.` and `model.`
+        prefixes are dropped.
+      model: one of `models.MODELS`.
+      rngs: for what the weights do not hold.
+      **options: of `models.create_model`.
+
+    Returns:
+      The model in evaluation mode, and what was adapted, drawn or left out, a sentence each.
+
+    Raises:
+      UserError: the weights are not of this network, or hold non-finite values.
+    """
+    architecture = models.architecture(model)
+    given = {re.sub(r"^(module\.|model\.)+", "", key): v for key, v in state_dict.items()}
+    encoder = getattr(architecture, "ENCODER", "")
+    if not any(key.startswith(encoder) for key in given):
+        given = {encoder + key: value for key, value in given.items()}
+    module = models.create_model(model, rngs=rngs, **options)
+    expected = to_torch(module)
+    stem, _ = architecture.CHANNELS_AT["in_channels"]
+    told, fitting = [], {}
+    if stem in given and given[stem].ndim == 4:
+        kernel, channels = np.asarray(given[stem]), expected[stem].shape[1]
+        if kernel.shape[1] != channels:
+            told.append(f"{stem} is fitted from {kernel.shape[1]} channels to {channels}")
+            given[stem] = _fitted_stem(kernel.astype(np.float32), channels)
+    for key, value in given.items():
+        if key in expected and np.shape(value) == expected[key].shape:
+            fitting[key] = value
+        elif key in expected:
+            found = "x".join(map(str, np.shape(value)))
+            told.append(f"{key} is drawn anew, the weights are for {found}")
+    if stem not in fitting:
+        raise UserError(
+            f"these are not weights of {model} or its encoder: {stem} is not among the "
+            f"{len(given)} arrays, or of another shape"
+        )
+    if problems := _problems(fitting, {key: expected[key] for key in fitting}):
+        raise UserError("the weights cannot be used:\n  " + "\n  ".join(problems))
+    if missing := [key for key in expected if key not in given]:
+        told.append(f"{len(missing)} arrays are drawn anew, {missing[0]} first")
+    if others := [key for key in given if key not in expected]:
+        told.append(f"{len(others)} arrays belong elsewhere and are left out, {others[0]} first")
+    _fill(module, fitting)
+    module.eval()
+    return module, told
 
 
 def _read_torch_file(path: pathlib.Path) -> dict:
@@ -236,6 +321,13 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--options", default="{}", help="the model's options, as JSON: '{\"heads\": 4}'"
     )
+    source.add_argument(
+        "--encoder-weights",
+        action="store_true",
+        help="the weights are of the model's encoder alone, or for other channels or classes: "
+        "adapt them and draw the rest",
+    )
+    source.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
     target = commands.add_parser("to-torch", help="a checkpoint to PyTorch weights")
     target.add_argument("input", help="checkpoint or work directory")
     target.add_argument("output", type=pathlib.Path, help=".pth or .safetensors to make")
@@ -249,7 +341,13 @@ def run(arguments: argparse.Namespace):
     if arguments.command == "from-torch":
         try:
             options = json.loads(arguments.options)
-            model = from_torch(read_state_dict(arguments.input), arguments.model, **options)
+            state_dict = read_state_dict(arguments.input)
+            if arguments.encoder_weights:
+                rngs = nnx.Rngs(arguments.seed)
+                model, notes = from_pretrained(state_dict, arguments.model, rngs=rngs, **options)
+                print("\n".join(notes))
+            else:
+                model = from_torch(state_dict, arguments.model, **options)
         except (json.JSONDecodeError, TypeError) as error:
             raise UserError(
                 f"--options must be a JSON object of the model's options: {error}"

@@ -58,6 +58,7 @@ class Predictor:
         self._replicated = replicated = NamedSharding(mesh, PartitionSpec())
         self._state = jax.device_put(state, replicated)
         self.smallest = model.smallest
+        self._frames = model.frames
         self._programs = {True: set(), False: set()}
         self._waste = collections.Counter()
         shared = NamedSharding(mesh, PartitionSpec("data"))
@@ -89,7 +90,7 @@ class Predictor:
         state = nnx.state(fold_batch_norms(nnx.merge(self._model, state)))
         self._state = jax.device_put(state, self._replicated)
 
-    def _program(self, shape: tuple[int, int, int], frames: bool = True) -> Program:
+    def _program(self, shape: tuple[int, int, int], frames: bool) -> Program:
         """The program to use for images of this shape: the smallest there is that holds them.
 
         What it wastes over one made for them, and over one for sizes near theirs, may at most come
@@ -122,7 +123,7 @@ class Predictor:
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """`[B, H, W, C]` float32 in [0, 1] to probabilities `[B, H, W, classes]` float32."""
         count, height, width, _ = images.shape
-        program = self._program((count, height, width))
+        program = self._program((count, height, width), self._frames)
         batch = self._filled(images, program)
         if program.framed:
             out = self._framed(self._state, batch, np.array((height, width), np.int32))

@@ -1,16 +1,18 @@
-"""A network of two DAB modules on the tiny dataset: the whole path in seconds."""
+"""A network on the tiny dataset, EAL-ICNet of two DAB modules by default: the path in seconds."""
 
 from eal_icnet_jax.configs import synthetic
 
 
-def get_config():
+def get_config(model="eal_icnet"):
     config = synthetic.get_config()
     config.dataset.config = "tiny"
     config.epochs = 3
     config.log_every_steps = 1
     config.checkpoint_every_steps = 3
     config.evaluation.pictures = 1
-    with config.unlocked():
-        config.model.options.block_1_dilations = (2,)
-        config.model.options.block_2_dilations = (4,)
+    config.model.name = model
+    if model == "eal_icnet":
+        with config.unlocked():
+            config.model.options.block_1_dilations = (2,)
+            config.model.options.block_2_dilations = (4,)
     return config

@@ -262,3 +262,50 @@ def test_a_trained_checkpoint_converts_and_comes_back(workdir, tmp_path):
     ])  # fmt: skip
     first, second = (checkpoints.load_model(path) for path in (workdir, tmp_path / "model"))
     assert_same(convert.to_torch(second), convert.to_torch(first))
+
+
+def test_an_encoder_trained_on_colour_images(tmp_path, capsys):
+    """VGG-16 under torchvision's names, its classifier with it, for grey images."""
+    fresh = convert.to_torch(models.blank_model("fcn", in_channels=3))
+    prefix = "pretrained_net."
+    rng = np.random.default_rng(0)
+    vgg = {
+        key.removeprefix(prefix): rng.random(value.shape, np.float32)
+        for key, value in fresh.items()
+        if key.startswith(prefix)
+    }
+    vgg["classifier.6.bias"] = np.zeros(1000, np.float32)
+    safetensors.numpy.save_file(vgg, tmp_path / "vgg16.safetensors")
+    arguments = ["from-torch", str(tmp_path / "vgg16.safetensors"), str(tmp_path / "out")]
+    convert.run(convert.parser().parse_args([*arguments, "--model=fcn", "--encoder-weights"]))
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "pretrained_net.features.0.weight is fitted from 3 channels to 1"
+    assert told[1].endswith("arrays are drawn anew, bn1.bias first")
+    assert told[2].startswith("1 arrays belong elsewhere and are left out, ")
+    got = convert.to_torch(checkpoints.load_model(tmp_path / "out"))
+    stem = vgg.pop("features.0.weight")
+    np.testing.assert_allclose(
+        got[prefix + "features.0.weight"], stem.sum(1, keepdims=True), rtol=1e-6
+    )
+    del vgg["classifier.6.bias"]
+    assert_same({key: got[prefix + key] for key in vgg}, vgg)
+    assert np.ptp(got["deconv1.weight"]) > 0
+
+
+def test_weights_for_other_classes_keep_all_but_the_head():
+    """As a network trained on another dataset, under a wrapper's prefix."""
+    other = models.create_model("contextnet", classes=5, rngs=nnx.Rngs(1))
+    state = {f"module.{key}": value for key, value in convert.to_torch(other).items()}
+    model, told = convert.from_pretrained(state, "contextnet", rngs=nnx.Rngs(2))
+    assert told == [
+        "classifier.conv.1.bias is drawn anew, the weights are for 5",
+        "classifier.conv.1.weight is drawn anew, the weights are for 5x128x1x1",
+    ]
+    got = convert.to_torch(model)
+    del got["classifier.conv.1.bias"], got["classifier.conv.1.weight"]
+    assert_same(got, {key: state[f"module.{key}"] for key in got})
+
+
+def test_weights_of_another_network_are_refused(reference):
+    with pytest.raises(UserError, match="not weights of contextnet or its encoder"):
+        convert.from_pretrained(reference, "contextnet", rngs=nnx.Rngs(0))

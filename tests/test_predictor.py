@@ -78,7 +78,7 @@ def test_what_comes_often_gets_its_own_program(model, monkeypatch):
     monkeypatch.setattr(predictor, "PROGRAM_COST", 30_000)
     ours = Predictor(model)
     shapes = [(1, 128, 128)] + [(1, 60, 60)] * 80
-    used = [ours._program(shape) for shape in shapes]
+    used = [ours._program(shape, frames=True) for shape in shapes]
     assert used[0] == Program(1, 128, 128, framed=False)
     # Images of a frame's own size do without masks, so that program holds no others.
     assert used[1] == Program(1, 64, 64, framed=True)
@@ -86,7 +86,7 @@ def test_what_comes_often_gets_its_own_program(model, monkeypatch):
     assert changed == 1 + 30_000 // (64 * 64 - 60 * 60)
     assert set(used[changed:]) == {Program(1, 60, 60, framed=False)}
     larger = Predictor(model)
-    used = [larger._program(shape) for shape in [(1, 120, 120)] + [(1, 60, 60)] * 4]
+    used = [larger._program(shape, frames=True) for shape in [(1, 120, 120)] + [(1, 60, 60)] * 4]
     assert used == [Program(1, 128, 128, framed=True)] * 3 + [Program(1, 60, 60, framed=False)] * 2
 
 

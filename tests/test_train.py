@@ -151,6 +151,21 @@ np.savez(sys.argv[1], loss=loss, devices=jax.device_count(), **arrays)
         np.testing.assert_allclose(two[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
+def test_another_network_trains(data_dir, tmp_path):
+    """One with dropout, whose random state is part of the checkpoint."""
+    result = commands.run(
+        "main",
+        f"--config={small_config.__file__}:contextnet",
+        f"--workdir={tmp_path}",
+        f"--config.dataset.data_dir={data_dir}",
+        "--config.epochs=1",
+    )
+    assert result.returncode == 0, result.stderr
+    assert checkpoints.load_model(tmp_path).spec.name == "contextnet"
+    report = json.loads((tmp_path / "test" / "metrics.json").read_text())
+    assert 0 < report["mean"]["label"]["mIoU"] < 1
+
+
 def test_early_stopping_as_released():
     """A gain below min_delta keeps new weights and still counts towards stopping."""
     stopping = train.EarlyStopping()

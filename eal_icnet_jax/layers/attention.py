@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from eal_icnet_jax.layers import regularization
 from eal_icnet_jax.layers.convolution import Conv
 from eal_icnet_jax.layers.frame import bounded, inside, is_framed
 from eal_icnet_jax.layers.initializers import bias_init, kernel_init
@@ -157,7 +158,7 @@ class TSSA(nnx.Module):
         self.temperature = nnx.Param(jnp.ones((heads, 1)))
         self.output_kernel = nnx.Param(linear(rngs.params()))
         self.output_bias = nnx.Param(bias_init(rngs.params(), (features, features)))
-        self.dropout = nnx.Dropout(dropout, rngs=rngs if dropout else None)
+        self.dropout = regularization.dropout(dropout, rngs)
         self.heads = heads
         self.dtype = dtype
 

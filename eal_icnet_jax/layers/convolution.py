@@ -1,6 +1,7 @@
 """Two-dimensional convolutions with PyTorch's padding, dense or depthwise."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,52 +9,79 @@ import numpy as np
 from flax import nnx
 
 from eal_icnet_jax.layers.frame import bounded
-from eal_icnet_jax.layers.initializers import bias_init, kernel_init
-from eal_icnet_jax.layers.normalization import BatchNorm, BNPReLU
+from eal_icnet_jax.layers.initializers import bias_init, kernel_init, uniform_init
+from eal_icnet_jax.layers.normalization import Affine, BatchNorm, BNPReLU
 
 WINDOWS = 1024
 """Windows laid out at once for a kernel's gradient: few enough to stay in a core's cache."""
 
 
-def depthwise_conv(x: jax.Array, kernel: jax.Array, dilation: tuple[int, int]) -> jax.Array:
-    """Depthwise convolution, stride 1, zero padding that keeps the size.
+Pads = tuple[tuple[int, int], tuple[int, int]]
+"""Zeros before and after the rows, before and after the columns."""
+
+
+def centred_pads(kernel_size: tuple[int, int], dilation: tuple[int, int] = (1, 1)) -> Pads:
+    """Those under which odd kernels of stride 1 keep the size."""
+    return tuple((d * (k // 2),) * 2 for d, k in zip(dilation, kernel_size, strict=True))
+
+
+def depthwise_conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    dilation: tuple[int, int] = (1, 1),
+    stride: int = 1,
+    pads: Pads | None = None,
+) -> jax.Array:
+    """Depthwise convolution.
 
     Summing shifted, scaled slices is what XLA's CPU backend does well; its own grouped convolutions
     take over ten times as long there (benchmarks/layers.py; jax issue 26266 is about GPUs).
 
     Args:
       x: `[B, H, W, C]`.
-      kernel: `[kh, kw, 1, C]`, kh and kw odd.
+      kernel: `[kh, kw, 1, C]`.
       dilation: of the kernel's rows and columns.
+      stride: of both axes.
+      pads: zeros around the image, by default `centred_pads`.
 
     Returns:
-      `[B, H, W, C]`, what `jax.lax.conv_general_dilated` gives with `feature_group_count=C`.
+      `[B, H', W', C]`, what `jax.lax.conv_general_dilated` gives with `feature_group_count=C`.
     """
     kh, kw = kernel.shape[:2]
-    height, width = x.shape[1:3]
-    pad_h, pad_w = dilation[0] * (kh // 2), dilation[1] * (kw // 2)
-    padded = jnp.pad(x, ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0)))
+    pads = centred_pads((kh, kw), dilation) if pads is None else pads
+    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    height, width = (
+        (length - d * (k - 1) - 1) // stride + 1
+        for length, d, k in zip(padded.shape[1:3], dilation, (kh, kw), strict=True)
+    )
     total = None
     for i in range(kh):
         for j in range(kw):
             top, left = i * dilation[0], j * dilation[1]
-            term = padded[:, top : top + height, left : left + width] * kernel[i, j, 0]
+            rows = slice(top, top + stride * (height - 1) + 1, stride)
+            columns = slice(left, left + stride * (width - 1) + 1, stride)
+            term = padded[:, rows, columns] * kernel[i, j, 0]
             total = term if total is None else total + term
     return total
 
 
 def direct_conv(
-    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    dilation: tuple[int, int] = (1, 1),
+    pads: Pads | None = None,
 ) -> jax.Array:
-    """XLA's dense convolution, zero padding of `dilation * (kernel_size - 1) / 2` on each side.
+    """XLA's dense convolution, with zeros around the image, by default `centred_pads`.
 
-    `[B, H, W, in]` and `[kh, kw, in, out]` to `[B, ceil(H / stride), ceil(W / stride), out]`.
+    `[B, H, W, in]` and `[kh, kw, in, out]` to `[B, ceil(H / stride), ceil(W / stride), out]` with
+    those.
     """
     return jax.lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(stride, stride),
-        padding=[(d * (k // 2),) * 2 for d, k in zip(dilation, kernel.shape[:2], strict=True)],
+        padding=centred_pads(kernel.shape[:2], dilation) if pads is None else pads,
         rhs_dilation=dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
@@ -114,7 +142,7 @@ def row_dilated_conv(
     XLA's CPU backend has two convolutions and takes the slower one (by half at 32 and 64 channels)
     wherever it can; that one knows no spread images, so this form gets the faster.
     """
-    pad_h, pad_w = (d * (k // 2) for d, k in zip(dilation, kernel.shape[:2], strict=True))
+    (pad_h, _), (pad_w, _) = centred_pads(kernel.shape[:2], dilation)
     return jax.lax.conv_general_dilated(
         x,
         kernel,
@@ -186,10 +214,19 @@ def _flipped(kernel: jax.Array) -> jax.Array:
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _is_wide_3x3(kernel: jax.Array, stride: int, dilation: tuple[int, int]) -> bool:
-    kh, kw, features, outputs = kernel.shape
-    wide = features * outputs >= 64 * 32 and min(features, outputs) >= 32
-    return wide and (kh, kw, stride, *dilation) == (3, 3, 1, 1, 1)
+def _fastest_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]):
+    """The form to take, as measured on two cores with AVX-512 (benchmarks/layers.py).
+
+    Winograd's pays where a product has much work for every value it reads, the spread rows where
+    all values fit in the caches and the kernel has enough columns.
+    """
+    *size, features, outputs = kernel.shape
+    values = x.size // features * (features + outputs)
+    work = features * outputs / (features + outputs)
+    is_plain_3x3 = (*size, stride, *dilation) == (3, 3, 1, 1, 1)
+    if is_plain_3x3 and work >= (40 if values <= 2**20 else 100):
+        return lambda x, kernel, stride, dilation: winograd_conv(x, kernel)
+    return row_dilated_conv if outputs >= 24 and values <= 6 * 2**20 else direct_conv
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -198,19 +235,20 @@ def cpu_conv(
 ) -> jax.Array:
     """`direct_conv` by what is fastest on CPU, forward and backward.
 
-    Winograd's form takes wide 3x3 kernels. The forms differ by roundings, which batch statistics
-    and PReLU's kink can carry into gradients beyond the 1e-3 that parity allows: a value that
-    rounding moves across zero changes them by as much. So where gradients are taken, the forward
-    pass keeps to what stays closest to PyTorch there: `row_dilated_conv` if wide, `direct_conv` if
-    not. The backward pass is linear and takes the fastest.
+    The forms differ by roundings, which batch statistics and PReLU's kink can carry into gradients
+    beyond the 1e-3 that parity allows: a value that rounding moves across zero changes them by as
+    much. So where gradients are taken, the forward pass keeps to what stays closest to PyTorch
+    there: `row_dilated_conv` for wide 3x3 kernels, `direct_conv` for others. The backward pass is
+    linear and takes the fastest.
     """
-    if _is_wide_3x3(kernel, stride, dilation):
-        return winograd_conv(x, kernel)
-    return row_dilated_conv(x, kernel, stride, dilation)
+    return _fastest_on_cpu(x, kernel, stride, dilation)(x, kernel, stride, dilation)
 
 
 def _cpu_conv_forward(x, kernel, stride, dilation):
-    form = row_dilated_conv if _is_wide_3x3(kernel, stride, dilation) else direct_conv
+    kh, kw, features, outputs = kernel.shape
+    wide = features * outputs >= 64 * 32 and min(features, outputs) >= 32
+    wide_3x3 = wide and (kh, kw, stride, *dilation) == (3, 3, 1, 1, 1)
+    form = row_dilated_conv if wide_3x3 else direct_conv
     return form(x, kernel, stride, dilation), (x, kernel)
 
 
@@ -252,7 +290,8 @@ class Conv(nnx.Module):
       kernel_size: (rows, columns), odd.
       stride: of both axes.
       dilation: (rows, columns).
-      depthwise: one filter a channel; needs `in_features == out_features` and stride 1.
+      pads: zeros around the image where it shall be others, ((above, below), (left, right)).
+      depthwise: one filter a channel; needs `in_features == out_features`.
       use_bias: adds a bias per output channel.
       dtype: of the computation; parameters are float32.
       rngs: the `params` stream initialises the kernel `[kh, kw, in, out]` (`[kh, kw, 1, out]` when
@@ -267,38 +306,55 @@ class Conv(nnx.Module):
         *,
         stride: int = 1,
         dilation: tuple[int, int] = (1, 1),
+        pads: Pads | None = None,
         depthwise: bool = False,
         use_bias: bool = False,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if depthwise and (in_features != out_features or stride != 1):
+        if depthwise and in_features != out_features:
             raise ValueError(
-                "a depthwise Conv keeps its channels and has stride 1, but got "
-                f"{in_features} -> {out_features} channels, stride {stride}"
+                f"a depthwise Conv keeps its channels, but got {in_features} -> {out_features}"
             )
         shape = (*kernel_size, 1 if depthwise else in_features, out_features)
         self.kernel = nnx.Param(kernel_init(rngs.params(), shape, jnp.float32))
         self.bias = nnx.Param(bias_init(rngs.params(), shape)) if use_bias else None
         self.stride = stride
         self.dilation = tuple(dilation)
+        self.pads = pads
         self.depthwise = depthwise
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, in]` to `[B, ceil(H / stride), ceil(W / stride), out]`."""
+        """`[B, H, W, in]` to `[B, ceil(H / stride), ceil(W / stride), out]` by default."""
         x = x.astype(self.dtype)
         kernel = self.kernel[...].astype(self.dtype)
         if kernel.shape[:2] != (1, 1):
             x = bounded(x)
         if self.depthwise:
-            y = depthwise_conv(x, kernel, self.dilation)
+            y = depthwise_conv(x, kernel, self.dilation, self.stride, self.pads)
+        elif self.pads is not None:
+            y = direct_conv(x, kernel, self.stride, self.dilation, self.pads)
         else:
             y = dense_conv(x, kernel, self.stride, self.dilation)
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
 
-class ConvBNPReLU(nnx.Module):
+class _Foldable(nnx.Module):
+    """Something with a convolution `conv` that takes in the normalisation right after it."""
+
+    def _take_in(self, affine: Affine):
+        conv = self.conv
+        kernel = np.asarray(conv.kernel[...])
+        scale = np.asarray(affine.scale[...], np.float64)
+        offset = np.asarray(affine.offset[...], np.float64)
+        if conv.bias is not None:
+            offset = offset + scale * np.asarray(conv.bias[...])
+        conv.kernel = nnx.Param((kernel * scale).astype(kernel.dtype))
+        conv.bias = nnx.data(nnx.Param(offset.astype(kernel.dtype)))
+
+
+class ConvBNPReLU(_Foldable):
     """A bias-free `Conv`, then `BNPReLU`. Arguments are those of `Conv`."""
 
     def __init__(self, in_features, out_features, kernel_size=(3, 3), *, dtype, rngs, **options):
@@ -310,22 +366,92 @@ class ConvBNPReLU(nnx.Module):
 
     def fold(self):
         """Takes the normalisation into the convolution, for evaluation."""
-        affine = self.bn_prelu.bn.folded()
-        kernel = np.asarray(self.conv.kernel[...])
-        folded = kernel.astype(np.float64) * np.asarray(affine.scale[...])
-        self.conv.kernel = nnx.Param(folded.astype(kernel.dtype))
-        self.conv.bias = nnx.data(affine.offset)
+        self._take_in(self.bn_prelu.bn.folded())
         self.bn_prelu.bn = None
+
+
+class ConvBN(_Foldable):
+    """A `Conv`, bias-free by default, `BatchNorm`, and an activation.
+
+    Args:
+      activation: of the normalised values, ReLU by default; None for none.
+      epsilon, momentum: of the normalisation.
+      Others are those of `Conv`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_size: tuple[int, int] = (3, 3),
+        *,
+        activation: Callable[[jax.Array], jax.Array] | None = jax.nn.relu,
+        epsilon: float = 1e-5,
+        momentum: float = 0.1,
+        dtype,
+        rngs: nnx.Rngs,
+        **options,
+    ):
+        self.conv = Conv(in_features, out_features, kernel_size, dtype=dtype, rngs=rngs, **options)
+        self.bn = BatchNorm(out_features, epsilon=epsilon, momentum=momentum, dtype=dtype)
+        self.activation = activation
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = self.conv(x)
+        x = x if self.bn is None else self.bn(x)
+        return x if self.activation is None else self.activation(x)
+
+    def fold(self):
+        """Takes the normalisation into the convolution, for evaluation."""
+        self._take_in(self.bn.folded())
+        self.bn = None
+
+
+class ConvTranspose(nnx.Module):
+    """`torch.nn.ConvTranspose2d` of stride 2 that doubles the size, with a bias.
+
+    Kernels of 3x3 have padding 1 and output padding 1, kernels of 2x2 none.
+
+    Args:
+      in_features, out_features: channels.
+      kernel_size: 2 or 3, of both axes.
+      dtype: of the computation; parameters are float32.
+      rngs: the `params` stream initialises the kernel `[k, k, in, out]` and the bias.
+    """
+
+    def __init__(self, in_features, out_features, kernel_size=3, *, dtype, rngs: nnx.Rngs):
+        shape = (kernel_size, kernel_size, in_features, out_features)
+        # PyTorch takes the second axis of its [in, out, k, k] for the fan-in, here too.
+        fan_shape = (kernel_size, kernel_size, out_features, out_features)
+        bound = 1 / np.sqrt(np.prod(fan_shape[:-1]))
+        self.transposed_kernel = nnx.Param(uniform_init(rngs.params(), shape, bound))
+        self.bias = nnx.Param(uniform_init(rngs.params(), shape[-1:], bound))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, in]` to `[B, 2 H, 2 W, out]`."""
+        kernel = self.transposed_kernel[...].astype(self.dtype)
+        pad = (1, kernel.shape[0] - 1)
+        y = jax.lax.conv_general_dilated(
+            x.astype(self.dtype),
+            kernel[::-1, ::-1],
+            window_strides=(1, 1),
+            padding=(pad, pad),
+            lhs_dilation=(2, 2),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y + self.bias[...].astype(self.dtype)
 
 
 def fold_batch_norms(model: nnx.Module) -> nnx.Module:
     """A copy for evaluation in which no `BatchNorm` is left: equal but for roundings, and faster.
 
-    Those of `ConvBNPReLU` become part of its convolution, the others one product and one sum.
+    Those of `ConvBNPReLU` and `ConvBN` become part of the convolution, the others one product and
+    one sum.
     """
     model = nnx.clone(model)
     for _, module in list(nnx.iter_graph(model)):
-        if isinstance(module, ConvBNPReLU):
+        if isinstance(module, _Foldable):
             module.fold()
     for _, module in list(nnx.iter_graph(model)):
         if isinstance(module, nnx.Module):

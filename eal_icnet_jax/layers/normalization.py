@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from eal_icnet_jax.layers.leaves import assign
+
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance `[C]` of `[..., C]`."""
@@ -115,9 +117,12 @@ class BatchNorm(nnx.Module):
                 "batch statistics need more than one value per channel: use a larger image or batch"
             )
         mean, var = jax.lax.stop_gradient((mean, var * (n / (n - 1))))
-        self.mean[...] += self.momentum * (mean - self.mean[...])
-        self.var[...] += self.momentum * (var - self.var[...])
-        self.count[...] += 1
+        assign(
+            self,
+            mean=self.mean[...] + self.momentum * (mean - self.mean[...]),
+            var=self.var[...] + self.momentum * (var - self.var[...]),
+            count=self.count[...] + 1,
+        )
 
     def folded(self) -> "Affine":
         """What this computes in evaluation mode, from its running statistics."""

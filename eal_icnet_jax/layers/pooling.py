@@ -1,4 +1,4 @@
-"""Pooling that keeps every stage at ceil(size / 2), so that all branches line up at any size."""
+"""Pooling."""
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,10 @@ def avg_pool_3x3(x: jax.Array) -> jax.Array:
 def max_pool_2x2(x: jax.Array) -> jax.Array:
     """2x2 maximum, stride 2: `torch.nn.MaxPool2d(2, ceil_mode=True)`.
 
-    `[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), C]`. At even sizes that is the reference's
-    pooling; at odd ones the reference drops the last row or column and then cannot join the
-    result to its stride-2 convolution, so here the last window holds what is left. As in PyTorch,
-    the gradient goes to the first of equal values.
+    `[B, H, W, C]` to `[B, ceil(H / 2), ceil(W / 2), C]`. At even sizes that is the references'
+    pooling; at odd ones they drop the last row or column, and most then cannot join the result to
+    a stride-2 convolution, so here the last window holds what is left. As in PyTorch, the gradient
+    goes to the first of equal values.
     """
     batch, height, width, features = x.shape
     pads = ((0, 0), (0, height % 2), (0, width % 2), (0, 0))

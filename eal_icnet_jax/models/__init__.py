@@ -11,7 +11,20 @@ from flax import nnx
 
 from eal_icnet_jax.errors import UserError
 
-MODELS = ("eal_icnet",)
+MODELS = (
+    "eal_icnet",
+    "irdpnet",
+    "edanet",
+    "contextnet",
+    "esnet",
+    "letnet",
+    "fcn",
+    "unet",
+    "hrnet_w18",
+    "hrnet_w48",
+    "manet",
+    "unetplusplus",
+)
 """Names that `create_model` takes; each is a module of this package with a class `Model`."""
 
 
@@ -35,7 +48,7 @@ def _plain(value):
 
 
 def architecture(name: str):
-    """The module that defines a network: its `Model`, `TORCH_NAMES` and `infer_options`."""
+    """The module that defines a network: its `Model`, `TORCH_NAMES` and `CHANNELS_AT`."""
     if name not in MODELS:
         raise UserError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
     return importlib.import_module(f"eal_icnet_jax.models.{name}")

@@ -17,8 +17,8 @@ from eal_icnet_jax.layers import (
     PositionAttention,
     avg_pool_3x3,
     max_pool_2x2,
-    resize_bilinear,
 )
+from eal_icnet_jax.models.network import Network
 
 STEM, BLOCK_1, BLOCK_2 = 32, 64, 128
 """Channels at H/2, H/4 and H/8."""
@@ -68,7 +68,7 @@ class Downsample(nnx.Module):
         return self.bn_prelu(y)
 
 
-class EALICNet(nnx.Module):
+class EALICNet(Network):
     """The network.
 
     Args:
@@ -81,8 +81,7 @@ class EALICNet(nnx.Module):
       rngs: streams `params`, and `dropout` where that rate is not 0.
     """
 
-    smallest = 32
-    """Height and width of an image at least."""
+    frames = True
 
     def __init__(
         self,
@@ -116,15 +115,8 @@ class EALICNet(nnx.Module):
         self.classifier = Conv(2 * BLOCK_2 + in_channels, classes, (1, 1), **options)
         self.dtype = dtype
 
-    def __call__(self, image: jax.Array) -> jax.Array:
-        """Image `[B, H, W, in_channels]` in [0, 1], 32x32 up, to logits `[B, H, W, classes]`."""
-        height, width = image.shape[1:3]
-        if min(height, width) < self.smallest:
-            raise ValueError(
-                f"EAL-ICNet needs images from {self.smallest}x{self.smallest} up, "
-                f"but got {height}x{width}"
-            )
-        image = image.astype(self.dtype)
+    def forward(self, image: jax.Array) -> jax.Array:
+        """To logits at an eighth of the image's size."""
         half = avg_pool_3x3(image)
         quarter = avg_pool_3x3(half)
         eighth = avg_pool_3x3(quarter)
@@ -145,9 +137,7 @@ class EALICNet(nnx.Module):
         x = x + self.position_attention(entry) + self.tssa(entry)
         x = self.bn_prelu_3(jnp.concatenate([x, entry, eighth], -1))
 
-        logits = self.classifier(x)
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-        return resize_bilinear(logits, (height, width))
+        return self.classifier(x)
 
 
 Model = EALICNet
@@ -169,13 +159,8 @@ TORCH_NAMES = (
 """Substitutions, in order, from our parameter paths to PyTorch's (`convert` names the leaves)."""
 
 
-def infer_options(shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
-    """`in_channels` and `classes` of a PyTorch checkpoint, where its shapes agree on them."""
-    options = {}
-    stem = shapes.get("init_conv.0.conv.weight", ())
-    if len(stem) == 4 and shapes.get("bn_prelu_1.bn.weight") == (STEM + stem[1],):
-        options["in_channels"] = stem[1]
-    head = shapes.get("classifier.0.conv.weight", ())
-    if len(head) == 4:
-        options["classes"] = head[0]
-    return options
+CHANNELS_AT = {
+    "in_channels": ("init_conv.0.conv.weight", 1),
+    "classes": ("classifier.0.conv.weight", 0),
+}
+"""The PyTorch key and axis from which an option is read off."""

@@ -63,7 +63,8 @@ def test_winograd_conv(size):
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "dilation"),
     [
-        ((8, 6), (3, 3, 32, 64), 1, (1, 1)),
+        ((8, 6), (3, 3, 96, 72), 1, (1, 1)),
+        ((8, 7), (3, 3, 6, 24), 2, (1, 1)),
         ((7, 9), (3, 3, 6, 5), 1, (1, 1)),
         ((9, 8), (3, 3, 6, 5), 2, (1, 1)),
         ((8, 7), (3, 3, 6, 5), 2, (1, 1)),
@@ -72,7 +73,7 @@ def test_winograd_conv(size):
     ],
 )
 def test_cpu_conv(monkeypatch, size, kernel, stride, dilation):
-    """Winograd's form and the other, any window; the kernel's gradient in several blocks."""
+    """Winograd's form and the others, any window; the kernel's gradient in several blocks."""
     monkeypatch.setattr(convolution, "WINDOWS", 40)
     assert_same_with_gradients(
         lambda x, k: convolution.cpu_conv(x, k, stride, dilation),
@@ -83,7 +84,7 @@ def test_cpu_conv(monkeypatch, size, kernel, stride, dilation):
 
 
 def test_what_computes_a_convolution_on_cpu(monkeypatch):
-    """Winograd's form for wide 3x3 kernels, a matrix product for 1x1, XLA's for other dtypes."""
+    """By the kernel's and the image's size; a matrix product for 1x1, XLA's for other dtypes."""
     chosen = []
     for name in ("winograd_conv", "row_dilated_conv", "direct_conv"):
         form = getattr(convolution, name)
@@ -94,19 +95,20 @@ def test_what_computes_a_convolution_on_cpu(monkeypatch):
 
         monkeypatch.setattr(convolution, name, spy)
 
-    def on_cpu(features, outputs, kernel_size=(3, 3), dtype=jnp.float32, **options):
+    def on_cpu(features, outputs, kernel_size=(3, 3), size=64, dtype=jnp.float32, **options):
         chosen.clear()
         layer = layers.Conv(
             features, outputs, kernel_size, dtype=dtype, rngs=nnx.Rngs(0), **options
         )
-        layer(normal(1, 4, 4, features))
-        return [name for name in chosen if name != "direct_conv"] or chosen
+        jax.eval_shape(layer, jax.ShapeDtypeStruct((1, size, size, features), dtype))
+        return ({*chosen} - {"direct_conv"}) or {*chosen}
 
-    assert on_cpu(64, 32) == ["winograd_conv"]
-    assert on_cpu(32, 32) == on_cpu(64, 32, stride=2) == ["row_dilated_conv"]
-    assert on_cpu(32, 32, dilation=(2, 2)) == ["row_dilated_conv"]
-    assert on_cpu(64, 32, (1, 1)) == []
-    assert on_cpu(1, 32) == on_cpu(64, 32, dtype=jnp.bfloat16) == ["direct_conv"]
+    assert on_cpu(128, 64) == on_cpu(256, 256, size=128) == {"winograd_conv"}
+    assert on_cpu(64, 32) == on_cpu(128, 64, stride=2) == {"row_dilated_conv"}
+    assert on_cpu(32, 32, dilation=(2, 2)) == on_cpu(32, 32, size=256) == {"row_dilated_conv"}
+    assert on_cpu(64, 16) == on_cpu(64, 64, size=256) == {"direct_conv"}
+    assert on_cpu(64, 32, (1, 1)) == set()
+    assert on_cpu(1, 32) == on_cpu(64, 32, dtype=jnp.bfloat16) == {"direct_conv"}
 
 
 def test_no_array_of_all_scores_is_compiled():

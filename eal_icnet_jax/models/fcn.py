@@ -1,0 +1,105 @@
+"""FCN: VGG-16 whose five pooled stages are summed on the way back up.
+
+Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015. Wiring and PyTorch
+names follow `FCNs` of https://github.com/bat67/pytorch-FCN-easiest-demo; the encoder's are those of
+torchvision's VGG-16 under `pretrained_net`.
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from eal_icnet_jax.layers import BatchNorm, Conv, ConvTranspose, initialize, max_pool_2x2
+from eal_icnet_jax.models.network import Network
+
+STAGES = (
+    ((0, 64), (2, 64)),
+    ((5, 128), (7, 128)),
+    ((10, 256), (12, 256), (14, 256)),
+    ((17, 512), (19, 512), (21, 512)),
+    ((24, 512), (26, 512), (28, 512)),
+)
+"""Index in PyTorch's sequence and channels of each convolution, by stage."""
+
+
+class VGG16(nnx.Module):
+    """The convolutions of VGG-16: `[B, H, W, in]` to the five stages, H/2 to H/32.
+
+    Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
+    ICLR 2015.
+    """
+
+    def __init__(self, in_channels: int, *, dtype, rngs: nnx.Rngs):
+        self.features = nnx.Dict()
+        features = in_channels
+        for stage in STAGES:
+            for index, width in stage:
+                conv = Conv(features, width, use_bias=True, dtype=dtype, rngs=rngs)
+                self.features[f"conv_{index}"] = conv
+                features = width
+        kernel = jax.nn.initializers.variance_scaling(2, "fan_out", "normal")
+        initialize(self, (Conv,), rngs, kernel=kernel, bias=jax.nn.initializers.zeros)
+
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        out = []
+        for stage in STAGES:
+            for index, _ in stage:
+                x = jax.nn.relu(self.features[f"conv_{index}"](x))
+            x = max_pool_2x2(x)
+            out.append(x)
+        return out
+
+
+class FCN(Network):
+    """The network.
+
+    Args:
+      in_channels: of the image.
+      classes: logits per pixel.
+      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      rngs: stream `params`.
+    """
+
+    multiple = 32
+
+    def __init__(
+        self, in_channels: int = 1, classes: int = 1, *, dtype=jnp.float32, rngs: nnx.Rngs
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        self.pretrained_net = VGG16(in_channels, **options)
+        widths = (512, 512, 256, 128, 64, 32)
+        self.deconv1, self.deconv2, self.deconv3, self.deconv4, self.deconv5 = (
+            ConvTranspose(a, b, **options) for a, b in itertools.pairwise(widths)
+        )
+        self.bn1, self.bn2, self.bn3, self.bn4, self.bn5 = (
+            BatchNorm(width, dtype=dtype) for width in widths[1:]
+        )
+        self.classifier = Conv(32, classes, (1, 1), use_bias=True, **options)
+        self.dtype = dtype
+
+    def forward(self, x: jax.Array) -> jax.Array:
+        """To logits of the image's size."""
+        *skips, x = self.pretrained_net(x)
+        for deconv, bn in (
+            (self.deconv1, self.bn1),
+            (self.deconv2, self.bn2),
+            (self.deconv3, self.bn3),
+            (self.deconv4, self.bn4),
+        ):
+            x = bn(jax.nn.relu(deconv(x))) + skips.pop()
+        return self.classifier(self.bn5(jax.nn.relu(self.deconv5(x))))
+
+
+Model = FCN
+
+TORCH_NAMES = ((r"\.conv_(\d+)\.", r".\1."),)
+
+CHANNELS_AT = {
+    "in_channels": ("pretrained_net.features.0.weight", 1),
+    "classes": ("classifier.weight", 0),
+}
+
+ENCODER = "pretrained_net."
+"""Where a checkpoint of torchvision's VGG-16 belongs among the PyTorch names."""

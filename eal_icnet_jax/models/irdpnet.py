@@ -1,0 +1,158 @@
+"""IRDPNet: inverted residual modules of parallel dilated depthwise convolutions.
+
+Wiring and PyTorch names follow IRDP.py of https://github.com/chndaz/EAL-ICNet.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from eal_icnet_jax.layers import (
+    BNPReLU,
+    Conv,
+    ConvBNPReLU,
+    avg_pool_3x3,
+    max_pool_2x2,
+)
+from eal_icnet_jax.models.network import Network
+
+STEM, BLOCK_1, BLOCK_2 = 32, 64, 128
+"""Channels at H/2, H/4 and H/8."""
+
+
+class IRDPModule(nnx.Module):
+    """A plain 3x3 branch and four depthwise ones, each fed with what those of its side give.
+
+    `[B, H, W, features]` to the same shape; `dilations` are those of the depthwise branches.
+    """
+
+    def __init__(self, features: int, dilations: tuple[int, int, int, int], *, dtype, rngs):
+        options = {"dtype": dtype, "rngs": rngs}
+        self.bn_prelu_1 = BNPReLU(features, dtype=dtype)
+        self.conv1x1 = Conv(features, features, (1, 1), **options)
+        self.conv3x3 = ConvBNPReLU(features, features, **options)
+        self.dilated_1, self.dilated_2, self.dilated_3, self.dilated_4 = (
+            ConvBNPReLU(features, features, dilation=(d, d), depthwise=True, **options)
+            for d in dilations
+        )
+        self.final = ConvBNPReLU(features, features, depthwise=True, **options)
+        self.bn_prelu_2 = BNPReLU(features, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv1x1(self.bn_prelu_1(x))
+        plain, first, third = self.conv3x3(y), self.dilated_1(y), self.dilated_3(y)
+        y = self.dilated_2(plain + first) + self.dilated_4(first + third)
+        return self.bn_prelu_2(self.final(y) + x)
+
+
+class Downsample(nnx.Module):
+    """A 3x1 and a 1x3 convolution of stride 2 each way, beside the pooled input if that fits.
+
+    `[B, H, W, in]` to `[B, ceil(H / 2), ceil(W / 2), out]`.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs):
+        self.pools = in_features < out_features
+        width = out_features - in_features if self.pools else out_features
+        options = {"dtype": dtype, "rngs": rngs}
+        self.conv3x1 = Conv(in_features, in_features, (3, 1), **options)
+        self.conv1x3 = Conv(in_features, width, (1, 3), **options)
+        self.bn_prelu = BNPReLU(out_features, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # A stride along the axis in which the filter has one tap takes every second pixel.
+        y = self.conv1x3(self.conv3x1(x[:, :, ::2])[:, ::2])
+        if self.pools:
+            y = jnp.concatenate([y, max_pool_2x2(x)], -1)
+        return self.bn_prelu(y)
+
+
+class IRDPNet(Network):
+    """The network.
+
+    Args:
+      in_channels: of the image.
+      classes: logits per pixel.
+      block_1, block_2: modules at H/4 and at H/8.
+      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      rngs: stream `params`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        classes: int = 1,
+        *,
+        block_1: int = 2,
+        block_2: int = 5,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+
+        def block(features, count):
+            # The released constructor replaces its module of dilations 1, 2, 1, 2 by the first of
+            # those that follow.
+            return nnx.Dict(
+                {
+                    f"module_{k}": IRDPModule(features, (2, 4, 8, 16), **options)
+                    for k in range(1, count + 1)
+                }
+            )
+
+        self.init_conv = nnx.List(
+            [
+                ConvBNPReLU(in_channels, STEM, stride=2, **options),
+                ConvBNPReLU(STEM, STEM, depthwise=True, **options),
+                ConvBNPReLU(STEM, STEM, depthwise=True, **options),
+            ]
+        )
+        self.bn_prelu_1 = BNPReLU(STEM + in_channels, dtype=dtype)
+        self.downsample_1 = Downsample(STEM + in_channels, BLOCK_1, **options)
+        self.irdp_block_1 = block(BLOCK_1, block_1)
+        self.bn_prelu_2 = BNPReLU(2 * BLOCK_1 + in_channels, dtype=dtype)
+        self.downsample_2 = Downsample(2 * BLOCK_1 + in_channels, BLOCK_2, **options)
+        self.irdp_block_2 = block(BLOCK_2, block_2)
+        self.bn_prelu_3 = BNPReLU(2 * BLOCK_2 + in_channels, dtype=dtype)
+        self.classifier = Conv(2 * BLOCK_2 + in_channels, classes, (1, 1), **options)
+        self.dtype = dtype
+
+    def forward(self, image: jax.Array) -> jax.Array:
+        """To logits at an eighth of the image's size."""
+        half = avg_pool_3x3(image)
+        quarter = avg_pool_3x3(half)
+        eighth = avg_pool_3x3(quarter)
+
+        x = image
+        for conv in self.init_conv:
+            x = conv(x)
+        x = self.bn_prelu_1(jnp.concatenate([x, half], -1))
+
+        entry = x = self.downsample_1(x)
+        for module in self.irdp_block_1.values():
+            x = module(x)
+        x = self.bn_prelu_2(jnp.concatenate([x, entry, quarter], -1))
+
+        entry = x = self.downsample_2(x)
+        for module in self.irdp_block_2.values():
+            x = module(x)
+        x = self.bn_prelu_3(jnp.concatenate([x, entry, eighth], -1))
+        return self.classifier(x)
+
+
+Model = IRDPNet
+
+TORCH_NAMES = (
+    (r"irdp_block_(\d)\.module_(\d+)\.", r"IRDP_Block_\1.IRDP_Module_\1_\2."),
+    (r"(IRDP_Module.*)\.bn_prelu_([12])\.(bn|prelu)", r"\1.bn_relu_\2.\3"),
+    (r"\.dilated_(\d)\.", r".d\1conv3x3."),
+    (r"\.final\.", r".final_conv3x3."),
+    (r"((?:IRDP_Module|downsample).*\.conv(?:1x1|3x1|1x3))\.kernel", r"\1.conv.kernel"),
+    (r"\.prelu\.slope$", ".acti.weight"),
+    (r"^classifier\.", "classifier.0.conv."),
+)
+
+CHANNELS_AT = {
+    "in_channels": ("init_conv.0.conv.weight", 1),
+    "classes": ("classifier.0.conv.weight", 0),
+}

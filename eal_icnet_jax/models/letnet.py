@@ -1,0 +1,294 @@
+"""LETNet: dilated bottlenecks with channel attention, an efficient transformer, and skips.
+
+Xu et al., "Lightweight Real-Time Semantic Segmentation Network With Efficient Transformer and CNN",
+IEEE T-ITS 2023. Wiring and PyTorch names follow LETNet.py, transformer.py and patch.py of
+https://github.com/chndaz/EAL-ICNet. Two of its pixel attentions are never used; they are kept, for
+checkpoints to pass through whole.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from eal_icnet_jax.layers import (
+    BatchNorm,
+    BNPReLU,
+    Conv,
+    ConvBNPReLU,
+    ConvTranspose,
+    LayerNorm,
+    Linear,
+)
+from eal_icnet_jax.layers.initializers import kernel_init
+from eal_icnet_jax.models.eal_icnet import Downsample
+from eal_icnet_jax.models.network import Network
+
+DILATIONS = {
+    1: (2, 2, 2),
+    2: (1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32),
+    3: (1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32),
+    4: (2, 2, 2),
+    5: (2, 2, 2),
+    6: (2, 2, 2),
+}
+"""Of the modules of each block."""
+
+WIDTHS = {1: 64, 2: 128, 3: 32, 4: 32, 5: 16, 6: 16}
+"""Channels of each block."""
+
+
+class ChannelAttention(nnx.Module):
+    """Each channel scaled by a gate on the means of it and its two neighbours.
+
+    Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks",
+    CVPR 2020.
+    """
+
+    def __init__(self, *, dtype, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(kernel_init(rngs.params(), (3, 1, 1), jnp.float32))
+        self.dtype = dtype
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[B, H, W, C]` to the same shape."""
+        means = jnp.pad(x.mean((1, 2)), ((0, 0), (1, 1)))
+        features = x.shape[-1]
+        gate = sum(
+            means[:, k : k + features] * self.kernel[k, 0, 0].astype(self.dtype) for k in range(3)
+        )
+        return x * jax.nn.sigmoid(gate)[:, None, None]
+
+
+class DABModule(nnx.Module):
+    """Depth-wise asymmetric bottleneck with channel attention; its channels end up shuffled.
+
+    `[B, H, W, features]` to the same shape; `dilation` is that of the second branch.
+    """
+
+    def __init__(self, features: int, dilation: int, *, dtype, rngs: nnx.Rngs):
+        half = features // 2
+        options = {"dtype": dtype, "rngs": rngs}
+        depthwise = {"depthwise": True, **options}
+        self.bn_prelu_1 = BNPReLU(features, dtype=dtype)
+        self.conv1x1_in = Conv(features, half, (1, 1), **options)
+        self.conv3x1 = ConvBNPReLU(half, half, (3, 1), **options)
+        self.conv1x3 = ConvBNPReLU(half, half, (1, 3), **options)
+        self.branch3x1 = ConvBNPReLU(half, half, (3, 1), **depthwise)
+        self.branch1x3 = ConvBNPReLU(half, half, (1, 3), **depthwise)
+        self.branch_attention = ChannelAttention(**options)
+        self.dilated3x1 = ConvBNPReLU(half, half, (3, 1), dilation=(dilation, 1), **depthwise)
+        self.dilated1x3 = ConvBNPReLU(half, half, (1, 3), dilation=(1, dilation), **depthwise)
+        self.dilated_attention = ChannelAttention(**options)
+        self.bn_prelu_2 = BNPReLU(half, dtype=dtype)
+        self.conv1x1 = Conv(half, features, (1, 1), **options)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv1x3(self.conv3x1(self.conv1x1_in(self.bn_prelu_1(x))))
+        plain = self.branch_attention(self.branch1x3(self.branch3x1(y)))
+        dilated = self.dilated_attention(self.dilated1x3(self.dilated3x1(y)))
+        y = self.conv1x1(self.bn_prelu_2(plain + dilated + y)) + x
+        return y.reshape(*y.shape[:-1], -1, 2).swapaxes(-1, -2).reshape(y.shape)
+
+
+class Upsample(nnx.Module):
+    """A transposed convolution: `[B, H, W, in]` to `[B, 2 H, 2 W, out]`."""
+
+    def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs):
+        self.conv = ConvTranspose(in_features, out_features, dtype=dtype, rngs=rngs)
+        self.bn = BatchNorm(out_features, epsilon=1e-3, dtype=dtype)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return jax.nn.relu6(self.bn(self.conv(x)))
+
+
+class Attention(nnx.Module):
+    """Self-attention within quarters of the tokens, on half of the features."""
+
+    def __init__(self, features: int, heads: int, *, dtype, rngs: nnx.Rngs):
+        half = features // 2
+        options = {"dtype": dtype, "rngs": rngs}
+        self.reduce = Linear(features, half, use_bias=False, **options)
+        self.qkv = Linear(half, 3 * half, use_bias=False, **options)
+        self.proj = Linear(half, features, **options)
+        self.heads = heads
+
+    def _attend(self, qkv: jax.Array) -> jax.Array:
+        """Queries, keys and values `[B, parts, n, 3, heads, F]` of separate parts of the tokens."""
+        query, key, value = (qkv[..., k, :, :] for k in range(3))
+        scores = jnp.einsum("bpqhf,bpkhf->bphqk", query, key) * query.shape[-1] ** -0.5
+        weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
+        return jnp.einsum("bphqk,bpkhf->bpqhf", weights.astype(value.dtype), value)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Tokens `[B, N, features]`, at least four, to the same shape."""
+        batch, count, _ = x.shape
+        qkv = self.qkv(self.reduce(x)).reshape(batch, count, 3, self.heads, -1)
+        size = count // 4
+        whole = count // size * size
+        parts = [qkv[:, :whole].reshape(batch, -1, size, *qkv.shape[2:])]
+        if whole < count:
+            parts.append(qkv[:, None, whole:])
+        out = [self._attend(part).reshape(batch, -1, self.proj.kernel.shape[0]) for part in parts]
+        return self.proj(jnp.concatenate(out, 1))
+
+
+class MLP(nnx.Module):
+    """Two linear layers: `[B, N, features]` to the same shape."""
+
+    def __init__(self, features: int, hidden: int, *, dtype, rngs: nnx.Rngs):
+        self.fc1 = Linear(features, hidden, dtype=dtype, rngs=rngs)
+        self.fc2 = Linear(hidden, features, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.fc2(jax.nn.relu(self.fc1(x)))
+
+
+class Transformer(nnx.Module):
+    """A transformer layer on the 3x3 neighbourhoods of all pixels, which are summed afterwards.
+
+    `[B, H, W, features]` to the same shape.
+    """
+
+    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+        width = 9 * features
+        options = {"dtype": dtype, "rngs": rngs}
+        self.norm1 = LayerNorm(width, dtype=dtype)
+        self.atten = Attention(width, 8, **options)
+        self.norm2 = LayerNorm(width, dtype=dtype)
+        self.mlp = MLP(width, width // 4, **options)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, features = x.shape
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        offsets = [(i, j) for i in range(3) for j in range(3)]
+        # PyTorch's unfold: the nine neighbours of the first channel, then those of the second.
+        patches = jnp.stack([padded[:, i : i + height, j : j + width] for i, j in offsets], -1)
+        tokens = patches.reshape(batch, height * width, 9 * features)
+        tokens = tokens + self.atten(self.norm1(tokens))
+        tokens = tokens + self.mlp(self.norm2(tokens))
+        patches = tokens.reshape(batch, height, width, features, 9)
+        patches = jnp.pad(patches, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)))
+        return sum(
+            patches[:, 2 - i : 2 - i + height, 2 - j : 2 - j + width, :, k]
+            for k, (i, j) in enumerate(offsets)
+        )
+
+
+class LongConnection(nnx.Module):
+    """A 3x1 and a 1x3 convolution of the encoder's features for the decoder."""
+
+    def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs):
+        options = {"use_bias": True, "dtype": dtype, "rngs": rngs}
+        self.dconv3x1 = Conv(in_features, in_features // 2, (3, 1), **options)
+        self.dconv1x3 = Conv(in_features // 2, out_features, (1, 3), **options)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.dconv1x3(self.dconv3x1(x))
+
+
+class PixelAttention(nnx.Module):
+    """Every value scaled by a gate on its pixel."""
+
+    def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
+        self.conv = Conv(features, features, (1, 1), use_bias=True, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x * jax.nn.sigmoid(self.conv(x))
+
+
+class LETNet(Network):
+    """The network.
+
+    Args:
+      in_channels: of the image.
+      classes: logits per pixel.
+      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      rngs: stream `params`.
+    """
+
+    multiple = 16
+
+    def __init__(
+        self, in_channels: int = 1, classes: int = 1, *, dtype=jnp.float32, rngs: nnx.Rngs
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+
+        def block(k):
+            return nnx.List([DABModule(WIDTHS[k], d, **options) for d in DILATIONS[k]])
+
+        def norm(features):
+            return BNPReLU(features, dtype=dtype)
+
+        self.init_conv = nnx.List(
+            [
+                ConvBNPReLU(in_channels, 32, **options),
+                ConvBNPReLU(32, 32, **options),
+                ConvBNPReLU(32, 32, stride=2, **options),
+            ]
+        )
+        self.bn_prelu_1 = norm(32)
+        self.downsample_1 = Downsample(32, 64, **options)
+        self.dab_block_1, self.bn_prelu_2 = block(1), norm(64)
+        self.downsample_2 = Downsample(64, 128, **options)
+        self.dab_block_2, self.bn_prelu_3 = block(2), norm(128)
+        self.downsample_3 = Downsample(128, 32, **options)
+        self.dab_block_3, self.bn_prelu_4 = block(3), norm(32)
+        self.transformer = Transformer(32, **options)
+        self.dab_block_4, self.bn_prelu_5 = block(4), norm(16)
+        self.dab_block_5, self.bn_prelu_6 = block(5), norm(16)
+        self.dab_block_6, self.bn_prelu_7 = block(6), norm(16)
+        self.upsample_1 = Upsample(32, 16, **options)
+        self.upsample_2 = Upsample(16, 16, **options)
+        self.upsample_3 = Upsample(16, 16, **options)
+        self.pa1, self.pa2, self.pa3 = (PixelAttention(16, **options) for _ in range(3))
+        self.lc1 = LongConnection(64, 16, **options)
+        self.lc2 = LongConnection(128, 16, **options)
+        self.lc3 = LongConnection(32, 32, **options)
+        self.classifier = Conv(16, classes, (1, 1), **options)
+        self.dtype = dtype
+
+    def forward(self, x: jax.Array) -> jax.Array:
+        """To logits of half the image's size.
+
+        The original resizes the features and classifies every pixel; the two commute.
+        """
+
+        def through(block, x):
+            for module in block:
+                x = module(x)
+            return x
+
+        x = self.bn_prelu_1(through(self.init_conv, x))
+        quarter = self.bn_prelu_2(through(self.dab_block_1, self.downsample_1(x)))
+        eighth = self.bn_prelu_3(through(self.dab_block_2, self.downsample_2(quarter)))
+        coarse = self.bn_prelu_4(through(self.dab_block_3, self.downsample_3(eighth)))
+
+        x = through(self.dab_block_4, self.transformer(coarse))
+        x = self.bn_prelu_5(self.upsample_1(x + self.lc3(coarse)))
+        x = through(self.dab_block_5, x)
+        x = self.bn_prelu_6(self.upsample_2(x + self.lc2(eighth)))
+        x = through(self.dab_block_6, x)
+        x = self.bn_prelu_7(self.pa3(self.upsample_3(x + self.lc1(quarter))))
+        return self.classifier(x)
+
+
+Model = LETNet
+
+TORCH_NAMES = (
+    (r"dab_block_(\d)\.(\d+)\.", r"DAB_Block_\1.DAB_Module_\1_\2."),
+    (r"(DAB_Module.*)\.bn_prelu_([12])\.(bn|prelu)", r"\1.bn_relu_\2.\3"),
+    (r"\.branch(3x1|1x3)\.", r".dconv\1."),
+    (r"\.dilated(3x1|1x3)\.", r".ddconv\1."),
+    (r"\.branch_attention\.", ".ca11.conv."),
+    (r"\.dilated_attention\.", ".ca22.conv."),
+    (r"((?:DAB_Module.*|downsample_\d)\.conv(?:1x1|1x1_in|3x3))\.kernel", r"\1.conv.kernel"),
+    (r"\.prelu\.slope$", ".acti.weight"),
+    (r"^transformer\.", "transformer1."),
+    (r"^pa(\d)", r"PA\1"),
+    (r"^lc(\d)", r"LC\1"),
+    (r"^classifier\.", "classifier.0.conv."),
+)
+
+CHANNELS_AT = {
+    "in_channels": ("init_conv.0.conv.weight", 1),
+    "classes": ("classifier.0.conv.weight", 0),
+}

@@ -1,0 +1,104 @@
+"""UNet++ on EfficientNet-b0: decoders of every depth, densely joined at each resolution.
+
+Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018.
+Wiring and PyTorch names follow segmentation_models_pytorch's UnetPlusPlus.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from eal_icnet_jax.layers import Conv
+from eal_icnet_jax.models import efficientnet
+from eal_icnet_jax.models.manet import WIDTHS, DecoderBlock, initialize_decoder
+from eal_icnet_jax.models.network import Network
+
+DEPTH = len(WIDTHS) - 1
+
+
+class Decoder(nnx.Module):
+    """The encoder's features, finest first, to `WIDTHS[-1]` channels at the image's size.
+
+    Block `x_i_j` works at the resolution of the encoder's features j + 1 from the coarsest; i = j
+    has these beside the enlarged features before them, i < j has all of i + 1 to j too.
+    """
+
+    def __init__(self, **options):
+        *skips, features = efficientnet.WIDTHS
+        skips = skips[::-1]
+        coarser = [features, *skips[:-1]]
+        decoded = [features, *WIDTHS[:-1]]
+        self.blocks = nnx.Dict()
+        for j, skip in enumerate(skips):
+            for i in range(j + 1):
+                joined = skip * (j + 1 - i)
+                # The outermost decoder has widths of its own, the inner ones keep the encoder's.
+                block = (
+                    DecoderBlock(decoded[j], joined, WIDTHS[j], **options)
+                    if i == 0
+                    else DecoderBlock(coarser[j], joined, skip, **options)
+                )
+                self.blocks[f"x_{i}_{j}"] = block
+        self.blocks[f"x_0_{DEPTH}"] = DecoderBlock(decoded[DEPTH], 0, WIDTHS[DEPTH], **options)
+
+    def __call__(self, features: list[jax.Array]) -> jax.Array:
+        features = features[::-1]
+        done = {}
+        for k in range(DEPTH):
+            for i in range(DEPTH - k):
+                j = i + k
+                before = features[i] if k == 0 else done[i, j - 1]
+                joined = [done[other, j] for other in range(i + 1, j + 1)]
+                done[i, j] = self.blocks[f"x_{i}_{j}"](before, *joined, features[j + 1])
+        return self.blocks[f"x_0_{DEPTH}"](done[0, DEPTH - 1])
+
+
+class UNetPlusPlus(Network):
+    """The network.
+
+    Args:
+      in_channels: of the image.
+      classes: logits per pixel.
+      drop_connect: rate at which residual branches of the encoder are left out in training.
+      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      rngs: streams `params`, and `dropout` where that rate is not 0.
+    """
+
+    multiple = 32
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        classes: int = 1,
+        *,
+        drop_connect: float = efficientnet.DROP_CONNECT,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        options = {"dtype": dtype, "rngs": rngs}
+        self.encoder = efficientnet.EfficientNetB0(in_channels, drop_connect, **options)
+        self.decoder = Decoder(**options)
+        self.segmentation_head = Conv(WIDTHS[-1], classes, use_bias=True, **options)
+        self.dtype = dtype
+        initialize_decoder(self.decoder, self.segmentation_head, rngs)
+
+    def forward(self, x: jax.Array) -> jax.Array:
+        """To logits of the image's size."""
+        return self.segmentation_head(self.decoder(self.encoder(x)))
+
+
+Model = UNetPlusPlus
+
+TORCH_NAMES = (
+    (r"^(decoder\.blocks\..*)\.conv\.", r"\1.0."),
+    (r"^(decoder\.blocks\..*)\.bn\.", r"\1.1."),
+    (r"^segmentation_head\.", "segmentation_head.0."),
+    *efficientnet.TORCH_NAMES,
+)
+
+CHANNELS_AT = {
+    "in_channels": (efficientnet.STEM_KEY, 1),
+    "classes": ("segmentation_head.0.weight", 0),
+}
+
+ENCODER = efficientnet.ENCODER
