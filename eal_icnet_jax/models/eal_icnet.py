@@ -3,6 +3,7 @@
 Wiring and PyTorch names follow the released code, https://github.com/chndaz/EAL-ICNet.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -27,10 +28,10 @@ STEM, BLOCK_1, BLOCK_2 = 32, 64, 128
 class DABModule(nnx.Module):
     """Depth-wise asymmetric bottleneck: a plain and a dilated branch of 3x1 and 1x3 filters.
 
-    `[B, H, W, features]` to the same shape; `dilation` is that of the second branch.
+    `[B, H, W, features]` to the same shape; `dilation` is that of the second branch, None for none.
     """
 
-    def __init__(self, features: int, dilation: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, features: int, dilation: int | None, *, dtype, rngs: nnx.Rngs):
         half = features // 2
         options = {"dtype": dtype, "rngs": rngs}
         depthwise = {"depthwise": True, **options}
@@ -38,14 +39,18 @@ class DABModule(nnx.Module):
         self.conv3x3 = ConvBNPReLU(features, half, **options)
         self.branch3x1 = ConvBNPReLU(half, half, (3, 1), **depthwise)
         self.branch1x3 = ConvBNPReLU(half, half, (1, 3), **depthwise)
-        self.dilated3x1 = ConvBNPReLU(half, half, (3, 1), dilation=(dilation, 1), **depthwise)
-        self.dilated1x3 = ConvBNPReLU(half, half, (1, 3), dilation=(1, dilation), **depthwise)
+        self.is_dilated = dilation is not None
+        if self.is_dilated:
+            self.dilated3x1 = ConvBNPReLU(half, half, (3, 1), dilation=(dilation, 1), **depthwise)
+            self.dilated1x3 = ConvBNPReLU(half, half, (1, 3), dilation=(1, dilation), **depthwise)
         self.bn_prelu_2 = BNPReLU(half, dtype=dtype)
         self.conv1x1 = Conv(half, features, (1, 1), **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.conv3x3(self.bn_prelu_1(x))
-        y = self.branch1x3(self.branch3x1(y)) + self.dilated1x3(self.dilated3x1(y))
+        entry = self.conv3x3(self.bn_prelu_1(x))
+        y = self.branch1x3(self.branch3x1(entry))
+        if self.is_dilated:
+            y = y + self.dilated1x3(self.dilated3x1(entry))
         return self.conv1x1(self.bn_prelu_2(y)) + x
 
 
@@ -74,7 +79,11 @@ class EALICNet(Network):
     Args:
       in_channels: of the image.
       classes: logits per pixel.
-      block_1_dilations, block_2_dilations: one DAB module each.
+      block_1_dilations, block_2_dilations: one DAB module each; without any, what enters a block
+        leaves it.
+      dilated_branch: whether DAB modules have their second branch.
+      use_tssa, use_position_attention: whether TSSA's and the position attention's outputs are
+        added to those of the second block; the latter's holds the block's input.
       heads: of TSSA, a divisor of 128.
       dropout: rate on TSSA's output in training, 0 as released.
       dtype: of the computation; parameters, statistics and the returned logits are float32.
@@ -90,12 +99,20 @@ class EALICNet(Network):
         *,
         block_1_dilations: Sequence[int] = (2, 2, 2),
         block_2_dilations: Sequence[int] = (4, 4, 8, 8, 16, 16),
+        dilated_branch: bool = True,
+        use_tssa: bool = True,
+        use_position_attention: bool = True,
         heads: int = 8,
         dropout: float = 0.0,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
         options = {"dtype": dtype, "rngs": rngs}
+
+        def block(features, dilations):
+            rates = dilations if dilated_branch else [None] * len(dilations)
+            return nnx.List([DABModule(features, rate, **options) for rate in rates])
+
         self.init_conv = nnx.List(
             [
                 ConvBNPReLU(in_channels, STEM, stride=2, **options),
@@ -105,12 +122,14 @@ class EALICNet(Network):
         )
         self.bn_prelu_1 = BNPReLU(STEM + in_channels, dtype=dtype)
         self.downsample_1 = Downsample(STEM + in_channels, BLOCK_1, **options)
-        self.dab_block_1 = nnx.List([DABModule(BLOCK_1, d, **options) for d in block_1_dilations])
+        self.dab_block_1 = block(BLOCK_1, block_1_dilations)
         self.bn_prelu_2 = BNPReLU(2 * BLOCK_1 + in_channels, dtype=dtype)
         self.downsample_2 = Downsample(2 * BLOCK_1 + in_channels, BLOCK_2, **options)
-        self.dab_block_2 = nnx.List([DABModule(BLOCK_2, d, **options) for d in block_2_dilations])
-        self.tssa = TSSA(BLOCK_2, heads=heads, dropout=dropout, **options)
-        self.position_attention = PositionAttention(BLOCK_2, **options)
+        self.dab_block_2 = block(BLOCK_2, block_2_dilations)
+        tssa = functools.partial(TSSA, BLOCK_2, heads=heads, dropout=dropout, **options)
+        self.tssa = tssa() if use_tssa else None
+        attention = functools.partial(PositionAttention, BLOCK_2, **options)
+        self.position_attention = attention() if use_position_attention else None
         self.bn_prelu_3 = BNPReLU(2 * BLOCK_2 + in_channels, dtype=dtype)
         self.classifier = Conv(2 * BLOCK_2 + in_channels, classes, (1, 1), **options)
         self.dtype = dtype
@@ -134,7 +153,9 @@ class EALICNet(Network):
         entry = x = self.downsample_2(x)
         for module in self.dab_block_2:
             x = module(x)
-        x = x + self.position_attention(entry) + self.tssa(entry)
+        for attention in (self.position_attention, self.tssa):
+            if attention is not None:
+                x = x + attention(entry)
         x = self.bn_prelu_3(jnp.concatenate([x, entry, eighth], -1))
 
         return self.classifier(x)

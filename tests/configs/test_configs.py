@@ -3,7 +3,10 @@
 import importlib
 import pathlib
 
+import jax
+import numpy as np
 import pytest
+from flax import nnx
 
 from eal_icnet_jax import input_pipeline, main, models, train
 
@@ -57,3 +60,33 @@ def test_shipped_configs_are_found_outside_a_checkout(tmp_path, monkeypatch):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "cross.py").touch()
     assert main.packaged("--config=configs/cross.py:omv") == "--config=configs/cross.py:omv"
+
+
+def test_ablations_are_what_they_say():
+    """Each builds a network, with the parameters that are left."""
+    ablation = importlib.import_module("eal_icnet_jax.configs.ablation")
+    counts = {}
+    for name in ablation.ABLATIONS:
+        config = ablation.get_config(name)
+        train.check_config(config)
+        model = models.blank_model("eal_icnet", **config.model.options)
+        assert nnx.eval_shape(lambda m, x: m(x), model, np.ones((1, 64, 64, 1))).shape[-1] == 1
+        counts[name] = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+    whole = 802_698
+    assert counts["dilations_1_3_5"] == counts["dilations_2_4_6"] == whole
+    assert counts["dilations_1_2_3"] == whole
+    # A module: BNPReLU of n, a 3x3 to n/2, four depthwise filters of three taps with their
+    # BNPReLU, one more of n/2, a 1x1 to n.
+    module = {
+        n: 3 * n + 9 * n * n // 2 + 3 * n // 2 + 4 * 3 * n + 3 * n // 2 + n * n // 2
+        for n in (64, 128)
+    }
+    assert whole - counts["without_dab_block_1"] == 3 * module[64]
+    assert whole - counts["without_dab_block_2"] == 6 * module[128]
+    assert whole - counts["without_dilated_branch"] == 2 * 3 * (3 * 64 + 6 * 128)
+    assert whole - counts["without_tssa"] == 8 + 2 * 128 * 128 + 128
+    assert whole - counts["without_position_attention"] == 2 * 129 * 16 + 129 * 128 + 1
+    with pytest.raises(
+        ValueError, match="no ablation 'nothing': choose one of without_dab_block_1"
+    ):
+        ablation.get_config("nothing")
