@@ -53,6 +53,39 @@ def test_depthwise_conv(kernel, dilation):
     )
 
 
+@pytest.mark.parametrize(("size", "pads"), [(3, ((0, 1), (0, 1))), (5, ((1, 2), (2, 2)))])
+def test_strided_depthwise_conv(size, pads):
+    """Even and odd sizes, and zeros on one side only."""
+
+    def plain(x, k):
+        return jax.lax.conv_general_dilated(
+            x, k, (2, 2), pads, feature_group_count=5, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    assert_same_with_gradients(
+        lambda x, k: depthwise_conv(x, k, stride=2, pads=pads),
+        plain,
+        normal(2, 10, 11, 5),
+        normal(size, size, 1, 5),
+    )
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_conv_transpose_matches_pytorch(size):
+    layer = layers.ConvTranspose(5, 4, size, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    x = normal(2, 7, 6, 5)
+    spread = {"stride": 2, "padding": size - 2, "output_padding": size - 2}
+    want = torch.nn.functional.conv_transpose2d(
+        torch.tensor(np.asarray(x)).permute(0, 3, 1, 2),
+        torch.tensor(np.asarray(layer.transposed_kernel[...])).permute(2, 3, 0, 1),
+        torch.tensor(np.asarray(layer.bias[...])),
+        **spread,
+    )
+    np.testing.assert_allclose(layer(x), want.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
+    bound = 1 / np.sqrt(4 * size * size)
+    assert 0.9 * bound < np.abs(layer.transposed_kernel[...]).max() <= bound
+
+
 @pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 2)])
 def test_winograd_conv(size):
     """Even and odd sizes."""
@@ -233,12 +266,13 @@ def test_pooling_matches_pytorch(size):
     np.testing.assert_array_equal(layers.max_pool_2x2(x), highest)
 
 
-@pytest.mark.parametrize("size", [(32, 24), (37, 21), (5, 4)])
-def test_resize_bilinear_matches_pytorch(size):
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(32, 24), (37, 21), (5, 4), (3, 1)])
+def test_resize_bilinear_matches_pytorch(size, align_corners):
     x = normal(1, 5, 4, 2)
     nchw = torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)
-    want = torch.nn.functional.interpolate(nchw, size, mode="bilinear", align_corners=False)
-    got = layers.resize_bilinear(x, size)
+    want = torch.nn.functional.interpolate(nchw, size, mode="bilinear", align_corners=align_corners)
+    got = layers.resize_bilinear(x, size, align_corners=align_corners)
     np.testing.assert_allclose(got, want.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
 
 
@@ -254,9 +288,13 @@ def test_initialisation_is_pytorchs():
     assert np.all(layers.PReLU(4).slope[...] == 0.25)
 
 
-def test_fold_batch_norms():
-    """The folded copy computes the same with no batch statistic left, and the original stays."""
-    model = create_model("eal_icnet", rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("name", ["eal_icnet", "contextnet", "esnet", "edanet"])
+def test_fold_batch_norms(name):
+    """The folded copy computes the same with no batch statistic left, and the original stays.
+
+    After convolutions with a bias or none, after sums, and where branches share a normalisation.
+    """
+    model = create_model(name, rngs=nnx.Rngs(0))
     for _, module in nnx.iter_graph(model):
         if isinstance(module, layers.BatchNorm):
             for leaf in (module.mean, module.var, module.scale, module.bias):
