@@ -8,12 +8,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import Conv, ConvBN, initialize, repeat_pixels
-from eal_icnet_jax.models import efficientnet
-from eal_icnet_jax.models.network import Network
-
-WIDTHS = (256, 128, 64, 32, 16)
-"""Channels of the decoder's blocks."""
+from eal_icnet_jax.layers import Conv, ConvBN, repeat_pixels
+from eal_icnet_jax.models import efficientnet, encoder_decoder
+from eal_icnet_jax.models.encoder_decoder import (
+    CHANNELS_AT,
+    ENCODER,
+    WIDTHS,
+    DecoderBlock,
+    EncoderDecoder,
+)
 
 
 class PositionAttentionBlock(nnx.Module):
@@ -81,17 +84,6 @@ class FusionBlock(nnx.Module):
         return self.conv2(self.conv1(jnp.concatenate([x, skip], -1)))
 
 
-class DecoderBlock(nnx.Module):
-    """Coarse features, enlarged, beside finer ones if there are any."""
-
-    def __init__(self, in_features: int, skip_features: int, out_features: int, **options):
-        self.conv1 = ConvBN(in_features + skip_features, out_features, **options)
-        self.conv2 = ConvBN(out_features, out_features, **options)
-
-    def __call__(self, x: jax.Array, *finer: jax.Array) -> jax.Array:
-        return self.conv2(self.conv1(jnp.concatenate([repeat_pixels(x), *finer], -1)))
-
-
 class Decoder(nnx.Module):
     """The encoder's features, finest first, to `WIDTHS[-1]` channels at the image's size."""
 
@@ -113,46 +105,10 @@ class Decoder(nnx.Module):
         return last(x)
 
 
-def initialize_decoder(decoder: nnx.Module, head: Conv, rngs: nnx.Rngs):
-    """As segmentation_models_pytorch does."""
-    zeros = jax.nn.initializers.zeros
-    he, xavier = jax.nn.initializers.he_uniform(), jax.nn.initializers.xavier_uniform()
-    initialize(decoder, (Conv,), rngs, kernel=he, bias=zeros)
-    initialize(head, (Conv,), rngs, kernel=xavier, bias=zeros)
+class MANet(EncoderDecoder):
+    """The network."""
 
-
-class MANet(Network):
-    """The network.
-
-    Args:
-      in_channels: of the image.
-      classes: logits per pixel.
-      drop_connect: rate at which residual branches of the encoder are left out in training.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
-      rngs: streams `params`, and `dropout` where that rate is not 0.
-    """
-
-    multiple = 32
-
-    def __init__(
-        self,
-        in_channels: int = 1,
-        classes: int = 1,
-        *,
-        drop_connect: float = efficientnet.DROP_CONNECT,
-        dtype=jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        options = {"dtype": dtype, "rngs": rngs}
-        self.encoder = efficientnet.EfficientNetB0(in_channels, drop_connect, **options)
-        self.decoder = Decoder(**options)
-        self.segmentation_head = Conv(WIDTHS[-1], classes, use_bias=True, **options)
-        self.dtype = dtype
-        initialize_decoder(self.decoder, self.segmentation_head, rngs)
-
-    def forward(self, x: jax.Array) -> jax.Array:
-        """To logits of the image's size."""
-        return self.segmentation_head(self.decoder(self.encoder(x)))
+    decoder_class = Decoder
 
 
 Model = MANet
@@ -162,15 +118,7 @@ TORCH_NAMES = (
     (r"\.gate_skip\.excite\.", ".SE_ll.3."),
     (r"\.gate_coarse\.squeeze\.", ".SE_hl.1."),
     (r"\.gate_coarse\.excite\.", ".SE_hl.3."),
-    (r"^(decoder\.blocks\..*)\.conv\.", r"\1.0."),
-    (r"^(decoder\.blocks\..*)\.bn\.", r"\1.1."),
-    (r"^segmentation_head\.", "segmentation_head.0."),
-    *efficientnet.TORCH_NAMES,
+    *encoder_decoder.TORCH_NAMES,
 )
 
-CHANNELS_AT = {
-    "in_channels": (efficientnet.STEM_KEY, 1),
-    "classes": ("segmentation_head.0.weight", 0),
-}
-
-ENCODER = efficientnet.ENCODER
+__all__ = ["CHANNELS_AT", "ENCODER", "TORCH_NAMES", "MANet", "Model"]

@@ -5,13 +5,17 @@ Wiring and PyTorch names follow segmentation_models_pytorch's UnetPlusPlus.
 """
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import Conv
 from eal_icnet_jax.models import efficientnet
-from eal_icnet_jax.models.manet import WIDTHS, DecoderBlock, initialize_decoder
-from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.models.encoder_decoder import (
+    CHANNELS_AT,
+    ENCODER,
+    TORCH_NAMES,
+    WIDTHS,
+    DecoderBlock,
+    EncoderDecoder,
+)
 
 DEPTH = len(WIDTHS) - 1
 
@@ -53,52 +57,12 @@ class Decoder(nnx.Module):
         return self.blocks[f"x_0_{DEPTH}"](done[0, DEPTH - 1])
 
 
-class UNetPlusPlus(Network):
-    """The network.
+class UNetPlusPlus(EncoderDecoder):
+    """The network."""
 
-    Args:
-      in_channels: of the image.
-      classes: logits per pixel.
-      drop_connect: rate at which residual branches of the encoder are left out in training.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
-      rngs: streams `params`, and `dropout` where that rate is not 0.
-    """
-
-    multiple = 32
-
-    def __init__(
-        self,
-        in_channels: int = 1,
-        classes: int = 1,
-        *,
-        drop_connect: float = efficientnet.DROP_CONNECT,
-        dtype=jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        options = {"dtype": dtype, "rngs": rngs}
-        self.encoder = efficientnet.EfficientNetB0(in_channels, drop_connect, **options)
-        self.decoder = Decoder(**options)
-        self.segmentation_head = Conv(WIDTHS[-1], classes, use_bias=True, **options)
-        self.dtype = dtype
-        initialize_decoder(self.decoder, self.segmentation_head, rngs)
-
-    def forward(self, x: jax.Array) -> jax.Array:
-        """To logits of the image's size."""
-        return self.segmentation_head(self.decoder(self.encoder(x)))
+    decoder_class = Decoder
 
 
 Model = UNetPlusPlus
 
-TORCH_NAMES = (
-    (r"^(decoder\.blocks\..*)\.conv\.", r"\1.0."),
-    (r"^(decoder\.blocks\..*)\.bn\.", r"\1.1."),
-    (r"^segmentation_head\.", "segmentation_head.0."),
-    *efficientnet.TORCH_NAMES,
-)
-
-CHANNELS_AT = {
-    "in_channels": (efficientnet.STEM_KEY, 1),
-    "classes": ("segmentation_head.0.weight", 0),
-}
-
-ENCODER = efficientnet.ENCODER
+__all__ = ["CHANNELS_AT", "ENCODER", "TORCH_NAMES", "Model", "UNetPlusPlus"]
