@@ -82,7 +82,7 @@ def to_torch(model: nnx.Module) -> dict[str, np.ndarray]:
         value = np.asarray(variable[...])
         if isinstance(variable, Counter):
             value = value.astype(np.int64)
-        out[name] = np.ascontiguousarray(value.transpose(axes)) if axes else value
+        out[name] = np.array(value.transpose(axes), order="C")
     return out
 
 
@@ -123,7 +123,7 @@ def _fill(module: nnx.Module, state_dict: Mapping[str, np.ndarray]):
     for key, (variable, axes) in torch_variables(module).items():
         if key in state_dict:
             value = state_dict[key].astype(variable.dtype)
-            variable[...] = jnp.asarray(value.transpose(np.argsort(axes)) if axes else value)
+            variable[...] = jnp.asarray(value.transpose(np.argsort(axes)))
 
 
 def from_torch(

@@ -16,10 +16,9 @@ from eal_icnet_jax.layers import (
     Conv,
     ConvBNPReLU,
     PositionAttention,
-    avg_pool_3x3,
     max_pool_2x2,
 )
-from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.models.injection import InjectionNetwork
 
 STEM, BLOCK_1, BLOCK_2 = 32, 64, 128
 """Channels at H/2, H/4 and H/8."""
@@ -73,7 +72,7 @@ class Downsample(nnx.Module):
         return self.bn_prelu(y)
 
 
-class EALICNet(Network):
+class EALICNet(InjectionNetwork):
     """The network.
 
     Args:
@@ -134,31 +133,19 @@ class EALICNet(Network):
         self.classifier = Conv(2 * BLOCK_2 + in_channels, classes, (1, 1), **options)
         self.dtype = dtype
 
-    def forward(self, image: jax.Array) -> jax.Array:
-        """To logits at an eighth of the image's size."""
-        half = avg_pool_3x3(image)
-        quarter = avg_pool_3x3(half)
-        eighth = avg_pool_3x3(quarter)
-
-        x = image
-        for conv in self.init_conv:
-            x = conv(x)
-        x = self.bn_prelu_1(jnp.concatenate([x, half], -1))
-
-        entry = x = self.downsample_1(x)
+    def block_1(self, x: jax.Array) -> jax.Array:
         for module in self.dab_block_1:
             x = module(x)
-        x = self.bn_prelu_2(jnp.concatenate([x, entry, quarter], -1))
+        return x
 
-        entry = x = self.downsample_2(x)
+    def block_2(self, entry: jax.Array) -> jax.Array:
+        x = entry
         for module in self.dab_block_2:
             x = module(x)
         for attention in (self.position_attention, self.tssa):
             if attention is not None:
                 x = x + attention(entry)
-        x = self.bn_prelu_3(jnp.concatenate([x, entry, eighth], -1))
-
-        return self.classifier(x)
+        return x
 
 
 Model = EALICNet

@@ -35,14 +35,15 @@ class Downsample(nnx.Module):
 
 
 class Upsample(nnx.Module):
-    """A transposed convolution: `[B, H, W, in]` to `[B, 2 H, 2 W, out]`."""
+    """A transposed convolution, ReLU by default: `[B, H, W, in]` to `[B, 2 H, 2 W, out]`."""
 
-    def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs):
+    def __init__(self, in_features, out_features, *, activation=jax.nn.relu, dtype, rngs: nnx.Rngs):
         self.conv = ConvTranspose(in_features, out_features, dtype=dtype, rngs=rngs)
         self.bn = BatchNorm(out_features, epsilon=EPSILON, dtype=dtype)
+        self.activation = activation
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return jax.nn.relu(self.bn(self.conv(x)))
+        return self.activation(self.bn(self.conv(x)))
 
 
 class FCU(nnx.Module):

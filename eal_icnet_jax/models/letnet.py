@@ -11,16 +11,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from eal_icnet_jax.layers import (
-    BatchNorm,
     BNPReLU,
     Conv,
     ConvBNPReLU,
-    ConvTranspose,
     LayerNorm,
     Linear,
 )
 from eal_icnet_jax.layers.initializers import kernel_init
 from eal_icnet_jax.models.eal_icnet import Downsample
+from eal_icnet_jax.models.esnet import Upsample
 from eal_icnet_jax.models.network import Network
 
 DILATIONS = {
@@ -87,17 +86,6 @@ class DABModule(nnx.Module):
         dilated = self.dilated_attention(self.dilated1x3(self.dilated3x1(y)))
         y = self.conv1x1(self.bn_prelu_2(plain + dilated + y)) + x
         return y.reshape(*y.shape[:-1], -1, 2).swapaxes(-1, -2).reshape(y.shape)
-
-
-class Upsample(nnx.Module):
-    """A transposed convolution: `[B, H, W, in]` to `[B, 2 H, 2 W, out]`."""
-
-    def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs):
-        self.conv = ConvTranspose(in_features, out_features, dtype=dtype, rngs=rngs)
-        self.bn = BatchNorm(out_features, epsilon=1e-3, dtype=dtype)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return jax.nn.relu6(self.bn(self.conv(x)))
 
 
 class Attention(nnx.Module):
@@ -236,9 +224,9 @@ class LETNet(Network):
         self.dab_block_4, self.bn_prelu_5 = block(4), norm(16)
         self.dab_block_5, self.bn_prelu_6 = block(5), norm(16)
         self.dab_block_6, self.bn_prelu_7 = block(6), norm(16)
-        self.upsample_1 = Upsample(32, 16, **options)
-        self.upsample_2 = Upsample(16, 16, **options)
-        self.upsample_3 = Upsample(16, 16, **options)
+        self.upsample_1, self.upsample_2, self.upsample_3 = (
+            Upsample(width, 16, activation=jax.nn.relu6, **options) for width in (32, 16, 16)
+        )
         self.pa1, self.pa2, self.pa3 = (PixelAttention(16, **options) for _ in range(3))
         self.lc1 = LongConnection(64, 16, **options)
         self.lc2 = LongConnection(128, 16, **options)

@@ -10,6 +10,15 @@ from eal_icnet_jax import convert, models
 from eal_icnet_jax.layers import convolution
 from eal_icnet_jax.losses import bce_dice_loss
 from tests.golden import recipe
+from tests.models.parity import (
+    assert_logits,
+    forward,
+    gradient_norms,
+    images,
+    reference_model,
+    reference_model_in_float64,
+    targets,
+)
 
 BASELINES = [name for name in models.MODELS if name != "eal_icnet"]
 
@@ -19,27 +28,8 @@ ReLU's kink by rounding. PyTorch's own gradients in float64, which ours are held
 from the golden ones by 2.8e-3 and 3.7e-3."""
 
 
-def images(*shape):
-    return recipe.images(shape).transpose(0, 2, 3, 1)
-
-
-def targets(*shape):
-    return recipe.targets(shape).transpose(0, 2, 3, 1)
-
-
 def golden(name):
     return np.load(recipe.HERE / f"{name}.npz")
-
-
-def assert_logits(logits, want):
-    """Within 1e-4 of their range; the golden files keep every second row and column."""
-    logits = np.asarray(logits).transpose(0, 3, 1, 2)[:, :, ::2, ::2]
-    np.testing.assert_allclose(logits, want, rtol=0, atol=1e-4 * np.ptp(want))
-
-
-@nnx.jit
-def forward(model, x):
-    return model(x)
 
 
 @nnx.jit
@@ -49,13 +39,6 @@ def logits_loss_and_gradients(model, x, y):
         return bce_dice_loss(logits, y), logits
 
     return nnx.value_and_grad(loss, has_aux=True)(model)
-
-
-def gradient_norms(model, gradients, keys):
-    model = nnx.clone(model)
-    nnx.update(model, gradients)
-    variables = convert.torch_variables(model)
-    return np.array([np.linalg.norm(variables[key][0][...]) for key in keys])
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -77,11 +60,11 @@ def test_logits_loss_and_gradients_match_pytorch(monkeypatch, name):
     if name == "hrnet_w18":
         # Its 300 convolutions' fast forms, which have tests of their own, compile for minutes.
         monkeypatch.setattr(convolution, "cpu_conv", convolution.direct_conv)
-    model = convert.from_torch(recipe.state_dict(name), name)
+    model = reference_model(name)
     shape = (2, 1, 128, 128)
     want = golden(name)
     (loss, logits), gradients = logits_loss_and_gradients(model, images(*shape), targets(*shape))
-    assert_logits(logits, want["logits_square_every_2nd"])
+    assert_logits(logits, want["logits_square_every_2nd"], every=2)
     np.testing.assert_allclose(loss, want["loss_eval"], rtol=1e-5)
     norms = gradient_norms(model, gradients, want["grad_norm_keys"])
     rtol = KINKS.get(name, 1e-3)
@@ -93,25 +76,19 @@ def test_logits_loss_and_gradients_match_pytorch(monkeypatch, name):
 def test_gradients_match_pytorch_in_float64(name):
     """Where its float32 does not determine them."""
     want = golden(name)
-    jax.config.update("jax_enable_x64", True)
-    try:
-        model = convert.from_torch(recipe.state_dict(name), name, dtype="float64")
-        state = nnx.state(model, nnx.Any(nnx.Param, nnx.BatchStat))
-        double = {np.dtype("f4"): "f8"}
-        nnx.update(model, jax.tree.map(lambda a: a.astype(double.get(a.dtype, a.dtype)), state))
+    with reference_model_in_float64(name) as model:
         x, y = (jnp.asarray(f(2, 1, 128, 128), "f8") for f in (images, targets))
         _, gradients = logits_loss_and_gradients(model, x, y)
         norms = gradient_norms(model, gradients, want["grad_norm_keys"])
         np.testing.assert_allclose(norms, want["grad_norms_eval_float64"], rtol=1e-7)
-    finally:
-        jax.config.update("jax_enable_x64", False)
 
 
 @pytest.mark.parametrize("name", ["irdpnet", "edanet", "contextnet", "esnet", "fcn", "hrnet_w48"])
 def test_logits_of_a_wide_image_match_pytorch(name):
     """Those that are quick to compile, and the largest, which has no other test of its logits."""
-    model = convert.from_torch(recipe.state_dict(name), name)
-    assert_logits(forward(model, images(1, 1, 160, 224)), golden(name)["logits_wide_every_2nd"])
+    model = reference_model(name)
+    want = golden(name)["logits_wide_every_2nd"]
+    assert_logits(forward(model, images(1, 1, 160, 224)), want, every=2)
 
 
 @pytest.mark.parametrize("name", BASELINES)
