@@ -14,7 +14,13 @@ import jax.numpy as jnp
 
 from eal_icnet_jax.layers import max_pool_2x2
 from eal_icnet_jax.layers.attention import position_attention, token_statistics_attention
-from eal_icnet_jax.layers.convolution import dense_conv, depthwise_conv, direct_conv
+from eal_icnet_jax.layers.convolution import (
+    dense_conv,
+    depthwise_conv,
+    direct_conv,
+    spread_conv,
+    transposed_conv,
+)
 from eal_icnet_jax.layers.normalization import batch_norm_prelu
 
 
@@ -73,6 +79,13 @@ def cases():
             lambda x, k, stride=stride: dense_conv(x, k, stride),
             lambda x, k, stride=stride: direct_conv(x, k, stride),
             ((1, size, size, features), (kernel, kernel, features, outputs)),
+        )
+    for size, features, outputs in ((32, 512, 512), (256, 64, 32)):
+        yield (
+            f"transposed 3x3 {size}x{size} {features}->{outputs}",
+            transposed_conv,
+            spread_conv,
+            ((1, size, size, features), (3, 3, features, outputs)),
         )
     for size, features in ((256, 32), (128, 64), (64, 128)):
         yield (

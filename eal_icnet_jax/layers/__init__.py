@@ -19,6 +19,7 @@ from eal_icnet_jax.layers.linear import LayerNorm, Linear
 from eal_icnet_jax.layers.normalization import BatchNorm, BNPReLU, Counter, PReLU
 from eal_icnet_jax.layers.pooling import avg_pool_3x3, max_pool_2x2
 from eal_icnet_jax.layers.regularization import dropout, dropout_channels, dropout_images
+from eal_icnet_jax.layers.repetition import in_turn
 from eal_icnet_jax.layers.resizing import pad_to_multiple, repeat_pixels, resize_bilinear
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "fold_batch_norms",
     "frame",
     "frame_for",
+    "in_turn",
     "initialize",
     "max_pool_2x2",
     "pad_to_multiple",

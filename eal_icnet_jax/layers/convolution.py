@@ -25,6 +25,7 @@ def centred_pads(kernel_size: tuple[int, int], dilation: tuple[int, int] = (1, 1
     return tuple((d * (k // 2),) * 2 for d, k in zip(dilation, kernel_size, strict=True))
 
 
+@jax.named_scope("depthwise_conv")
 def depthwise_conv(
     x: jax.Array,
     kernel: jax.Array,
@@ -218,7 +219,8 @@ def _fastest_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, dilation: tupl
     """The form to take, as measured on two cores with AVX-512 (benchmarks/layers.py).
 
     Winograd's pays where a product has much work for every value it reads, the spread rows where
-    all values fit in the caches and the kernel has enough columns.
+    all values fit in the caches and the kernel has enough columns, but not for one row or column
+    of neighbours.
     """
     *size, features, outputs = kernel.shape
     values = x.size // features * (features + outputs)
@@ -226,7 +228,9 @@ def _fastest_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, dilation: tupl
     is_plain_3x3 = (*size, stride, *dilation) == (3, 3, 1, 1, 1)
     if is_plain_3x3 and work >= (40 if values <= 2**20 else 100):
         return lambda x, kernel, stride, dilation: winograd_conv(x, kernel)
-    return row_dilated_conv if outputs >= 24 and values <= 6 * 2**20 else direct_conv
+    is_line = min(size) == 1 and dilation[0] == 1
+    few = values <= 6 * 2**20 and not is_line
+    return row_dilated_conv if outputs >= 24 and few else direct_conv
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -407,6 +411,76 @@ class ConvBN(_Foldable):
         self.bn = None
 
 
+def spread_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """XLA's transposed convolution, a convolution of the image spread by zeros.
+
+    As `transposed_conv`.
+    """
+    pad = (1, kernel.shape[0] - 1)
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel[::-1, ::-1],
+        window_strides=(1, 1),
+        padding=(pad, pad),
+        lhs_dilation=(2, 2),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def transposed_conv_by_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`spread_conv` as one matrix product of every pixel with all taps.
+
+    Neighbours' products that fall on one pixel are added.
+    """
+    batch, height, width, _ = x.shape
+    taps = jnp.einsum("bhwi,klio->bhwklo", x, kernel)
+    if len(kernel) == 3:
+        taps = _pairs(_pairs(taps, 3, 1), 4, 2)
+    return taps.swapaxes(2, 3).reshape(batch, 2 * height, 2 * width, -1)
+
+
+def _pairs(taps: jax.Array, axis: int, along: int) -> jax.Array:
+    """The three taps on an axis to what falls on the two new pixels of each old one."""
+    before, own, after = (jax.lax.index_in_dim(taps, k, axis, keepdims=False) for k in range(3))
+    of_next = jax.lax.slice_in_dim(before, 1, None, axis=along)
+    pads = [(0, int(k == along)) for k in range(before.ndim)]
+    return jnp.stack([own, after + jnp.pad(of_next, pads)], axis)
+
+
+@jax.custom_vjp
+def transposed_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Transposed convolution of stride 2 that doubles the size.
+
+    The products' gradients are matrix products again; those of XLA's convolution take many times as
+    long on CPU (benchmarks/layers.py), while forward it is as fast.
+
+    Args:
+      x: `[B, H, W, in]`.
+      kernel: `[k, k, in, out]`; its centre, for k = 3, or its first tap, for k = 2, falls on a
+        pixel's own place among the new ones.
+
+    Returns:
+      `[B, 2 H, 2 W, out]`.
+    """
+    return spread_conv(x, kernel)
+
+
+def _transposed_conv_forward(x, kernel):
+    return spread_conv(x, kernel), (x, kernel)
+
+
+def _transposed_conv_backward(arguments, gradient):
+    def backward(form):
+        return lambda gradient: jax.vjp(form, *arguments)[1](gradient)
+
+    return jax.lax.platform_dependent(
+        gradient, cpu=backward(transposed_conv_by_products), default=backward(spread_conv)
+    )
+
+
+transposed_conv.defvjp(_transposed_conv_forward, _transposed_conv_backward)
+
+
 class ConvTranspose(nnx.Module):
     """`torch.nn.ConvTranspose2d` of stride 2 that doubles the size, with a bias.
 
@@ -431,15 +505,7 @@ class ConvTranspose(nnx.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[B, H, W, in]` to `[B, 2 H, 2 W, out]`."""
         kernel = self.transposed_kernel[...].astype(self.dtype)
-        pad = (1, kernel.shape[0] - 1)
-        y = jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel[::-1, ::-1],
-            window_strides=(1, 1),
-            padding=(pad, pad),
-            lhs_dilation=(2, 2),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = transposed_conv(x.astype(self.dtype), kernel)
         return y + self.bias[...].astype(self.dtype)
 
 

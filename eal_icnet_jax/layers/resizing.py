@@ -1,5 +1,8 @@
 """Resizing of images and feature maps."""
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,26 +10,69 @@ import numpy as np
 from eal_icnet_jax.layers.frame import extent, is_framed
 
 
-def _interpolated(x: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """`[B, H, W, C]` by the weights of each new row and column, `[new, old]`, to `[B, *new, C]`."""
-    rows, columns = rows.astype(x.dtype), columns.astype(x.dtype)
+class _Between(NamedTuple):
+    """Where the new pixels of an axis lie among the old ones: beyond which one, and how far."""
+
+    below: jax.Array
+    fraction: jax.Array
+
+    @classmethod
+    def of(cls, positions, old: int):
+        """From positions `[new]` in [0, old - 1]; NumPy's stay exact."""
+        xp = np if isinstance(positions, np.ndarray) else jnp
+        below = xp.clip(xp.floor(positions), 0, max(old - 2, 0)).astype(xp.int32)
+        return cls(jnp.asarray(below), jnp.asarray(positions - below, jnp.float32))
+
+    def weights(self, old: int) -> jax.Array:
+        """What each new pixel takes from the old ones, `[new, old]`."""
+        own = (1 - self.fraction)[:, None] * jax.nn.one_hot(self.below, old)
+        return own + self.fraction[:, None] * jax.nn.one_hot(self.below + 1, old)
+
+
+def _along(x: jax.Array, axis: int, between: _Between) -> jax.Array:
+    """Both neighbours of each new pixel, weighted: faster than a product with the weights."""
+    shape = tuple(-1 if k == axis else 1 for k in range(x.ndim))
+    fraction = between.fraction.astype(x.dtype).reshape(shape)
+    above = jnp.minimum(between.below + 1, x.shape[axis] - 1)
+    own, following = (jnp.take(x, index, axis=axis) for index in (between.below, above))
+    return own * (1 - fraction) + following * fraction
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _interpolated(x, rows: _Between, columns: _Between, old: tuple[int, int]) -> jax.Array:
+    """`[B, *old, C]` to `[B, new rows, new columns, C]`."""
+    return _along(_along(x, 2, columns), 1, rows)
+
+
+def _interpolated_forward(x, rows, columns, old):
+    return _interpolated(x, rows, columns, old), (rows, columns)
+
+
+def _interpolated_backward(old, between, gradient):
+    """A product with the weights: scattered sums would depend on their order on an accelerator."""
+    rows, columns = (
+        axis.weights(size).astype(gradient.dtype) for axis, size in zip(between, old, strict=True)
+    )
     # Highest: a weight must not be rounded to what an accelerator multiplies fastest.
-    return jnp.einsum("ih,jw,bhwc->bijc", rows, columns, x, precision="highest")
+    to_x = jnp.einsum("ih,jw,bijc->bhwc", rows, columns, gradient, precision="highest")
+    return to_x, None, None
 
 
-def _framed_weights(old: int, new: int, old_extent: jax.Array, new_extent: jax.Array) -> jax.Array:
-    """What each of `new` pixels takes from `old` ones, `[new, old]`, where only the first count."""
-    centres = (jnp.arange(new) + 0.5) * (old_extent / new_extent) - 0.5
-    centres = jnp.clip(centres, 0, old_extent - 1)
-    return jnp.maximum(0, 1 - jnp.abs(centres[:, None] - jnp.arange(old)))
+_interpolated.defvjp(_interpolated_forward, _interpolated_backward)
 
 
-def _corner_weights(old: int, new: int) -> np.ndarray:
-    """What each of `new` pixels takes from `old` ones, `[new, old]`, if the outermost coincide."""
-    centres = np.arange(new) * ((old - 1) / max(new - 1, 1))
-    return np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old))).astype(np.float32)
+def _corner_positions(old: int, new: int) -> np.ndarray:
+    """Where new pixels lie among the old ones if the outermost of both coincide."""
+    return np.arange(new) * ((old - 1) / max(new - 1, 1))
 
 
+def _centre_positions(new: int, old_extent, new_extent):
+    """The same if the outer edges of both coincide; extents are the axes' own, or the framed."""
+    xp = np if isinstance(old_extent, int) else jnp
+    return xp.clip((xp.arange(new) + 0.5) * (old_extent / new_extent) - 0.5, 0, old_extent - 1)
+
+
+@jax.named_scope("resize_bilinear")
 def resize_bilinear(
     x: jax.Array, size: tuple[int, int], *, align_corners: bool = False
 ) -> jax.Array:
@@ -46,12 +92,12 @@ def resize_bilinear(
     if old == tuple(size):
         return x
     if align_corners:
-        ends = zip(old, size, strict=True)
-        return _interpolated(x, *(jnp.asarray(_corner_weights(*axis)) for axis in ends))
-    if is_framed():
-        ends = zip(old, size, extent(old), extent(size), strict=True)
-        return _interpolated(x, *(_framed_weights(*axis) for axis in ends))
-    return jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), "bilinear", antialias=False)
+        positions = [_corner_positions(*axis) for axis in zip(old, size, strict=True)]
+    else:
+        extents = (extent(old), extent(size)) if is_framed() else (old, size)
+        positions = [_centre_positions(*axis) for axis in zip(size, *extents, strict=True)]
+    between = [_Between.of(*axis) for axis in zip(positions, old, strict=True)]
+    return _interpolated(x, *between, old)
 
 
 def repeat_pixels(x: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import Conv, ConvBN, initialize, resize_bilinear
+from eal_icnet_jax.layers import Conv, ConvBN, in_turn, initialize, resize_bilinear
 from eal_icnet_jax.models.network import Network
 
 STEM, BOTTLENECKS, BLOCKS = 64, 4, 4
@@ -87,8 +87,7 @@ class HighResolutionModule(nnx.Module):
     def __call__(self, x: list[jax.Array]) -> list[jax.Array]:
         x = list(x)
         for k, branch in enumerate(self.branches):
-            for block in branch:
-                x[k] = block(x[k])
+            x[k] = in_turn(branch, x[k])
         return [
             jax.nn.relu(sum(self._fused(x, i, j) for j in range(len(x)))) for i in range(len(x))
         ]
@@ -148,8 +147,8 @@ class HRNet(Network):
     def forward(self, x: jax.Array) -> jax.Array:
         """To logits at a quarter of the image's size."""
         x = self.conv2(self.conv1(x))
-        for bottleneck in self.layer1:
-            x = bottleneck(x)
+        widening, *others = self.layer1
+        x = in_turn(others, widening(x))
         x = [self.transition1["branch_0"](x), self.transition1["branch_1"][0](x)]
         for module in self.stage2:
             x = module(x)

@@ -1,5 +1,6 @@
 """Each layer against the plain formula of what it computes."""
 
+import functools
 import re
 
 import jax
@@ -84,6 +85,17 @@ def test_conv_transpose_matches_pytorch(size):
     np.testing.assert_allclose(layer(x), want.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
     bound = 1 / np.sqrt(4 * size * size)
     assert 0.9 * bound < np.abs(layer.transposed_kernel[...]).max() <= bound
+
+
+@pytest.mark.parametrize("form", ["transposed_conv", "transposed_conv_by_products"])
+@pytest.mark.parametrize("size", [2, 3])
+def test_transposed_conv(form, size):
+    assert_same_with_gradients(
+        getattr(convolution, form),
+        convolution.spread_conv,
+        normal(2, 7, 6, 5),
+        normal(size, size, 5, 4),
+    )
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 2)])
@@ -274,6 +286,48 @@ def test_resize_bilinear_matches_pytorch(size, align_corners):
     want = torch.nn.functional.interpolate(nchw, size, mode="bilinear", align_corners=align_corners)
     got = layers.resize_bilinear(x, size, align_corners=align_corners)
     np.testing.assert_allclose(got, want.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
+    # The gradient is what the weights give back: resizing is linear.
+    y = normal(*got.shape)
+    resize = functools.partial(layers.resize_bilinear, size=size, align_corners=align_corners)
+    (back,) = jax.vjp(resize, x)[1](y)
+    along = normal(*x.shape)
+    assert jnp.vdot(back, along) == pytest.approx(float(jnp.vdot(y, resize(along))), rel=1e-4)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_blocks_in_turn(training):
+    """The loop computes what the blocks do one by one: output, gradients and statistics."""
+
+    class Block(nnx.Module):
+        def __init__(self, rngs):
+            self.conv = layers.ConvBN(4, 4, dtype=jnp.float32, rngs=rngs)
+
+        def __call__(self, x):
+            return x + self.conv(x)
+
+    rngs = nnx.Rngs(0)
+    looped = nnx.List([Block(rngs) for _ in range(3)])
+    plain = nnx.clone(looped)
+    for blocks in (looped, plain):
+        blocks.train() if training else blocks.eval()
+
+    def one_by_one(blocks, x):
+        for block in blocks:
+            x = block(x)
+        return x
+
+    x = normal(2, 6, 5, 4)
+    results = []
+    for blocks, apply in ((looped, layers.in_turn), (plain, one_by_one)):
+
+        @nnx.jit
+        def loss_and_gradients(blocks, x, apply=apply):
+            return nnx.value_and_grad(lambda blocks: jnp.square(apply(blocks, x)).sum())(blocks)
+
+        results.append((*loss_and_gradients(blocks, x), nnx.state(blocks, nnx.BatchStat)))
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
+    assert bool(looped[2].conv.bn.count[...]) == training
 
 
 def test_initialisation_is_pytorchs():
