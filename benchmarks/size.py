@@ -13,7 +13,7 @@ import pathlib
 import statistics
 import tempfile
 
-from speed import Case, Worker, listed, machine, write_weights
+from speed import Case, listed, machine, worker_of, write_weights
 
 PATIENCE = 30
 """Seconds after which a size's further runs are spared."""
@@ -23,20 +23,19 @@ def measure(what: str, size: int) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_weights(folder)
-        worker = Worker("ours", Case(what, size, 1, "float32"), folder)
-        if "error" in worker.ready:
-            raise SystemExit(f"error: {what} at {size}x{size}: {worker.ready['error']}")
-        first = worker.ready["first"]
-        seconds = []
-        while first < 60 and len(seconds) < 9 and sum(seconds) < PATIENCE:
-            seconds.append(worker.run())
+        worker = worker_of("ours", Case(what, size, 1, "float32"), folder)
+        if "error" in worker.first:
+            raise SystemExit(f"error: {what} at {size}x{size}: {worker.first['error']}")
+        first = worker.first["seconds"]
+        while first < 60 and len(worker.seconds) < 9 and sum(worker.seconds) < PATIENCE:
+            worker.run()
         worker.end()
         return {
             "what": what,
             "size": size,
-            "seconds": statistics.median(seconds or [first]),
-            "runs": len(seconds),
-            "peak_mb": (worker.peak or worker.ready["peak"]) / 1e6,
+            "seconds": statistics.median(worker.seconds or [first]),
+            "runs": len(worker.seconds),
+            "peak_mb": worker.last["peak"] / 1e6,
         }
 
 

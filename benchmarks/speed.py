@@ -17,21 +17,16 @@ import argparse
 import csv
 import dataclasses
 import json
-import os
 import pathlib
 import platform
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 
-from eal_icnet_jax import parallel
+from eal_icnet_jax import parallel, turns
 
 HERE = pathlib.Path(__file__).parent
-REST = 0.05
-"""Seconds between two runs, in which the threads of the last one stop spinning."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,89 +206,38 @@ def can_run(runtime: str, case: Case) -> bool:
     return not (runtime == "onnxruntime" and case.dtype != "float32")
 
 
-def peak_bytes() -> int:
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes * (1 if sys.platform == "darwin" else 1024)
-
-
-def work(runtime: str, case: Case, folder: pathlib.Path):
-    """A runtime's process: prepares, runs once, and then once for every line it is sent."""
+def prepared(runtime: str, case: Case, folder: pathlib.Path):
+    """What a runtime's process runs; it keeps the result of an inference."""
     import numpy as np
 
-    began = float(os.environ["BENCHMARK_BEGAN"])
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    run = RUNTIMES[runtime](case, folder)
+    kept = folder / f"{runtime}.npy"
 
-    def answer(**values):
-        print(json.dumps(values), file=out, flush=True)
-
-    try:
-        run = RUNTIMES[runtime](case, folder)
-        start = time.perf_counter()
+    def keeping():
         result = run()
-        first = time.perf_counter() - start
-        if result is not None:
-            np.save(folder / f"{runtime}.npy", result)
-        answer(first=first, start=time.time() - began, peak=peak_bytes())
-        for _ in sys.stdin:
-            start = time.perf_counter()
-            run()
-            answer(seconds=time.perf_counter() - start, peak=peak_bytes())
-    except Exception as error:
-        answer(error=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        if result is not None and not kept.exists():
+            np.save(kept, result)
+
+    return keeping
 
 
-class Worker:
-    """The process of a runtime, seen from the one that measures."""
-
-    def __init__(self, runtime: str, case: Case, folder: pathlib.Path):
-        self.runtime = runtime
-        command = [sys.executable, __file__, "--worker", runtime, json.dumps(vars(case)), folder]
-        environment = {
-            **os.environ,
-            "BENCHMARK_BEGAN": str(time.time()),
-            "XDG_CACHE_HOME": str(folder / "cache"),
-            "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache" / "inductor"),
-        }
-        self._process = subprocess.Popen(
-            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env=environment, cwd=HERE,
-        )  # fmt: skip
-        self.seconds: list[float] = []
-        self.ready = self._answer()
-        self.peak = 0
-
-    def _answer(self) -> dict:
-        line = self._process.stdout.readline()
-        return json.loads(line) if line else {"error": "the process died"}
-
-    def run(self) -> float:
-        self._process.stdin.write("run\n")
-        self._process.stdin.flush()
-        answer = self._answer()
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        self.peak = answer["peak"]
-        time.sleep(REST)
-        return answer["seconds"]
-
-    def end(self):
-        self._process.stdin.close()
-        self._process.wait(60)
+def worker_of(runtime: str, case: Case, folder: pathlib.Path) -> turns.Worker:
+    caches = {
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache" / "inductor"),
+    }
+    return turns.Worker(prepared, runtime, case, folder, environment=caches)
 
 
 def write_weights(folder: pathlib.Path):
-    """Fresh weights, the same for every runtime, with statistics that are not the initial ones."""
+    """The same weights for every runtime."""
     subprocess.run([sys.executable, __file__, "--weights", str(folder)], check=True, cwd=HERE)
 
 
-def make_weights(folder: pathlib.Path):
+def lively(weights: dict) -> dict:
+    """Fresh weights with statistics and gates that are not the initial ones."""
     import numpy as np
-    from flax import nnx
 
-    from eal_icnet_jax import checkpoints, convert, models
-
-    weights = convert.to_torch(models.create_model("eal_icnet", rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(0)
     for name, value in weights.items():
         if name.endswith("running_mean"):
@@ -302,6 +246,15 @@ def make_weights(folder: pathlib.Path):
             weights[name] = rng.uniform(0.2, 2, value.shape).astype(np.float32)
         elif name.endswith("gamma"):
             weights[name] = np.full(value.shape, 0.5, np.float32)
+    return weights
+
+
+def make_weights(folder: pathlib.Path):
+    from flax import nnx
+
+    from eal_icnet_jax import checkpoints, convert, models
+
+    weights = lively(convert.to_torch(models.create_model("eal_icnet", rngs=nnx.Rngs(0))))
     convert.write_state_dict(folder / "weights.safetensors", weights)
     checkpoints.save_model(folder / "checkpoint", convert.from_torch(weights))
 
@@ -317,37 +270,31 @@ def measure(case: Case, runtimes: list[str], rounds: int) -> list[dict]:
             arguments = ["--export", json.dumps(vars(case)), str(folder)]
             subprocess.run([sys.executable, __file__, *arguments], cwd=HERE,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-        workers = []
+        workers = {}
         for runtime in chosen:
-            worker = Worker(runtime, case, folder)
-            if "error" in worker.ready:
-                print(f"{case}: {runtime} is left out, {worker.ready['error']}", flush=True)
+            worker = worker_of(runtime, case, folder)
+            if "error" in worker.first:
+                print(f"{case}: {runtime} is left out, {worker.first['error']}", flush=True)
             else:
-                workers.append(worker)
-        for worker in workers:
-            worker.run()  # settles caches and allocators
-        for _ in range(rounds):
-            for worker in workers:
-                worker.seconds.append(worker.run())
+                workers[runtime] = worker
+        turns.take_turns(workers.values(), rounds)
         reference = None
-        for worker in workers:
+        for runtime, worker in workers.items():
             median = statistics.median(worker.seconds)
-            own = next((w for w in workers if w.runtime == "ours"), worker)
-            ratios = sorted(t / o for t, o in zip(worker.seconds, own.seconds, strict=True))
-            low, middle, high = statistics.quantiles(ratios, n=4)
+            low, middle, high = turns.ratio(workers.get("ours", worker), worker)
             row = {
                 **vars(case),
-                "runtime": worker.runtime,
+                "runtime": runtime,
                 "milliseconds": 1e3 * median,
                 "ratio": middle,
                 "ratio_low": low,
                 "ratio_high": high,
-                "peak_mb": worker.peak / 1e6,
-                "compile_s": max(0.0, worker.ready["first"] - median),
-                "start_s": worker.ready["start"],
+                "peak_mb": worker.last["peak"] / 1e6,
+                "compile_s": max(0.0, worker.first["seconds"] - median),
+                "start_s": worker.first["age"],
                 "difference": "",
             }
-            result = folder / f"{worker.runtime}.npy"
+            result = folder / f"{runtime}.npy"
             if result.exists():
                 import numpy as np
 
@@ -357,8 +304,8 @@ def measure(case: Case, runtimes: list[str], rounds: int) -> list[dict]:
             rows.append(row)
             worker.end()
         for row in rows:
-            again = Worker(row["runtime"], case, folder)
-            row["again_s"] = again.ready.get("start", float("nan"))
+            again = worker_of(row["runtime"], case, folder)
+            row["again_s"] = again.first.get("age", float("nan"))
             again.end()
     return rows
 
@@ -433,8 +380,6 @@ def listed(kind):
 
 
 def main():
-    if sys.argv[1:2] == ["--worker"]:
-        return work(sys.argv[2], Case(**json.loads(sys.argv[3])), pathlib.Path(sys.argv[4]))
     if sys.argv[1:2] == ["--weights"]:
         return make_weights(pathlib.Path(sys.argv[2]))
     if sys.argv[1:2] == ["--export"]:
