@@ -40,6 +40,11 @@ def get_config() -> ConfigDict:
     # Train and validate on these datasets instead, such as ("omc", "hy5syn/grid"), and only test on
     # the one above; manual_dir then holds a folder for each, of its name.
     config.dataset.train_on = ()
+    # What to train, validate and test on: TFDS splits or slices of them, such as "train[:100]".
+    config.dataset.splits = ConfigDict()
+    config.dataset.splits.train = "train"
+    config.dataset.splits.validation = "validation"
+    config.dataset.splits.test = "test"
     # The features that hold the masks, one output of the network each.
     config.dataset.labels = ("label",)
     # Train on random squares of this many pixels; 0 trains on whole images.

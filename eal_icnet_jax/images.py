@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from eal_icnet_jax.errors import UserError
+from eal_icnet_jax.files import write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -130,13 +131,7 @@ def encode(image: np.ndarray) -> bytes:
 
 def write(path: pathlib.Path, image: np.ndarray):
     """Writes what `encode` takes as PNG, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(encode(image))
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    write_whole(path, encode(image))
 
 
 def name_of(path: pathlib.Path) -> str:

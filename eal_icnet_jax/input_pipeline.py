@@ -99,8 +99,8 @@ def _prepared(dataset: ConfigDict):
         return builder
     if not dataset.prepare:
         raise UserError(
-            f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: run the same "
-            "command with --mode=prepare first"
+            f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: run "
+            "`python -m eal_icnet_jax.main` with the same config and --mode=prepare first"
         )
     instructions = getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
     if instructions and manual_dir is None and not builder.DOWNLOADS:
@@ -170,7 +170,8 @@ class Several:
 def open_split(dataset: ConfigDict, split: str):
     """Random access to a split's examples, images still encoded.
 
-    Where `train_on` names datasets, every split but the test split is theirs.
+    `split` is "train", "validation" or "test"; `dataset.splits` says what that is. Where `train_on`
+    names datasets, every split but the test split is theirs.
 
     Raises:
       UserError: a dataset cannot be prepared, or lacks the split or a label.
@@ -182,11 +183,14 @@ def open_split(dataset: ConfigDict, split: str):
 
 def _open(dataset: ConfigDict, split: str):
     builder = _prepared(dataset)
-    if split not in builder.info.splits:
+    part = dataset.splits[split]
+    try:
+        builder.info.splits[part]
+    except (KeyError, ValueError) as error:
         raise UserError(
-            f"dataset {builder.info.full_name} has no split {split!r}: "
-            f"it has {', '.join(builder.info.splits)}"
-        )
+            f"dataset {builder.info.full_name} has no split {part!r}: it has "
+            f"{', '.join(builder.info.splits)}, and slices of them such as 'train[:100]'"
+        ) from error
     if missing := [name for name in dataset.labels if name not in builder.info.features]:
         raise UserError(
             f"dataset {builder.info.full_name} has no label {', '.join(missing)}: its features "
@@ -195,7 +199,7 @@ def _open(dataset: ConfigDict, split: str):
     from tensorflow_datasets import decode
 
     encoded = {key: decode.SkipDecoding() for key in ("image", *dataset.labels)}
-    return builder.as_data_source(split=split, decoders=encoded)
+    return builder.as_data_source(split=part, decoders=encoded)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,58 +1,22 @@
 """Prepares, trains or evaluates what a config file describes."""
 
-import pathlib
 import sys
 
 from absl import app, flags
-from ml_collections import config_flags
 
-from eal_icnet_jax import runtime, train
-from eal_icnet_jax.configs import default
-from eal_icnet_jax.errors import UserError, told_to_user
+from eal_icnet_jax import command_line, runtime, train
+from eal_icnet_jax.errors import told_to_user
 
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config, such as configs/synthetic.py.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that a run writes.")
 MODE = flags.DEFINE_enum("mode", "train", list(train.MODES), "What to do.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "To evaluate; else the best of the workdir.")
 
 
-def packaged(argument: str) -> str:
-    """`--config=configs/NAME.py` outside a checkout names the config that the package ships."""
-    flag, _, value = argument.partition("=")
-    path, colon, of_config = value.partition(":")
-    shipped = pathlib.Path(default.__file__).parent / pathlib.Path(path).name
-    is_config = flag in ("--config", "-config") and pathlib.Path(path).parent.name == "configs"
-    if is_config and not pathlib.Path(path).exists() and shipped.exists():
-        return f"{flag}={shipped}{colon}{of_config}"
-    return argument
-
-
-def parse(argv: list[str]) -> list[str]:
-    with told_to_user():
-        try:
-            rest = flags.FLAGS([packaged(argument) for argument in argv])
-            if CONFIG.value is not None:
-                CONFIG.value.keys()  # where a file that cannot be loaded says so
-        except flags.Error as error:
-            if "Traceback" in str(error):  # of what a config file with an argument raises
-                told = str(error).strip().splitlines()[-1]
-                raise UserError(f"the config cannot be used: {told}") from error
-            raise UserError(f"{error}; see --helpfull") from error
-        except Exception as error:  # whatever the user's config file raises
-            told = " ".join(str(error).replace("\\n", " ").split())
-            raise UserError(f"the config cannot be used: {type(error).__name__}, {told}") from error
-        return rest
-
-
 def main(argv: list[str]):
     with told_to_user():
-        if len(argv) > 1:
-            raise UserError(f"unknown argument {argv[1]!r}: options begin with --")
-        if CONFIG.value is None:
-            raise UserError("no config: name one with --config, such as configs/synthetic.py")
+        config = command_line.given_config(argv)
         runtime.configure(training=MODE.value == "train")
-        train.MODES[MODE.value](CONFIG.value, WORKDIR.value, CHECKPOINT.value)
+        train.MODES[MODE.value](config, command_line.WORKDIR.value, CHECKPOINT.value)
 
 
 if __name__ == "__main__":
-    app.run(main, argv=sys.argv, flags_parser=parse)
+    app.run(main, argv=sys.argv, flags_parser=command_line.parse)

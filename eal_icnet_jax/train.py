@@ -26,6 +26,7 @@ from eal_icnet_jax import checkpoints, input_pipeline, models, pictures
 from eal_icnet_jax.configs import default
 from eal_icnet_jax.errors import UserError
 from eal_icnet_jax.evaluate import Evaluation, evaluate_examples
+from eal_icnet_jax.files import write_whole
 from eal_icnet_jax.losses import bce_dice_loss
 from eal_icnet_jax.predictor import Predictor, data_mesh
 
@@ -163,7 +164,7 @@ def create_model(config: ConfigDict) -> nnx.Module:
 
 def check_config(config: ConfigDict):
     """Raises a `UserError` that names every knob that configs/default.py does not have."""
-    known, given = _flat(default.get_config()), _flat(config)
+    known, given = flat_config(default.get_config()), flat_config(config)
     unknown = [key for key in given if key not in known and not key.startswith("model.options.")]
     missing = [key for key in known if key not in given]
     if unknown or missing:
@@ -174,14 +175,44 @@ def check_config(config: ConfigDict):
             raise UserError(f"config.{key} is {given[key]}: it must be at least 1")
 
 
-def _flat(config: ConfigDict, prefix: str = "") -> dict:
+def flat_config(config: ConfigDict, prefix: str = "") -> dict:
+    """Every knob's value by its dotted name."""
     out = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict):
-            out.update(_flat(value, f"{prefix}{key}."))
+            out.update(flat_config(value, f"{prefix}{key}."))
         else:
             out[prefix + key] = value
     return out
+
+
+def check_same_config(workdir: pathlib.Path, config: ConfigDict):
+    """A run is resumed with the config that it was begun with.
+
+    Raises:
+      UserError: a run with another is in the workdir.
+    """
+    if not (workdir / "config.json").exists():
+        return
+    try:
+        there = ConfigDict(json.loads((workdir / "config.json").read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            f"{workdir / 'config.json'} is damaged ({error}): use a new --workdir"
+        ) from error
+    there, here = flat_config(there), flat_config(ConfigDict(json.loads(config.to_json())))
+    changed = [
+        f"{key} ({there.get(key)} there, {here.get(key)} here)"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key)
+        and key.split(".")[0] not in FREE_TO_CHANGE
+        and key not in FREE_OF_DATASET
+    ]
+    if changed:
+        raise UserError(
+            f"the workdir {workdir} holds a run with another config, "
+            f"{', '.join(changed)}: use a new --workdir or that config"
+        )
 
 
 class Workdir:
@@ -197,7 +228,7 @@ class Workdir:
         self.path = pathlib.Path(path).expanduser()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._check_config(config)
+            check_same_config(self.path, config)
             if not os.access(self.path, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
@@ -211,43 +242,13 @@ class Workdir:
         table = parameter_overview.get_parameter_overview(
             checkpoints.weight_arrays(nnx.state(model, nnx.Param)), include_stats=False
         )
-        self._write("parameters.txt", table + "\n")
-        self._write("config.json", config.to_json(indent=1) + "\n")
-
-    def _write(self, name: str, text: str):
-        """Whole or not at all, whenever the process dies."""
-        partial = self.path / f".{name}.partial"
-        partial.write_text(text)
-        partial.replace(self.path / name)
-
-    def _check_config(self, config: ConfigDict):
-        """A run is resumed with the config that it was begun with."""
-        if not (self.path / "config.json").exists():
-            return
-        try:
-            there = ConfigDict(json.loads((self.path / "config.json").read_text()))
-        except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{self.path / 'config.json'} is damaged ({error}): use a new --workdir"
-            ) from error
-        there, here = _flat(there), _flat(ConfigDict(json.loads(config.to_json())))
-        changed = [
-            f"{key} ({there.get(key)} there, {here.get(key)} here)"
-            for key in sorted(there.keys() | here.keys())
-            if there.get(key) != here.get(key)
-            and key.split(".")[0] not in FREE_TO_CHANGE
-            and key not in FREE_OF_DATASET
-        ]
-        if changed:
-            raise UserError(
-                f"the workdir {self.path} holds a run with another config, "
-                f"{', '.join(changed)}: use a new --workdir or that config"
-            )
+        write_whole(self.path / "parameters.txt", table + "\n")
+        write_whole(self.path / "config.json", config.to_json(indent=1) + "\n")
 
     def open_logs(self, step: int):
         """Readies the logs for what follows a step, dropping what a killed run wrote after it."""
         kept = [record for record in self.records() if record["step"] <= step]
-        self._write(self._records.name, "".join(json.dumps(record) + "\n" for record in kept))
+        write_whole(self._records, "".join(json.dumps(record) + "\n" for record in kept))
         self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def records(self) -> list[dict]:

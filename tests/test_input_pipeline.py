@@ -140,6 +140,18 @@ def test_labels_of_another_size_or_with_grey_levels_are_told(capsys):
     assert "label of x has more than two levels: thresholded at 128" in capsys.readouterr().err
 
 
+def test_slices_of_splits_can_be_taken(config):
+    whole = input_pipeline.open_split(config.dataset, "train")
+    config.dataset.splits.train, config.dataset.splits.test = "train[2:5]", "train[:50%]"
+    part = input_pipeline.open_split(config.dataset, "train")
+    assert [e["name"] for e in part] == [whole[k]["name"] for k in (2, 3, 4)]
+    assert len(input_pipeline.open_split(config.dataset, "test")) == 4
+    for wrong in ("trian", "train[:x]", "train[:500]"):
+        config.dataset.splits.test = wrong
+        with pytest.raises(UserError, match=r"no split .*: it has train, validation, test, and"):
+            input_pipeline.open_split(config.dataset, "test")
+
+
 def test_an_unprepared_dataset_is_told(config, tmp_path):
     config.dataset.data_dir, config.dataset.prepare = str(tmp_path), False
     with pytest.raises(UserError, match=r"ic_synthetic/tiny/1.0.0 is not prepared in .*--mode=pre"):
