@@ -30,7 +30,10 @@ setup(
     ],
     # `datasets` and `configs` are plain folders here, so that they shadow nobody's package.
     package_dir={"eal_icnet_jax.datasets": "datasets", "eal_icnet_jax.configs": "configs"},
-    package_data={name: ["*.md", "*.txt", "*.bib"] for name in datasets[1:]},
+    package_data={
+        "eal_icnet_jax": ["templates/*.jinja"],
+        **{name: ["*.md", "*.txt", "*.bib"] for name in datasets[1:]},
+    },
     install_requires=[
         "absl-py>=2.1",
         "array-record>=0.8",
@@ -41,6 +44,7 @@ setup(
         "imagehash>=4.3",
         "importlib-resources>=6",  # which tensorflow-datasets uses and does not require
         "jax>=0.7.1",
+        "jinja2>=3.1",
         "matplotlib>=3.8",
         "ml-collections>=1.0",
         "numpy>=1.26",

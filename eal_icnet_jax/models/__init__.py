@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +12,38 @@ from flax import nnx
 
 from eal_icnet_jax.errors import UserError
 
-MODELS = (
-    "eal_icnet",
-    "irdpnet",
-    "edanet",
-    "contextnet",
-    "esnet",
-    "letnet",
-    "fcn",
-    "unet",
-    "hrnet_w18",
-    "hrnet_w48",
-    "manet",
-    "unetplusplus",
-)
-"""Names that `create_model` takes; each is a module of this package with a class `Model`."""
+EAL_ICNET = "https://github.com/chndaz/EAL-ICNet"
+SMP = "https://github.com/qubvel-org/segmentation_models.pytorch"
+HRNET = "https://github.com/HRNet/HRNet-Semantic-Segmentation"
+
+
+class Source(NamedTuple):
+    """A network's name in print, its paper's address or else its code's, and that of the code."""
+
+    title: str
+    paper: str
+    code: str
+
+
+MODELS = {
+    "eal_icnet": Source("EAL-ICNet", EAL_ICNET, EAL_ICNET),
+    "irdpnet": Source("IRDPNet", EAL_ICNET, EAL_ICNET),
+    "edanet": Source("EDANet", "https://arxiv.org/abs/1809.06323", EAL_ICNET),
+    "contextnet": Source("ContextNet", "https://arxiv.org/abs/1805.04554", EAL_ICNET),
+    "esnet": Source("ESNet", "https://arxiv.org/abs/1906.09826", EAL_ICNET),
+    "letnet": Source("LETNet", "https://github.com/IVIPLab/LETNet", EAL_ICNET),
+    "fcn": Source(
+        "FCN",
+        "https://arxiv.org/abs/1411.4038",
+        "https://github.com/bat67/pytorch-FCN-easiest-demo",
+    ),
+    "unet": Source("UNet", "https://arxiv.org/abs/1505.04597", EAL_ICNET),
+    "hrnet_w18": Source("HRNet-W18", "https://arxiv.org/abs/1904.04514", HRNET),
+    "hrnet_w48": Source("HRNet-W48", "https://arxiv.org/abs/1904.04514", HRNET),
+    "manet": Source("MA-Net", "https://doi.org/10.1109/ACCESS.2020.3025372", SMP),
+    "unetplusplus": Source("UNet++", "https://arxiv.org/abs/1807.10165", SMP),
+}
+"""What `create_model` takes; each is a module of this package with a class `Model`."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,12 +3,11 @@
 import importlib
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 from flax import nnx
 
-from eal_icnet_jax import input_pipeline, main, models, train
+from eal_icnet_jax import command_line, cost, input_pipeline, models, train
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
@@ -55,11 +54,11 @@ def test_cross_trains_on_the_other_three():
 def test_shipped_configs_are_found_outside_a_checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("omv.py", "cross.py:omv"):
-        assert main.packaged(f"--config=configs/{name}") == f"--config={FOLDER / name}"
-    assert main.packaged("--config=configs/mine.py") == "--config=configs/mine.py"
+        assert command_line.packaged(f"--config=configs/{name}") == f"--config={FOLDER / name}"
+    assert command_line.packaged("--config=configs/mine.py") == "--config=configs/mine.py"
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "cross.py").touch()
-    assert main.packaged("--config=configs/cross.py:omv") == "--config=configs/cross.py:omv"
+    assert command_line.packaged("--config=configs/cross.py:omv") == "--config=configs/cross.py:omv"
 
 
 def test_ablations_are_what_they_say():
@@ -71,7 +70,7 @@ def test_ablations_are_what_they_say():
         train.check_config(config)
         model = models.blank_model("eal_icnet", **config.model.options)
         assert nnx.eval_shape(lambda m, x: m(x), model, np.ones((1, 64, 64, 1))).shape[-1] == 1
-        counts[name] = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model, nnx.Param)))
+        counts[name] = cost.parameters(model)
     whole = 802_698
     assert counts["dilations_1_3_5"] == counts["dilations_2_4_6"] == whole
     assert counts["dilations_1_2_3"] == whole
