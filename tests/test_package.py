@@ -42,6 +42,8 @@ def test_wheel_holds_datasets_and_configs_and_nothing_else(wheel):
         for file in (f"{name}_dataset_builder.py", "README.md", "TAGS.txt", "CITATIONS.bib"):
             assert f"eal_icnet_jax/datasets/{name}/{file}" in names
     assert "eal_icnet_jax/configs/synthetic.py" in names
+    for ending in ("html", "md", "tex"):
+        assert f"eal_icnet_jax/templates/comparison.{ending}.jinja" in names
 
 
 def test_core_requirements_are_light(wheel):

@@ -23,7 +23,7 @@ def in_turn(blocks: Sequence[nnx.Module], x: jax.Array) -> jax.Array:
         return block(x), nnx.state(block, nnx.BatchStat)
 
     out, statistics = jax.lax.scan(body, x, stacked)
-    layers = (layer for _, layer in nnx.iter_modules(blocks[0]))
+    layers = (layer for _, layer in nnx.iter_graph(blocks[0]))
     if any(isinstance(layer, BatchNorm) and not layer.use_running_average for layer in layers):
         for k, block in enumerate(blocks):
             nnx.update(block, jax.tree.map(lambda leaf, k=k: leaf[k], statistics))
