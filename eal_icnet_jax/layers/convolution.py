@@ -219,8 +219,7 @@ def _fastest_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, dilation: tupl
     """The form to take, as measured on two cores with AVX-512 (benchmarks/layers.py).
 
     Winograd's pays where a product has much work for every value it reads, the spread rows where
-    all values fit in the caches and the kernel has enough columns, but not for one row or column
-    of neighbours.
+    all values fit in the caches and the kernel has enough columns.
     """
     *size, features, outputs = kernel.shape
     values = x.size // features * (features + outputs)
@@ -228,9 +227,7 @@ def _fastest_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, dilation: tupl
     is_plain_3x3 = (*size, stride, *dilation) == (3, 3, 1, 1, 1)
     if is_plain_3x3 and work >= (40 if values <= 2**20 else 100):
         return lambda x, kernel, stride, dilation: winograd_conv(x, kernel)
-    is_line = min(size) == 1 and dilation[0] == 1
-    few = values <= 6 * 2**20 and not is_line
-    return row_dilated_conv if outputs >= 24 and few else direct_conv
+    return row_dilated_conv if outputs >= 24 and values <= 6 * 2**20 else direct_conv
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
