@@ -6,7 +6,8 @@
 Each trial is a run of `python -m eal_icnet_jax.main` in W/MODEL/trial_K, with the config's seed and
 those after it. Run again, the command goes on where it stopped. In the end it measures speed and
 memory, each network in turns with the first one, and writes comparison.md, .csv, .tex, .png and
-.html into W. `--models=ablations` compares the variants of configs/ablation.py.
+.html into W, beside plan.txt, what there was to do when it began. `--models=ablations` compares the
+variants of configs/ablation.py.
 """
 
 import dataclasses
@@ -450,9 +451,17 @@ def compare(config: ConfigDict, names: list[str], trials: int, workdir: str | No
         config = config.copy_and_resolve_references()
         config.dataset.prepare = False
     plan = Plan(config, chosen)
-    print(plan.text(), flush=True)
+    told = plan.text()
+    print(told, flush=True)
     if dry_run:
         return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "plan.txt", told + "\n")
+    except OSError as error:
+        raise UserError(
+            f"the workdir {folder} cannot be written: {error.strerror}; name another"
+        ) from error
     failed = train_all(plan)
     measured = measure_all(plan, folder / "measured.json")
     rows = read_rows(plan, measured)

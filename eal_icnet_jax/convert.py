@@ -190,8 +190,7 @@ def from_pretrained(
     encoder = getattr(architecture, "ENCODER", "")
     if not any(key.startswith(encoder) for key in given):
         given = {encoder + key: value for key, value in given.items()}
-    module = models.create_model(model, rngs=rngs, **options)
-    expected = to_torch(module)
+    expected = to_torch(models.blank_model(model, **options))
     stem, _ = architecture.CHANNELS_AT["in_channels"]
     told, fitting = [], {}
     if stem in given and given[stem].ndim == 4:
@@ -216,6 +215,7 @@ def from_pretrained(
         told.append(f"{len(missing)} arrays are drawn anew, {missing[0]} first")
     if others := [key for key in given if key not in expected]:
         told.append(f"{len(others)} arrays belong elsewhere and are left out, {others[0]} first")
+    module = models.create_model(model, rngs=rngs, **options)
     _fill(module, fitting)
     module.eval()
     return module, told

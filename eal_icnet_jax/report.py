@@ -6,7 +6,6 @@ import dataclasses
 import io
 import pathlib
 import statistics
-from collections.abc import Iterable
 
 import cv2
 import jinja2
@@ -21,6 +20,7 @@ from eal_icnet_jax.metrics import METRICS
 SIGNIFICANT = 0.05
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8c8c3c")
 DASHES = ("-", "--", ":")
+OURS, OTHERS = "#D55E00", "#555555"
 
 
 @dataclasses.dataclass
@@ -241,7 +241,6 @@ def _styles(comparison: Comparison) -> dict[str, dict]:
 def draw_cost(axes, comparison: Comparison):
     """Accuracy against operations, and against speed where it was measured."""
     rows = comparison.of_label(comparison.labels[0])
-    styles = _styles(comparison)
     panels = (("gflop", "GFLOP an image"), ("images_per_second", "images a second"))
     for axis, (attribute, label) in zip(axes, panels, strict=True):
         drawn = [row for row in rows if getattr(row, attribute) is not None]
@@ -252,7 +251,7 @@ def draw_cost(axes, comparison: Comparison):
                 100 * row.mean("mIoU"),
                 100 * deviation if deviation else None,
                 fmt="o",
-                color=styles[row.model]["color"],
+                color=OURS if row is rows[0] else OTHERS,
                 capsize=2,
                 linewidth=1,
             )
@@ -276,10 +275,11 @@ def _plain_ticks(axis):
     axis.set_minor_formatter("{x:.2g}" if near else "")
 
 
-def _label_points(axis, points: Iterable[tuple[float, float, str]]):
-    """Titles right of their points, or left of those near the edge, moved apart up and down."""
-    placed: list[tuple[float, float, float, float]] = []
+def _label_points(axis, points: list[tuple[float, float, str]]):
+    """Titles right of their points, or left of those near the edge, moved down past others."""
     box = axis.get_window_extent()
+    centres = [axis.transData.transform((x, y)) for x, y, _ in points]
+    placed = [(x - 5, y - 5, x + 5, y + 5) for x, y in centres]
     for x, y, title in sorted(points, key=lambda point: -point[1]):
         at_x, at_y = axis.transData.transform((x, y))
         width, height = 6.2 * len(title) * axis.figure.dpi / 100, 13 * axis.figure.dpi / 100

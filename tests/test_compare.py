@@ -132,6 +132,8 @@ def test_trials_that_fail_are_told_and_tried_again(small_training, tmp_path):
 
 def test_bad_input_is_told(small_training, compared, tmp_path):
     assert "no --workdir" in commands.told("compare", *small_training)
+    where = ("--models=contextnet", "--workdir=/proc/nowhere")
+    assert "/proc/nowhere cannot be written" in commands.told("compare", *small_training, *where)
     config = small_config.get_config()
     for change, names, trials, sentence in (
         ({}, ["unetty"], 3, "unknown model 'unetty' in --models: choose of all, ablations, eal_ic"),
