@@ -72,8 +72,6 @@ def test_what_is_done_is_not_done_again(compared, arguments, tmp_path):
     workdir = tmp_path / "workdir"
     shutil.copytree(compared, workdir)
     before = records(workdir)
-    plan = commands.run("compare", *arguments, f"--workdir={workdir}", "--dry-run")
-    assert "to do" not in plan.stdout and "2 of 2" in plan.stdout
     shutil.rmtree(workdir / "without_tssa" / "trial_2")
     (workdir / "comparison.csv").unlink()
     result = commands.run("compare", *arguments, f"--workdir={workdir}")
@@ -131,7 +129,6 @@ def test_trials_that_fail_are_told_and_tried_again(small_training, tmp_path):
 
 
 def test_bad_input_is_told(small_training, compared, tmp_path):
-    assert "no --workdir" in commands.told("compare", *small_training)
     where = ("--models=contextnet", "--workdir=/proc/nowhere")
     assert "/proc/nowhere cannot be written" in commands.told("compare", *small_training, *where)
     config = small_config.get_config()
@@ -150,6 +147,8 @@ def test_bad_input_is_told(small_training, compared, tmp_path):
         own.update_from_flattened_dict(change)
         with pytest.raises(UserError, match=sentence):
             compare.contenders(own, names, trials, compared)
+    with pytest.raises(UserError, match="no --workdir"):
+        compare.compare(config, ["all"], 3, None, dry_run=False)
 
 
 def test_groups():

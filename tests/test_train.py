@@ -244,7 +244,7 @@ def test_bad_commands_are_told(small_training, tmp_path):
     none = f"--config.dataset.data_dir={tmp_path / 'none'}"
     cases = [
         ([*run, "--config.bach_size=2"], "bach_size"),
-        ([*run, none, "--config.dataset.prepare=0"], "run the same command with --mode=prepare"),
+        ([*run, none, "--config.dataset.prepare=0"], "same config and --mode=prepare first"),
         ([*small_training, f"--workdir={file / 'run'}"], "cannot be written: Not a directory"),
         ([f"--workdir={tmp_path}"], "no config"),
         (["--config=nowhere.py", f"--workdir={tmp_path}"], "nowhere.py"),
