@@ -9,13 +9,12 @@ most.
 """
 
 import argparse
-import csv
 import pathlib
 import statistics
 import tempfile
 
 import numpy as np
-from speed import listed, lively, machine
+from speed import keeping_result, listed, lively, machine, write_results
 
 from eal_icnet_jax import models, turns
 
@@ -36,14 +35,7 @@ def ours(name: str, size: int, folder: pathlib.Path):
     model = convert.from_torch(weights, name)
     model.eval()
     predictor, image = Predictor(model), image_of(size)
-    kept = folder / "ours.npy"
-
-    def run():
-        probabilities = predictor.probabilities(image)
-        if not kept.exists():
-            np.save(kept, probabilities[..., 0])
-
-    return run
+    return keeping_result(lambda: predictor.probabilities(image)[..., 0], folder / "ours.npy")
 
 
 def original(name: str, size: int, folder: pathlib.Path, clones: pathlib.Path):
@@ -53,15 +45,12 @@ def original(name: str, size: int, folder: pathlib.Path, clones: pathlib.Path):
 
     model = originals.load(name, clones, load_file(folder / "weights.safetensors"))
     image = torch.tensor(image_of(size)).permute(0, 3, 1, 2)
-    kept = folder / "original.npy"
 
     def run():
         with torch.inference_mode():
-            probabilities = torch.sigmoid(model(image)).numpy()
-        if not kept.exists():
-            np.save(kept, probabilities[:, 0])
+            return torch.sigmoid(model(image)).numpy()[:, 0]
 
-    return run
+    return keeping_result(run, folder / "original.npy")
 
 
 def measure(name: str, size: int, rounds: int, clones: pathlib.Path) -> dict:
@@ -129,12 +118,7 @@ def main():
     text = f"{machine()}\n{arguments.size}x{arguments.size}, float32\n\n{table(rows)}\n"
     print(f"\n{text}")
     if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "baselines.txt").write_text(text)
-        with (arguments.output / "baselines.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_results(arguments.output, "baselines", text, rows)
 
 
 if __name__ == "__main__":

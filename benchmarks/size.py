@@ -8,12 +8,11 @@ where they take long (`runs`); where one takes over a minute it is the first, co
 """
 
 import argparse
-import csv
 import pathlib
 import statistics
 import tempfile
 
-from speed import Case, listed, machine, worker_of, write_weights
+from speed import Case, listed, machine, worker_of, write_results, write_weights
 
 PATIENCE = 30
 """Seconds after which a size's further runs are spared."""
@@ -112,12 +111,7 @@ def main():
     text = f"{machine()}\n\n{table(rows)}\n"
     print(f"\n{text}")
     if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "size.txt").write_text(text)
-        with (arguments.output / "size.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_results(arguments.output, "size", text, rows)
         plot(rows, arguments.output / "size.png")
 
 

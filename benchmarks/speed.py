@@ -207,16 +207,18 @@ def can_run(runtime: str, case: Case) -> bool:
 
 
 def prepared(runtime: str, case: Case, folder: pathlib.Path):
-    """What a runtime's process runs; it keeps the result of an inference."""
-    import numpy as np
+    """What a runtime's process runs."""
+    return keeping_result(RUNTIMES[runtime](case, folder), folder / f"{runtime}.npy")
 
-    run = RUNTIMES[runtime](case, folder)
-    kept = folder / f"{runtime}.npy"
+
+def keeping_result(run, path: pathlib.Path):
+    """`run`, which keeps the result of its first call as a file, if it has one."""
+    import numpy as np
 
     def keeping():
         result = run()
-        if result is not None and not kept.exists():
-            np.save(kept, result)
+        if result is not None and not path.exists():
+            np.save(path, result)
 
     return keeping
 
@@ -374,6 +376,16 @@ def plot(rows: list[dict], path: pathlib.Path):
     plt.close(figure)
 
 
+def write_results(folder: pathlib.Path, name: str, text: str, rows: list[dict]):
+    """The printed table as NAME.txt, the rows as NAME.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.txt").write_text(text)
+    with (folder / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def listed(kind):
     """A parser of comma-separated options."""
     return lambda text: [kind(part) for part in text.split(",")]
@@ -406,12 +418,7 @@ def main():
     text = f"{machine()}\npython benchmarks/speed.py {' '.join(sys.argv[1:])}\n\n{table(rows)}\n"
     print(text)
     if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        (arguments.output / "speed.txt").write_text(text)
-        with (arguments.output / "speed.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_results(arguments.output, "speed", text, rows)
         plot(rows, arguments.output / "speed.png")
 
 

@@ -392,11 +392,8 @@ def read_rows(plan: Plan, measured: dict) -> list[report.Row]:
             folders = [contender.trial(k) for k in done]
             told = [json.loads((f / "test" / "metrics.json").read_text()) for f in folders]
             results = [contender.result(k) for k in done]
-            logs = [(folder / "metrics.jsonl").read_text().splitlines() for folder in folders]
-            epochs = [
-                [record for record in map(json.loads, lines) if "validation_loss" in record]
-                for lines in logs
-            ]
+            logs = [train.read_records(folder / "metrics.jsonl") for folder in folders]
+            epochs = [[record for record in log if "validation_loss" in record] for log in logs]
             parameters, operations, _ = plan.costs[contender.name]
             unknown = dict.fromkeys(("images_per_second", "relative_speed", "peak_bytes"))
             rows.append(

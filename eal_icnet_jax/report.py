@@ -137,10 +137,7 @@ COSTS = ("parameters", "GFLOP", "images/s", "relative", "peak MB")
 HEADINGS = tuple(name.replace("AJI_plus", "AJI+") for name in METRICS)
 
 
-def _latex(text: str) -> str:
-    for character in "\\&%$#_{}":
-        text = text.replace(character, "\\" + character if character != "\\" else " ")
-    return text
+_LATEX = str.maketrans({"\\": " ", **{character: f"\\{character}" for character in "&%$#_{}"}})
 
 
 _TEMPLATES = jinja2.Environment(
@@ -150,7 +147,7 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters["latex"] = _latex
+_TEMPLATES.filters["latex"] = lambda text: text.translate(_LATEX)
 
 
 def write(folder: pathlib.Path, comparison: Comparison):
@@ -167,8 +164,8 @@ def write(folder: pathlib.Path, comparison: Comparison):
         "costs": COSTS,
     }
     plots = {
-        "cost": _figure(lambda axes: draw_cost(axes, comparison), 1, 2),
-        "curves": _figure(lambda axes: draw_curves(axes, comparison), 1, 2),
+        "cost": _two_panels(draw_cost, comparison),
+        "curves": _two_panels(draw_curves, comparison),
     }
     write_whole(folder / "comparison.csv", as_csv(comparison.rows))
     for ending in ("md", "tex"):
@@ -214,12 +211,10 @@ def as_csv(rows: list[Row]) -> str:
     return out.getvalue()
 
 
-def _figure(draw, rows: int, columns: int) -> bytes:
-    """A PNG of axes side by side."""
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(5.6 * columns, 4.4 * rows), squeeze=False, layout="constrained"
-    )
-    draw(axes[0])
+def _two_panels(draw, comparison: Comparison) -> bytes:
+    """A PNG of two axes side by side."""
+    figure, axes = plt.subplots(1, 2, figsize=(11.2, 4.4), layout="constrained")
+    draw(axes, comparison)
     out = io.BytesIO()
     figure.savefig(out, dpi=110)
     plt.close(figure)

@@ -215,6 +215,17 @@ def check_same_config(workdir: pathlib.Path, config: ConfigDict):
         )
 
 
+def read_records(path: pathlib.Path) -> list[dict]:
+    """The lines of a metrics.jsonl, none where there is no file."""
+    if not path.exists():
+        return []
+    out = []
+    for line in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # a killed run's last, half line
+            out.append(json.loads(line))
+    return out
+
+
 class Workdir:
     """The files of a run beside its checkpoints.
 
@@ -252,13 +263,7 @@ class Workdir:
         self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def records(self) -> list[dict]:
-        if not self._records.exists():
-            return []
-        out = []
-        for line in self._records.read_text().splitlines():
-            with contextlib.suppress(json.JSONDecodeError):  # a killed run's last, half line
-                out.append(json.loads(line))
-        return out
+        return read_records(self._records)
 
     def log(self, step: int, record: dict[str, float]):
         with self._records.open("a") as file:
