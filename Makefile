@@ -43,8 +43,9 @@ $(VENV)/installed-tfds: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -e .[tfds]
 	touch $@
 
+# Two workers: most tests wait for one process or one thread of the compiler.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "eal_icnet_jax/__init__.py").read_text())[1]
 
 TORCH = ["torch>=2.6"]
-TEST = ["pytest>=8", "setuptools>=77", "wheel", *TORCH]
+TEST = ["pytest>=8", "pytest-xdist>=3.6", "setuptools>=77", "wheel", *TORCH]
 
 datasets = ["eal_icnet_jax.datasets"] + [
     f"eal_icnet_jax.datasets.{name}" for name in find_packages("datasets")

@@ -83,11 +83,7 @@ class Contender:
 
     def result(self, k: int) -> dict | None:
         """What a trial that has been trained and evaluated as its config says came to."""
-        path = self.trial(k) / "trial.json"
-        if not path.exists():
-            return None
-        result = json.loads(path.read_text())
-        return result if result["config"] == _deciding(self.configs[k]) else None
+        return _result(self.trial(k), self.configs[k])
 
     def done(self) -> list[int]:
         return [k for k in range(len(self.configs)) if self.result(k) is not None]
@@ -111,6 +107,14 @@ def _deciding(config: ConfigDict) -> dict:
     free = {*train.FREE_TO_CHANGE, *train.FREE_OF_DATASET} - {"epochs", "evaluation"}
     flat = train.flat_config(ConfigDict(json.loads(config.to_json())))
     return {key: value for key, value in flat.items() if not {key, key.split(".")[0]} & free}
+
+
+def _result(folder: pathlib.Path, config: ConfigDict) -> dict | None:
+    path = folder / "trial.json"
+    if not path.exists():
+        return None
+    result = json.loads(path.read_text())
+    return result if result["config"] == _deciding(config) else None
 
 
 def contenders(
@@ -277,7 +281,12 @@ def _in_process(function, *arguments):
 
 
 def run_trial(config: ConfigDict, folder: pathlib.Path) -> bool:
-    """In a process of its own: trains, evaluates, and says that it is done."""
+    """In a process of its own: trains, evaluates, and says that it is done.
+
+    What another command has done meanwhile in the same workdir is left as it is.
+    """
+    if _result(folder, config) is not None:
+        return True
     with told_to_user():
         start = time.perf_counter()
         runtime.configure(training=True)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 from eal_icnet_jax.configs import ablation
+from ml_collections import ConfigDict
 
 from eal_icnet_jax import compare, models
 from eal_icnet_jax.errors import UserError
@@ -83,6 +84,15 @@ def test_what_is_done_is_not_done_again(compared, arguments, tmp_path):
         for key in ("trial_seconds", "training_peak_bytes"):
             del record[key]
     assert before == after
+
+
+def test_what_another_command_has_done_is_left_as_it_is(compared):
+    """Two commands in one workdir: the second to come to a trial keeps the first one's result."""
+    trial = compared / "eal_icnet" / "trial_1"
+    before = {path: path.stat().st_mtime_ns for path in trial.rglob("*")}
+    config = ConfigDict(json.loads((trial / "config.json").read_text()))
+    assert compare.run_trial(config, trial)
+    assert before == {path: path.stat().st_mtime_ns for path in trial.rglob("*")}
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="no /proc")
