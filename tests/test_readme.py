@@ -1,11 +1,11 @@
 """The README's Python runs, and its files and configs exist."""
 
+import importlib.util
 import pathlib
 import re
 
 import pytest
 
-from eal_icnet_jax import models
 from tests.golden import recipe
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -31,15 +31,15 @@ def test_the_table_lists_every_config():
     assert configs == set(re.findall(r"^\| `(configs/\w+\.py)` \|", TEXT, re.MULTILINE))
 
 
-def test_the_table_lists_every_model_with_what_it_costs():
-    told = {}
-    for names, _, parameters, gflops in re.findall(
-        r"^\| (`\w+`(?:, `\w+`)*) \| (.*) \| ([\d,; ]+) \| ([\d.; ]+) \|$", TEXT, re.MULTILINE
-    ):
-        columns = (re.findall(r"\w+", names), parameters.split("; "), gflops.split("; "))
-        told |= {name: (count, cost) for name, count, cost in zip(*columns, strict=True)}
-    known = {name: recipe.manifest(name) for name in models.MODELS}
-    assert told == {
-        name: (f"{model['parameters']:,}", f"{model['gflops_512']:.1f}")
-        for name, model in known.items()
-    }
+def test_the_table_of_networks_is_what_the_code_and_the_comparison_say():
+    path = ROOT / "benchmarks" / "models_table.py"
+    spec = importlib.util.spec_from_file_location("models_table", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def counted(name):  # as tests/test_cost.py holds our own count to
+        known = recipe.manifest(name)
+        fewer = 1 - 5e-4 * (name == "letnet")  # its attention is written with less
+        return known["parameters"], known["gflops_512"] * fewer
+
+    assert module.BETWEEN.search(TEXT)[2] == module.table(counted)
