@@ -24,12 +24,8 @@ def costs(name: str) -> tuple[int, float]:
     return cost.parameters(model), cost.operations(model, (1, 512, 512, 1)) / 1e9
 
 
-def table(costs_of=costs) -> str:
-    """The table as Markdown, a line a network.
-
-    Args:
-      costs_of: as `costs`.
-    """
+def table() -> str:
+    """The table as Markdown, a line a network."""
     with RESULTS.open() as file:
         compared = {record["model"]: record for record in csv.DictReader(file)}
     lines = [
@@ -37,7 +33,7 @@ def table(costs_of=costs) -> str:
         "|---|---|---:|---:|---:|---:|",
     ]
     for name, source in models.MODELS.items():
-        parameters, gflop = costs_of(name)
+        parameters, gflop = costs(name)
         record = compared[name]
         deviation = record["mIoU_std"] and f" ± {100 * float(record['mIoU_std']):.1f}"
         title = f"[{source.title}]({source.paper})"

@@ -83,7 +83,11 @@ class Contender:
 
     def result(self, k: int) -> dict | None:
         """What a trial that has been trained and evaluated as its config says came to."""
-        return _result(self.trial(k), self.configs[k])
+        path = self.trial(k) / "trial.json"
+        if not path.exists():
+            return None
+        result = json.loads(path.read_text())
+        return result if result["config"] == _deciding(self.configs[k]) else None
 
     def done(self) -> list[int]:
         return [k for k in range(len(self.configs)) if self.result(k) is not None]
@@ -107,14 +111,6 @@ def _deciding(config: ConfigDict) -> dict:
     free = {*train.FREE_TO_CHANGE, *train.FREE_OF_DATASET} - {"epochs", "evaluation"}
     flat = train.flat_config(ConfigDict(json.loads(config.to_json())))
     return {key: value for key, value in flat.items() if not {key, key.split(".")[0]} & free}
-
-
-def _result(folder: pathlib.Path, config: ConfigDict) -> dict | None:
-    path = folder / "trial.json"
-    if not path.exists():
-        return None
-    result = json.loads(path.read_text())
-    return result if result["config"] == _deciding(config) else None
 
 
 def contenders(
@@ -280,13 +276,14 @@ def _in_process(function, *arguments):
         process.join()
 
 
-def run_trial(config: ConfigDict, folder: pathlib.Path) -> bool:
+def run_trial(contender: Contender, k: int) -> bool:
     """In a process of its own: trains, evaluates, and says that it is done.
 
     What another command has done meanwhile in the same workdir is left as it is.
     """
-    if _result(folder, config) is not None:
+    if contender.result(k) is not None:
         return True
+    config, folder = contender.configs[k], contender.trial(k)
     with told_to_user():
         start = time.perf_counter()
         runtime.configure(training=True)
@@ -314,7 +311,7 @@ def train_all(plan: Plan) -> list[str]:
     todo = plan.to_do()
     for number, (contender, k) in enumerate(todo, 1):
         print(f"\n[{number}/{len(todo)}] {contender.name}, trial {k + 1}", flush=True)
-        if not _in_process(run_trial, contender.configs[k], contender.trial(k)):
+        if not _in_process(run_trial, contender, k):
             failed.append(f"{contender.name} trial {k + 1}")
             warn(f"{failed[-1]} failed; going on with the others")
     return failed

@@ -88,11 +88,14 @@ def test_what_is_done_is_not_done_again(compared, arguments, tmp_path):
 
 def test_what_another_command_has_done_is_left_as_it_is(compared):
     """Two commands in one workdir: the second to come to a trial keeps the first one's result."""
-    trial = compared / "eal_icnet" / "trial_1"
-    before = {path: path.stat().st_mtime_ns for path in trial.rglob("*")}
-    config = ConfigDict(json.loads((trial / "config.json").read_text()))
-    assert compare.run_trial(config, trial)
-    assert before == {path: path.stat().st_mtime_ns for path in trial.rglob("*")}
+    config = ConfigDict(json.loads((compared / "eal_icnet/trial_1/config.json").read_text()))
+    chosen = compare.contenders(config, list(MODELS), 2, compared)
+    plan = compare.Plan(config, chosen).text()
+    assert "to do" not in plan and plan.count("2 of 2") == 2
+    files = chosen[0].trial(0).rglob("*")
+    before = {path: path.stat().st_mtime_ns for path in files}
+    assert compare.run_trial(chosen[0], 0)
+    assert before == {path: path.stat().st_mtime_ns for path in chosen[0].trial(0).rglob("*")}
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="no /proc")

@@ -82,9 +82,9 @@ def test_gradients_match_pytorch_in_float64(name):
         np.testing.assert_allclose(norms, want["grad_norms_eval_float64"], rtol=1e-7)
 
 
-@pytest.mark.parametrize("name", ["irdpnet", "edanet", "contextnet", "esnet", "fcn"])
+@pytest.mark.parametrize("name", ["irdpnet", "edanet", "contextnet", "esnet", "fcn", "hrnet_w48"])
 def test_logits_of_a_wide_image_match_pytorch(name):
-    """Those that are quick to compile."""
+    """Those that are quick to compile, and the largest."""
     model = reference_model(name)
     want = golden(name)["logits_wide_every_2nd"]
     assert_logits(forward(model, images(1, 1, 160, 224)), want, every=2)
