@@ -9,7 +9,7 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "eal_icnet_jax/__init__.py").read_text())[1]
 
 TORCH = ["torch>=2.6"]
-TEST = ["pytest>=8", "pytest-xdist>=3.6", "setuptools>=77", "wheel", *TORCH]
+TEST = ["klayout>=0.28", "pytest>=8", "pytest-xdist>=3.6", "setuptools>=77", "wheel", *TORCH]
 
 datasets = ["eal_icnet_jax.datasets"] + [
     f"eal_icnet_jax.datasets.{name}" for name in find_packages("datasets")
@@ -38,8 +38,10 @@ setup(
         "absl-py>=2.1",
         "array-record>=0.8",
         "clu>=0.0.12",
+        "contourpy>=1.2",
         "defusedxml>=0.7",
         "flax>=0.12",
+        "gdstk>=0.9.50",
         "grain>=0.2.12",
         "imagehash>=4.3",
         "importlib-resources>=6",  # which tensorflow-datasets uses and does not require
@@ -54,6 +56,7 @@ setup(
         "requests>=2.31",
         "safetensors>=0.4.5",
         "scipy>=1.12",
+        "shapely>=2.0.2",
         "tensorboardX>=2.6.4",
         "tensorflow-datasets>=4.9.10",
         "tqdm>=4.66",

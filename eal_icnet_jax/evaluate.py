@@ -9,6 +9,7 @@ The first predicts the images of a folder and compares, the second compares mask
 
 import argparse
 import csv
+import dataclasses
 import heapq
 import itertools
 import json
@@ -22,6 +23,15 @@ from eal_icnet_jax.errors import UserError, run_command
 from eal_icnet_jax.predictor import Predictor
 
 Row = dict[str, object]
+
+COUNTS = {
+    "opens": "opens",
+    "shorts": "shorts",
+    "false_positives": "FP",
+    "false_negatives": "FN",
+    "nets": "nets",
+}
+"""Headings of what `metrics.electrically_significant_differences` counts."""
 
 
 def _batches(examples: Iterable[dict], size: int) -> Iterator[list[dict]]:
@@ -49,8 +59,8 @@ class Evaluation:
       keep: how many of the worst and of the best images to keep for the pictures.
 
     Attributes:
-      rows: one an image and mask: name, label, loss (of the image; None where there is no model)
-        and the metrics.
+      rows: one an image and mask: name, label, loss (of the image; None where there is no model),
+        the metrics, and the electrically significant differences.
     """
 
     def __init__(self, labels: Iterable[str], threshold: float, keep: int):
@@ -66,10 +76,13 @@ class Evaluation:
         prediction = probabilities >= self._threshold
         scores = []
         for k, label in enumerate(self._labels):
-            figures = metrics.evaluate_masks(example["label"][..., k], prediction[..., k])
+            masks = example["label"][..., k], prediction[..., k]
+            figures = metrics.evaluate_masks(*masks)
+            counts = dataclasses.asdict(metrics.electrically_significant_differences(*masks))
             scores.append(figures["mIoU"])
             loss_figure = None if loss is None else float(loss)
-            row = {"name": example["name"], "label": label, "loss": loss_figure, **figures}
+            row = {"name": example["name"], "label": label, "loss": loss_figure}
+            row |= {**figures, **counts}
             self.rows.append(row)
         self._count += 1
         for which, sign in (("best", 1), ("worst", -1)):
@@ -83,19 +96,31 @@ class Evaluation:
         """The images' average loss."""
         return float(np.mean([row["loss"] for row in self.rows]))
 
+    def _of_label(self, label: str) -> list[Row]:
+        return [row for row in self.rows if row["label"] == label]
+
     def summary(self) -> dict[str, dict[str, float]]:
         """The metrics averaged over images, per label."""
-        rows = {
-            label: [row for row in self.rows if row["label"] == label] for label in self._labels
+        return {label: metrics.average(self._of_label(label)) for label in self._labels}
+
+    def electrical(self) -> dict[str, dict[str, int]]:
+        """The electrically significant differences of all images together, per label."""
+        return {
+            label: {name: sum(row[name] for row in self._of_label(label)) for name in COUNTS}
+            for label in self._labels
         }
-        return {label: metrics.average(own) for label, own in rows.items()}
 
     def table(self) -> str:
-        """The summary as text, in percent."""
-        lines = [f"{'label':12s}" + "".join(f"{name:>10s}" for name in metrics.METRICS)]
-        for label, figures in self.summary().items():
-            values = "".join(f"{100 * figures[name]:10.2f}" for name in metrics.METRICS)
-            lines.append(f"{label:12s}{values}")
+        """The summary as text: the metrics in percent, and the counts."""
+        heads = [f"{name:>10s}" for name in metrics.METRICS]
+        heads += [f"{name:>8s}" for name in COUNTS.values()]
+        lines = [f"{'label':12s}{''.join(heads)}"]
+        for (label, figures), counts in zip(
+            self.summary().items(), self.electrical().values(), strict=True
+        ):
+            values = [f"{100 * figures[name]:10.2f}" for name in metrics.METRICS]
+            values += [f"{count:8,d}" for count in counts.values()]
+            lines.append(f"{label:12s}{''.join(values)}")
         return "\n".join(lines)
 
     def write(self, folder: pathlib.Path):
@@ -106,7 +131,12 @@ class Evaluation:
                 writer = csv.DictWriter(file, list(self.rows[0]))
                 writer.writeheader()
                 writer.writerows(self.rows)
-            summary = {"images": self._count, "mean": self.summary(), "per_image": self.rows}
+            summary = {
+                "images": self._count,
+                "mean": self.summary(),
+                "electrical": self.electrical(),
+                "per_image": self.rows,
+            }
             if self.rows[0]["loss"] is not None:
                 summary["loss"] = self.loss()
             (folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")

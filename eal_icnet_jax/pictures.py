@@ -14,15 +14,26 @@ import matplotlib.pyplot as plt
 from matplotlib import font_manager
 from matplotlib.patches import Patch
 
+from eal_icnet_jax import electrical, metrics
+
 # Okabe and Ito's palette, which colour-blind people can tell apart.
 FOUND, EMPTY = (235, 235, 235), (35, 35, 35)
 MISSED, INVENTED = (86, 180, 233), (230, 159, 0)
+SHORTED, OPENED, BOTH, LACKING = (213, 94, 0), (0, 114, 178), (204, 121, 167), (95, 95, 95)
 OVERLAY = np.array((0, 114, 178))
 LEGEND = (
     ("found", FOUND),
     ("missed", MISSED),
     ("invented", INVENTED),
     ("background", EMPTY),
+)
+ELECTRICAL_LEGEND = (
+    ("shorts nets", SHORTED),
+    ("of an open net", OPENED),
+    ("both", BOTH),
+    ("no net: false positive", INVENTED),
+    ("no wire: false negative", MISSED),
+    ("label's metal that is lacking", LACKING),
 )
 
 
@@ -31,6 +42,38 @@ def error_map(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     out = np.empty((*label.shape, 3), np.uint8)
     out[label & prediction], out[~label & ~prediction] = FOUND, EMPTY
     out[label & ~prediction], out[~label & prediction] = MISSED, INVENTED
+    return out
+
+
+def electrical_map(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Masks `[H, W]` to an RGB image `[H, W, 3]` uint8 of what is electrically wrong.
+
+    Wires that match one net are light; the others have the colours of `ELECTRICAL_LEGEND`. A ring
+    marks each place where a wire is open or joins two nets (`electrical.faults`).
+    """
+    nets, wires = metrics.electrical_regions(label, prediction)
+    matching = electrical.match_masks(nets, wires)
+    of_wire, of_net = matching.nets_of_wires(), matching.wires_of_nets()
+    opened = np.zeros(len(of_wire), bool)
+    wire, net = matching.pairs.T
+    opened[wire[of_net[net] > 1]] = True
+
+    colours = np.full((len(of_wire), 3), FOUND, np.uint8)
+    colours[opened], colours[of_wire > 1] = OPENED, SHORTED
+    colours[opened & (of_wire > 1)] = BOTH
+    colours[matching.wires & (of_wire == 0)] = INVENTED
+    colours[~matching.wires] = EMPTY
+    lacking = np.full((len(of_net), 3), EMPTY, np.uint8)
+    lacking[matching.nets] = LACKING
+    lacking[matching.nets & (of_net == 0)] = MISSED
+    out = np.where(prediction[..., None], colours[wires.image], lacking[nets.image])
+
+    thickness = max(1, max(label.shape) // 400)
+    for fault in electrical.faults(nets, wires):
+        if fault.kind in ("opens", "shorts"):
+            centre = (fault.left + fault.right) // 2, (fault.top + fault.bottom) // 2
+            reach = max(fault.right - fault.left, fault.bottom - fault.top) // 2
+            cv2.circle(out, centre, reach + 6 * thickness, (255, 255, 255), thickness, cv2.LINE_AA)
     return out
 
 
@@ -118,7 +161,7 @@ def confusion(
     prediction: np.ndarray,
     names: tuple[str, ...],
 ):
-    """Draws image, label, prediction and error map side by side, a row a mask.
+    """Draws image, label, prediction, error map and electrical map side by side, a row a mask.
 
     Args:
       path: of the PNG.
@@ -128,7 +171,7 @@ def confusion(
       names: of the L masks.
     """
     figure, axes = plt.subplots(
-        len(names), 4, figsize=(13, 3.7 * len(names) + 0.3), squeeze=False, layout="constrained"
+        len(names), 5, figsize=(16, 3.6 * len(names) + 0.6), squeeze=False, layout="constrained"
     )
     figure.suptitle(printable(title), fontsize=12)
     for row, name in enumerate(names):
@@ -137,19 +180,26 @@ def confusion(
             name: label[..., row],
             f"predicted {name}": prediction[..., row],
             "errors": error_map(label[..., row], prediction[..., row]),
+            "electrically": electrical_map(label[..., row], prediction[..., row]),
         }
         for axis, (caption, panel) in zip(axes[row], panels.items(), strict=True):
             axis.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_title(caption, fontsize=10)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_color("0.5")
-    figure.legend(
-        handles=[Patch(color=np.array(colour) / 255, label=name) for name, colour in LEGEND],
-        loc="outside lower center",
-        ncols=len(LEGEND),
-        fontsize=9,
-        facecolor="0.75",
-    )
+    for legend, title, place in (
+        (LEGEND, "errors", "outside lower left"),
+        (ELECTRICAL_LEGEND, "electrically", "outside lower right"),
+    ):
+        figure.legend(
+            handles=[Patch(color=np.array(colour) / 255, label=name) for name, colour in legend],
+            loc=place,
+            title=title,
+            ncols=len(legend),
+            fontsize=9,
+            title_fontsize=9,
+            facecolor="0.75",
+        )
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

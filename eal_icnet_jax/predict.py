@@ -3,7 +3,8 @@
     python -m eal_icnet_jax.predict --checkpoint=DIR --input=IMAGE_OR_FOLDER --output=FOLDER
 
 Reads 8- and 16-bit grey or colour PNG, JPEG, TIFF and BMP of any size from 32x32 up, and writes a
-mask of 0 and 255 as PNG for each, under the image's name.
+mask of 0 and 255 as PNG for each, under the image's name. --layout=out.gds also writes the masks of
+one image as GDSII, OASIS or SVG.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import time
 import numpy as np
 from flax import nnx
 
-from eal_icnet_jax import checkpoints, images, runtime
+from eal_icnet_jax import checkpoints, images, layout, runtime
 from eal_icnet_jax.errors import UserError, run_command
 from eal_icnet_jax.predictor import Predictor
 
@@ -32,7 +33,34 @@ def parser() -> argparse.ArgumentParser:
     add("--threshold", type=float, default=0.5, help="foreground from this probability (0.5)")
     add("--probabilities", action="store_true", help="also write NAME_probability.png, 16 bits")
     add("--overlay", action="store_true", help="also write NAME_overlay.png")
+    add("--layout", type=pathlib.Path, help=f"also write this {', '.join(layout.SUFFIXES)}")
+    add(
+        "--kinds", type=lambda text: text.split(","),
+        help="what the model's masks are in the layout (metal; of two masks metal,via)",
+    )  # fmt: skip
+    layout.add_options(out)
     return out
+
+
+def layout_kinds(arguments: argparse.Namespace, classes: int, count: int) -> list[str]:
+    """What each of a model's masks is in the layout.
+
+    Raises:
+      UserError: the options of the layout do not go together with the model or the images.
+    """
+    layout.check(arguments.layout)
+    if count > 1:
+        raise UserError(
+            f"--layout is of one image, and --input has {count}: name one image, or turn the masks "
+            "to layout with `python -m eal_icnet_jax.layout`"
+        )
+    kinds = arguments.kinds or list(layout.LAYERS)[:classes]
+    if len(kinds) != classes or len(set(kinds)) < classes or not {*kinds} <= {*layout.LAYERS}:
+        raise UserError(
+            f"--kinds is {','.join(kinds)}, and the model predicts {classes} masks: name each, "
+            f"of {', '.join(layout.LAYERS)}"
+        )
+    return kinds
 
 
 def _inputs(path: pathlib.Path, output: pathlib.Path) -> list[pathlib.Path]:
@@ -88,12 +116,15 @@ def write_masks(
 def predict_files(model: nnx.Module, arguments: argparse.Namespace) -> list[str]:
     """Predicts every input; returns a sentence for each that could not be read."""
     found = _inputs(arguments.input, arguments.output)
+    channels, classes = (dict(model.spec.options)[key] for key in ("in_channels", "classes"))
+    if arguments.layout:
+        shapes = layout.shapes_of(arguments)
+        kinds = layout_kinds(arguments, classes, len(found))
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{arguments.output} cannot be made: {error.strerror or error}") from error
     predictor = Predictor(model)
-    channels = dict(model.spec.options)["in_channels"]
     skipped = []
     for count, path in enumerate(found, 1):
         start = time.perf_counter()
@@ -111,6 +142,11 @@ def predict_files(model: nnx.Module, arguments: argparse.Namespace) -> list[str]
             f"{foreground:.1f}% foreground  {time.perf_counter() - start:.2f} s",
             flush=True,
         )
+        if arguments.layout:
+            masks = np.moveaxis(probabilities >= arguments.threshold, -1, 0)
+            by_kind = dict(zip(kinds, masks, strict=True))
+            counts = layout.write(arguments.layout, by_kind, arguments.pixel_size, shapes)
+            print(layout.told(arguments.layout, counts))
     print(f"{len(found) - len(skipped)} of {len(found)} images in {arguments.output}")
     return skipped
 

@@ -9,12 +9,10 @@ where the real dataset is not at hand.
 import argparse
 import dataclasses
 import functools
-import itertools
 import pathlib
 import shutil
 
 import cv2
-import numpy as np
 
 from eal_icnet_jax import images, parallel, trees
 from eal_icnet_jax.datasets.hy5syn import svg_labels
@@ -34,49 +32,6 @@ ASPECT = 3536 / 4096
 
 UNLABELLED = 3
 """Images of a MIIC tree that have no label."""
-
-
-def without_holes(mask: np.ndarray) -> list[np.ndarray]:
-    """Outlines `[N, 2]` (x, y) whose fillings, outline included, unite to the mask `[H, W]` bool.
-
-    HY5SYN's tracks have no holes: a region that has some is cut through each into strips.
-    """
-    outlines = []
-    contours, hierarchy = cv2.findContours(
-        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-    )
-    for index, contour in enumerate(contours):
-        _, _, hole, parent = hierarchy[0][index]
-        if parent >= 0:
-            continue
-        if hole < 0:
-            outlines.append(contour[:, 0])
-            continue
-        cuts = []
-        while hole >= 0:
-            x, _, width, _ = cv2.boundingRect(contours[hole])
-            cuts.append(x + width // 2)
-            hole = hierarchy[0][hole][0]
-        region = np.zeros(mask.shape, np.uint8)
-        cv2.drawContours(region, contours, index, 1, cv2.FILLED, hierarchy=hierarchy, maxLevel=1)
-        region &= mask
-        edges = [0, *sorted(set(cuts)), mask.shape[1]]
-        for left, right in itertools.pairwise(edges):
-            strip = np.zeros_like(region)
-            strip[:, left:right] = region[:, left:right]
-            parts, _ = cv2.findContours(strip, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-            outlines.extend(part[:, 0] for part in parts)
-    return outlines
-
-
-def discs(mask: np.ndarray) -> list[tuple[int, int, int]]:
-    """Centre and radius (x, y, r) of the discs nearest to a mask's regions `[H, W]` bool."""
-    count, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    areas = stats[1:count, cv2.CC_STAT_AREA]
-    return [
-        (round(x), round(y), max(1, round(float(np.sqrt(area / np.pi)))))
-        for (x, y), area in zip(centres[1:count], areas, strict=True)
-    ]
 
 
 def file_name(dataset: str, index: int) -> str:
@@ -101,9 +56,7 @@ def files(dataset: str, size: int, labelled: int, index: int) -> dict[str, bytes
         image, tracks, vias = (
             array[:height, :, 0] for array in (image, label, example["via_label"])
         )
-        labels = svg_labels.Labels(
-            height, size, tuple(without_holes(tracks > 0)), tuple(discs(vias > 0))
-        )
+        labels = svg_labels.Labels.of_masks(tracks > 0, vias > 0)
         return {
             f"sems/{name}.png": images.encode(image),
             f"labels/label{index:04}.svg": labels.to_svg().encode(),

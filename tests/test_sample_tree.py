@@ -59,7 +59,7 @@ def test_outlines_unite_to_any_mask(seed):
     noise = np.random.default_rng(seed).standard_normal((60, 70)).astype(np.float32)
     mask = cv2.GaussianBlur(noise, (0, 0), 2 + seed / 4) > -0.02
     painted = np.zeros(mask.shape, np.uint8)
-    for outline in sample_tree.without_holes(mask):
+    for outline in svg_labels.without_holes(mask):
         cv2.fillPoly(painted, [outline], 1)
     np.testing.assert_array_equal(painted > 0, mask)
 

@@ -5,6 +5,7 @@ path is one track, whose vertices are joined in the order they come in; every ci
 """
 
 import dataclasses
+import itertools
 import pathlib
 import re
 
@@ -34,6 +35,12 @@ class Labels:
     width: int
     tracks: tuple[np.ndarray, ...]
     vias: tuple[tuple[int, int, int], ...]
+
+    @classmethod
+    def of_masks(cls, tracks: np.ndarray, vias: np.ndarray) -> "Labels":
+        """The labels of two masks `[H, W]` bool: the tracks' exactly, and discs for the vias."""
+        height, width = tracks.shape
+        return cls(height, width, tuple(without_holes(tracks)), tuple(discs(vias)))
 
     def rasterize(self) -> dict[str, np.ndarray]:
         """`label`, the union of the tracks, and `via_label`, that of the vias; `[H, W]` bool.
@@ -70,6 +77,49 @@ class Labels:
                 "",
             ]
         )
+
+
+def without_holes(mask: np.ndarray) -> list[np.ndarray]:
+    """Outlines `[N, 2]` (x, y) whose fillings, outline included, unite to the mask `[H, W]` bool.
+
+    HY5SYN's tracks have no holes: a region that has some is cut through each into strips.
+    """
+    outlines = []
+    contours, hierarchy = cv2.findContours(
+        mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    for index, contour in enumerate(contours):
+        _, _, hole, parent = hierarchy[0][index]
+        if parent >= 0:
+            continue
+        if hole < 0:
+            outlines.append(contour[:, 0])
+            continue
+        cuts = []
+        while hole >= 0:
+            x, _, width, _ = cv2.boundingRect(contours[hole])
+            cuts.append(x + width // 2)
+            hole = hierarchy[0][hole][0]
+        region = np.zeros(mask.shape, np.uint8)
+        cv2.drawContours(region, contours, index, 1, cv2.FILLED, hierarchy=hierarchy, maxLevel=1)
+        region &= mask
+        edges = [0, *sorted(set(cuts)), mask.shape[1]]
+        for left, right in itertools.pairwise(edges):
+            strip = np.zeros_like(region)
+            strip[:, left:right] = region[:, left:right]
+            parts, _ = cv2.findContours(strip, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+            outlines.extend(part[:, 0] for part in parts)
+    return outlines
+
+
+def discs(mask: np.ndarray) -> list[tuple[int, int, int]]:
+    """Centre and radius (x, y, r) of the discs nearest to a mask's regions `[H, W]` bool."""
+    count, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    areas = stats[1:count, cv2.CC_STAT_AREA]
+    return [
+        (round(x), round(y), max(1, round(float(np.sqrt(area / np.pi)))))
+        for (x, y), area in zip(centres[1:count], areas, strict=True)
+    ]
 
 
 def parse(data: bytes, name: str) -> Labels:
