@@ -134,9 +134,9 @@ def write(path: pathlib.Path, image: np.ndarray):
     write_whole(path, encode(image))
 
 
-def name_of(path: pathlib.Path) -> str:
-    """A file's stem; accents that file systems write in two ways are written in one."""
-    return unicodedata.normalize("NFC", path.stem)
+def name_of(path: pathlib.Path, whole: bool = False) -> str:
+    """A file's stem or whole name; accents that file systems write in two ways become one."""
+    return unicodedata.normalize("NFC", path.name if whole else path.stem)
 
 
 def find(folder: pathlib.Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[pathlib.Path]:

@@ -20,7 +20,7 @@ import gdstk
 import numpy as np
 import shapely
 
-from eal_icnet_jax import images
+from eal_icnet_jax import mosaics
 from eal_icnet_jax.datasets.hy5syn import svg_labels
 from eal_icnet_jax.errors import UserError, run_command
 from eal_icnet_jax.files import write_whole
@@ -298,7 +298,7 @@ def _for_gds(
 def _write_svg(path: pathlib.Path, masks: dict[str, np.ndarray]) -> dict[str, int]:
     height, width = next(iter(masks.values())).shape
     none = np.zeros((height, width), bool)
-    tracks, vias = (np.asarray(masks.get(kind, none)) != 0 for kind in ("metal", "via"))
+    tracks, vias = (np.asarray(masks.get(kind, none)[:, :]) != 0 for kind in ("metal", "via"))
     labels = svg_labels.Labels.of_masks(tracks, vias)
     write_whole(path, labels.to_svg())
     return {"metal": len(labels.tracks), "via": len(labels.vias)}
@@ -308,7 +308,10 @@ def add_options(out: argparse.ArgumentParser):
     """The options of a command that writes layout."""
     defaults = Shapes()
     add = out.add_argument
-    add("--pixel-size", type=float, default=1, help="side of a pixel in micrometres (1)")
+    add(
+        "--pixel-size", type=float,
+        help="side of a pixel in micrometres (what the image's file tells, else 1)",
+    )  # fmt: skip
     add(
         "--tolerance", type=float, default=defaults.tolerance,
         help=f"pixels by which outlines may be simplified ({defaults.tolerance})",
@@ -330,12 +333,31 @@ def shapes_of(arguments: argparse.Namespace) -> Shapes:
     Raises:
       UserError: a length makes no sense.
     """
-    if not arguments.pixel_size > 0:
+    if arguments.pixel_size is not None and not arguments.pixel_size > 0:
         raise UserError(f"--pixel-size is {arguments.pixel_size}: it must be above 0 micrometres")
     for name in ("tolerance", "jog"):
         if not 0 <= getattr(arguments, name) < float("inf"):
             raise UserError(f"--{name} is {getattr(arguments, name)}: it must be 0 or more pixels")
     return Shapes(arguments.tolerance, arguments.manhattan, arguments.jog, arguments.via_shape)
+
+
+def pixel_size_of(arguments: argparse.Namespace, known: tuple[float, float] | None) -> float:
+    """The side of a pixel in micrometres: as the options say, else as the image's file does.
+
+    Raises:
+      UserError: pixels are not square.
+    """
+    if arguments.pixel_size is not None:
+        return arguments.pixel_size
+    if known is None:
+        return 1.0
+    height, width = known
+    if abs(height - width) > 1e-3 * width:
+        raise UserError(
+            f"pixels are {width:g} x {height:g} micrometres in the image's file, and layout needs "
+            "square ones: name --pixel-size"
+        )
+    return width
 
 
 def told(path: pathlib.Path, counts: dict[str, int]) -> str:
@@ -363,11 +385,13 @@ def run(arguments: argparse.Namespace):
     paths = {kind: path for kind in LAYERS if (path := getattr(arguments, kind))}
     if not paths:
         raise UserError("there is no mask: name one with --metal or --via")
-    masks = {kind: images.to_mask(images.read(path))[0] for kind, path in paths.items()}
+    opened = {kind: mosaics.open_mosaic(path) for kind, path in paths.items()}
+    masks = {kind: mosaics.Mask(mosaic) for kind, mosaic in opened.items()}
     if len({mask.shape for mask in masks.values()}) > 1:
         sizes = " and ".join("x".join(map(str, mask.shape)) for mask in masks.values())
         raise UserError(f"the masks are {sizes} (height x width): name two of one image")
-    counts = write(arguments.output, masks, arguments.pixel_size, shapes)
+    known = next(iter(opened.values())).pixel_size
+    counts = write(arguments.output, masks, pixel_size_of(arguments, known), shapes)
     print(told(arguments.output, counts))
 
 

@@ -33,13 +33,13 @@ class Program(NamedTuple):
         return self.batch >= other.batch and (larger or self[1:3] == other[1:3])
 
 
-def data_mesh() -> Mesh:
-    """All devices along one axis, `data`, over which batches are shared."""
-    return Mesh(np.array(jax.devices()), ("data",))
+def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """Devices, all if not given, along one axis, `data`, over which batches are shared."""
+    return Mesh(np.array(devices or jax.devices()), ("data",))
 
 
 class Predictor:
-    """A model's compiled forward pass over all devices, batch normalisation folded.
+    """A model's compiled forward pass over the process's devices, batch normalisation folded.
 
     Images of up to 1024 pixels a side share compiled programs with those of other sizes: they lie
     in the upper left of a larger frame, and the layers see to it that the frame's rest changes
@@ -54,7 +54,7 @@ class Predictor:
     def __init__(self, model: nnx.Module, **loss: float):
         self._model = nnx.graphdef(model)
         graphdef, state = nnx.split(fold_batch_norms(model))
-        mesh = data_mesh()
+        mesh = data_mesh(jax.local_devices())
         self._replicated = replicated = NamedSharding(mesh, PartitionSpec())
         self._state = jax.device_put(state, replicated)
         self.smallest = model.smallest
@@ -97,7 +97,7 @@ class Predictor:
         to what making that would cost: then it is made. So all takes at worst a few times as long
         as if it were known what is to come.
         """
-        devices = jax.device_count()
+        devices = jax.local_device_count()
         own = Program(-(-shape[0] // devices) * devices, *shape[1:], framed=False)
         size = frame_for(shape[1:]) if frames and min(shape[1:]) >= self.smallest else None
         near = own if size in (None, shape[1:]) else Program(own.batch, *size, framed=True)
@@ -120,10 +120,16 @@ class Predictor:
         beside = ((0, program.height - height), (0, program.width - width))
         return np.pad(images, ((0, 0), *beside, (0, 0)))
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """`[B, H, W, C]` float32 in [0, 1] to probabilities `[B, H, W, classes]` float32."""
+    def probabilities(self, images: np.ndarray, shared: bool = True) -> np.ndarray:
+        """`[B, H, W, C]` float32 in [0, 1] to probabilities `[B, H, W, classes]` float32.
+
+        Args:
+          images: of one size.
+          shared: whether a program that images of other sizes use too may do. Which one it is
+            depends on what came before, and roundings on it.
+        """
         count, height, width, _ = images.shape
-        program = self._program((count, height, width), self._frames)
+        program = self._program((count, height, width), shared and self._frames)
         batch = self._filled(images, program)
         if program.framed:
             out = self._framed(self._state, batch, np.array((height, width), np.int32))

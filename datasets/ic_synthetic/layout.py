@@ -3,6 +3,7 @@
 All coordinates are (x, y) in pixels of the micrograph, pixel centres at integers.
 """
 
+import collections
 import dataclasses
 import itertools
 
@@ -304,12 +305,20 @@ def draw_pitch(rng) -> float:
 
 def _apart(vias: list) -> list:
     """Vias without those that come too near an earlier one."""
-    kept = np.empty((0, 3))
-    for via in vias:
-        reach = 1.4 * (kept[:, 2] + via[2])
-        if np.all(np.hypot(kept[:, 0] - via[0], kept[:, 1] - via[1]) > reach):
-            kept = np.vstack([kept, via])
-    return [tuple(via) for via in kept]
+    kept: dict[tuple[int, int], list] = collections.defaultdict(list)
+    cell = 2.8 * max((radius for *_, radius in vias), default=1)
+    out = []
+    for x, y, radius in vias:
+        column, row = int(x // cell), int(y // cell)
+        near = (
+            other
+            for i, j in itertools.product((column - 1, column, column + 1), (row - 1, row, row + 1))
+            for other in kept.get((i, j), ())
+        )
+        if all(np.hypot(u - x, v - y) > 1.4 * (r + radius) for u, v, r in near):
+            kept[column, row].append((x, y, radius))
+            out.append((x, y, radius))
+    return out
 
 
 def random_layer(rng, size: int, pitch: float, *, blocks: int = 2, angle: float = 0.0) -> Layer:

@@ -72,7 +72,7 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def electron_micrograph(
-    rng, metal: np.ndarray, lower: np.ndarray, vias: np.ndarray, *, compressed: bool
+    rng, metal: np.ndarray, lower: np.ndarray, vias: np.ndarray, *, compressed: bool, look=None
 ) -> np.ndarray:
     """A scanning electron micrograph.
 
@@ -81,30 +81,33 @@ def electron_micrograph(
       metal, lower, vias: signed distances `[size, size]` to the edges of the layer, of the layer
         below and of the vias, in pixels, positive inside.
       compressed: as JPEG, as MIIC's images are.
+      look: NumPy generator of what is the same all over a die, its materials and the microscope;
+        `rng` if not given.
 
     Returns:
       Grey uint8 `[size, size]`.
     """
     size = len(metal)
-    dark, bright = rng.normal(59, 6), rng.normal(146, 9)
+    look = look or rng
+    dark, bright = look.normal(59, 6), look.normal(146, 9)
     step = bright - dark
     image = edge_profile(metal)
     # The layer below shows faintly between the lines.
     buried = cv2.GaussianBlur(ndtr(lower / 2.0).astype(np.float32), (0, 0), 1.5)
-    image = image + rng.uniform(0.05, 0.16) * buried * ndtr(-metal / 1.5)
+    image = image + look.uniform(0.05, 0.16) * buried * ndtr(-metal / 1.5)
     ring = np.exp(-0.5 * (vias / 1.5) ** 2)
     core = ndtr((vias - 2.0) / 0.8)
-    image = image + rng.uniform(0.2, 0.4) * ring - rng.uniform(0.45, 0.75) * core
+    image = image + look.uniform(0.2, 0.4) * ring - look.uniform(0.45, 0.75) * core
     image = image + 0.03 * _field(rng, size, 6.0) + 0.02 * _field(rng, size, 90.0)
     image = dark + step * image
     # Charging: the field brightens slowly and rows drift.
     image *= 1 + 0.03 * _field(rng, size, size / 2)
     image += np.cumsum(rng.normal(0, 0.25, size))[:, None] - np.linspace(0, 1, size)[:, None]
-    defocus = max(0.0, rng.normal(0.0, 0.35))
+    defocus = max(0.0, look.normal(0.0, 0.35))
     if defocus > 0.3:
         image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), defocus)
     image = _to_uint8(over_dispersed(rng, image))
-    return _jpeg(image, int(rng.integers(70, 93))) if compressed else image
+    return _jpeg(image, int(look.integers(70, 93))) if compressed else image
 
 
 SUBSTRATES = np.array(
@@ -138,22 +141,29 @@ def _specks(rng, size: int, count: int, radius: tuple[float, float]) -> np.ndarr
 
 
 def optical_micrograph(
-    rng, metal: np.ndarray, lower: np.ndarray, vias: np.ndarray, *, difficulty: float = 1.0
+    rng,
+    metal: np.ndarray,
+    lower: np.ndarray,
+    vias: np.ndarray,
+    *,
+    difficulty: float = 1.0,
+    look=None,
 ) -> np.ndarray:
     """A bright-field optical micrograph.
 
     Args:
-      rng, metal, lower, vias: as for `electron_micrograph`.
+      rng, metal, lower, vias, look: as for `electron_micrograph`.
       difficulty: scales what disturbs: 0 is a clean image, 1 the benchmark's.
 
     Returns:
       RGB uint8 `[size, size, 3]`.
     """
     size = len(metal)
-    substrate = SUBSTRATES[rng.integers(len(SUBSTRATES))] + rng.normal(0, 6, 3)
-    bright = METALS[rng.integers(len(METALS))] + rng.normal(0, 6, 3)
+    look = look or rng
+    substrate = SUBSTRATES[look.integers(len(SUBSTRATES))] + look.normal(0, 6, 3)
+    bright = METALS[look.integers(len(METALS))] + look.normal(0, 6, 3)
     # Some chips have little contrast between metal and what lies around it.
-    bright = substrate + (bright - substrate) * (1 - difficulty * rng.uniform(0, 0.45))
+    bright = substrate + (bright - substrate) * (1 - difficulty * look.uniform(0, 0.45))
 
     def blend(image, colour, weight):
         return image + weight[..., None] * (colour - image)
@@ -162,8 +172,8 @@ def optical_micrograph(
     image = substrate + difficulty * 3.5 * np.stack(
         [_field(rng, size, 120.0) for _ in range(3)], -1
     )
-    through = rng.uniform(0.2, 0.6) * difficulty
-    buried = blend(substrate, bright, np.float64(0.75)[None]) + rng.normal(0, 12, 3)
+    through = look.uniform(0.2, 0.6) * difficulty
+    buried = blend(substrate, bright, np.float64(0.75)[None]) + look.normal(0, 12, 3)
     image = blend(image, buried, through * ndtr(lower / 1.4))
     image *= 1 - (0.35 * through * np.exp(-0.5 * (lower / 1.6) ** 2))[..., None]
 
@@ -172,19 +182,19 @@ def optical_micrograph(
     top = bright * grain[..., None]
     relief = ndtr((lower + 1) / 2.5) * 0.05 * difficulty
     top = top * (1 - relief[..., None])
-    pits = _specks(rng, size, int(rng.uniform(0, 160) * (size / 512) ** 2), (0.7, 1.8))
+    pits = _specks(rng, size, int(look.uniform(0, 160) * (size / 512) ** 2), (0.7, 1.8))
     top = top * (1 - 0.35 * pits[..., None])
     image = blend(image, top, ndtr(metal / 0.7))
-    slope = rng.uniform(0.1, 0.6) * np.exp(-0.5 * ((metal + 1.0) / rng.uniform(1.0, 1.8)) ** 2)
+    slope = look.uniform(0.1, 0.6) * np.exp(-0.5 * ((metal + 1.0) / look.uniform(1.0, 1.8)) ** 2)
     image *= 1 - slope[..., None]
 
     # Vias: a dimple with a dark rim and a core that may be brighter or darker than the metal.
-    image *= 1 - (rng.uniform(0.25, 0.55) * np.exp(-0.5 * ((vias + 0.3) / 1.3) ** 2))[..., None]
-    core = rng.choice([rng.uniform(0.55, 0.85), rng.uniform(1.02, 1.12)], p=(0.7, 0.3))
+    image *= 1 - (look.uniform(0.25, 0.55) * np.exp(-0.5 * ((vias + 0.3) / 1.3) ** 2))[..., None]
+    core = look.choice([look.uniform(0.55, 0.85), look.uniform(1.02, 1.12)], p=(0.7, 0.3))
     image = blend(image, image * core, ndtr((vias - 1.0) / 0.8))
 
     # Dust on top, dark or glinting, and films of residue.
-    density = difficulty * rng.gamma(1.2, 6.0) * (size / 512) ** 2
+    density = difficulty * look.gamma(1.2, 6.0) * (size / 512) ** 2
     dust = _specks(rng, size, rng.poisson(density), (1.5, 6.0))
     image *= 1 - (rng.uniform(0.3, 0.8) * dust)[..., None]
     glint = _specks(rng, size, rng.poisson(density / 4), (1.0, 3.0))
@@ -196,18 +206,18 @@ def optical_micrograph(
     # The microscope: uneven light, defocus, a little lateral colour, camera noise.
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     light = 1 - difficulty * (
-        rng.uniform(0, 0.16) * (x**2 + y**2) / 2 + rng.uniform(-0.1, 0.1) * x
-        + rng.uniform(-0.1, 0.1) * y
+        look.uniform(0, 0.16) * (x**2 + y**2) / 2 + look.uniform(-0.1, 0.1) * x
+        + look.uniform(-0.1, 0.1) * y
     )  # fmt: skip
-    image = (image * (light * rng.uniform(0.8, 1.05))[..., None]).astype(np.float32)
-    blur = 0.6 + difficulty * rng.gamma(1.5, 0.35)
+    image = (image * (light * look.uniform(0.8, 1.05))[..., None]).astype(np.float32)
+    blur = 0.6 + difficulty * look.gamma(1.5, 0.35)
     image = cv2.GaussianBlur(image, (0, 0), min(blur, 2.4))
     for channel, sign in ((0, 1), (2, -1)):
-        dx, dy = sign * rng.uniform(-0.5, 0.5, 2) * difficulty
+        dx, dy = sign * look.uniform(-0.5, 0.5, 2) * difficulty
         shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         image[..., channel] = cv2.warpAffine(
             image[..., channel], shift, (size, size), borderMode=cv2.BORDER_REPLICATE
         )
     noise = rng.standard_normal(image.shape, np.float32)
-    image += noise * np.sqrt(np.clip(image, 1, None)) * rng.uniform(0.15, 0.4)
+    image += noise * np.sqrt(np.clip(image, 1, None)) * look.uniform(0.15, 0.4)
     return _to_uint8(image)
