@@ -41,7 +41,7 @@ from eal_icnet_jax import (
 from eal_icnet_jax.configs import ablation
 from eal_icnet_jax.errors import UserError, told_to_user, warn
 from eal_icnet_jax.files import write_whole
-from eal_icnet_jax.metrics import METRICS
+from eal_icnet_jax.metrics import COUNTS, METRICS
 
 MODELS = flags.DEFINE_list(
     "models",
@@ -407,7 +407,8 @@ def read_rows(plan: Plan, measured: dict) -> list[report.Row]:
                     model=contender.name,
                     title=contender.title,
                     label=label,
-                    scores={m: [one["mean"][label][m] for one in told] for m in METRICS},
+                    scores={m: [one["mean"][label][m] for one in told] for m in METRICS}
+                    | {c: [one["electrical"][label][c] for one in told] for c in COUNTS},
                     seeds=done,
                     parameters=parameters,
                     gflop=operations / 1e9,
@@ -433,6 +434,8 @@ def sentences(plan: Plan, measured: dict, rows: list[report.Row]) -> list[str]:
         f"{name}: trained for up to {config.epochs} epochs on {crops}{plan.images['train']} "
         f"images, batch size {config.batch_size}, tested on {plan.images['test']}; percent, mean ± "
         f"standard deviation over {trials} trials, which took {report.duration(seconds)} in all.",
+        "Opens, shorts, false positives (FP) and false negatives (FN) are electrically significant "
+        "differences (Rothaug et al., ASHES 2023), summed over the test images.",
         f"A star marks what a paired t-test over trials tells apart from {rows[0].title} at 95%.",
         f"GFLOP, images a second, speed relative to {rows[0].title} and peak memory are those of "
         f"prediction at {height}x{width}, batch size {batch}, {config.model.dtype}, on "

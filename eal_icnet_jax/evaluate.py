@@ -24,14 +24,7 @@ from eal_icnet_jax.predictor import Predictor
 
 Row = dict[str, object]
 
-COUNTS = {
-    "opens": "opens",
-    "shorts": "shorts",
-    "false_positives": "FP",
-    "false_negatives": "FN",
-    "nets": "nets",
-}
-"""Headings of what `metrics.electrically_significant_differences` counts."""
+COUNTS = {**metrics.COUNTS, "nets": "nets"}
 
 
 def _batches(examples: Iterable[dict], size: int) -> Iterator[list[dict]]:

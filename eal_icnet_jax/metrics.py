@@ -10,6 +10,8 @@ from eal_icnet_jax import electrical
 from eal_icnet_jax.electrical import ElectricalDifferences
 
 METRICS = ("mIoU", "MPA", "Dice", "AJI", "AJI_plus")
+COUNTS = {"opens": "opens", "shorts": "shorts", "false_positives": "FP", "false_negatives": "FN"}
+"""Headings of the electrically significant differences; a table tells of how many `nets` beside."""
 
 
 def _ratio(numerator: float, denominator: float, empty: float) -> float:

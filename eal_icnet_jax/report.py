@@ -15,7 +15,7 @@ from scipy import stats
 
 from eal_icnet_jax import images, pictures
 from eal_icnet_jax.files import write_whole
-from eal_icnet_jax.metrics import METRICS
+from eal_icnet_jax.metrics import COUNTS, METRICS
 
 SIGNIFICANT = 0.05
 COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8c8c3c")
@@ -29,7 +29,7 @@ class Row:
 
     model, title: its name, and its name in print.
     label: the mask.
-    scores: each metric's values in [0, 1], one a trial.
+    scores: each metric's values in [0, 1], one a trial, and the electrical counts likewise.
     seeds: of those trials, for pairs.
     parameters: how many.
     gflop: of one image.
@@ -80,6 +80,10 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
 def _number(value: float | None, form: str) -> str:
     return "" if value is None else format(value, form)
 
@@ -107,18 +111,22 @@ class Comparison:
         out = []
         for label in self.labels:
             rows = self.of_label(label)
-            percent = {m: [f"{100 * row.mean(m):.2f}" for row in rows] for m in METRICS}
+            means = {m: [_percent(row.mean(m)) for row in rows] for m in METRICS}
+            means |= {count: [f"{row.mean(count):.1f}" for row in rows] for count in COUNTS}
             for number, row in enumerate(rows):
                 scores = []
-                for metric in METRICS:
-                    mean = percent[metric][number]
-                    deviation = row.deviation(metric)
+                for name, column in means.items():
+                    deviation = row.deviation(name)
+                    if name in METRICS:
+                        best, told = max(map(float, column)), deviation and _percent(deviation)
+                    else:
+                        best, told = min(map(float, column)), _number(deviation, ".1f")
                     scores.append(
                         {
-                            "mean": mean,
-                            "deviation": _number(deviation and 100 * deviation, ".2f"),
-                            "differs": differs(row, rows[0], metric),
-                            "best": float(mean) == max(map(float, percent[metric])),
+                            "mean": column[number],
+                            "deviation": told or "",
+                            "differs": differs(row, rows[0], name),
+                            "best": float(column[number]) == best,
                         }
                     )
                 memory = None if row.peak_bytes is None else row.peak_bytes / 1e6
@@ -134,7 +142,7 @@ class Comparison:
 
 
 COSTS = ("parameters", "GFLOP", "images/s", "relative", "peak MB")
-HEADINGS = tuple(name.replace("AJI_plus", "AJI+") for name in METRICS)
+HEADINGS = (*(name.replace("AJI_plus", "AJI+") for name in METRICS), *COUNTS.values())
 
 
 _LATEX = str.maketrans({"\\": " ", **{character: f"\\{character}" for character in "&%$#_{}"}})
@@ -187,6 +195,7 @@ def terminal(rows: list[Row]) -> str:
     lines = [f"{'model':28s}{'label':12s}{heads}{'images/s':>10s}"]
     for row in rows:
         means = "".join(f"{100 * row.mean(metric):9.2f}" for metric in METRICS)
+        means += "".join(f"{row.mean(count):9.1f}" for count in COUNTS)
         speed = _number(row.images_per_second, ".3g")
         lines.append(f"{row.model:28s}{row.label:12s}{means}{speed:>10s}")
     return "\n".join(lines)
@@ -198,8 +207,8 @@ def as_csv(rows: list[Row]) -> str:
     writer = None
     for row in rows:
         record = {"model": row.model, "label": row.label, "trials": len(row.scores[METRICS[0]])}
-        for metric in METRICS:
-            record |= {metric: row.mean(metric), f"{metric}_std": row.deviation(metric)}
+        for name in (*METRICS, *COUNTS):
+            record |= {name: row.mean(name), f"{name}_std": row.deviation(name)}
         own = dataclasses.asdict(row)
         record |= {key: own[key] for key in (
             "parameters", "gflop", "images_per_second", "relative_speed", "peak_bytes",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from eal_icnet_jax import images, pictures, report
-from eal_icnet_jax.metrics import METRICS
+from eal_icnet_jax.metrics import COUNTS, METRICS
 
 
 def row(model, scores, seeds=(0, 1, 2), label="metal", speed=2.0):
@@ -21,7 +21,7 @@ def row(model, scores, seeds=(0, 1, 2), label="metal", speed=2.0):
         model=model,
         title=model.upper(),
         label=label,
-        scores={metric: list(scores) for metric in METRICS},
+        scores={name: list(scores) for name in (*METRICS, *COUNTS)},
         seeds=list(seeds),
         parameters=1234,
         gflop=5.67,
@@ -73,7 +73,9 @@ def test_one_trial_has_no_deviation():
 def test_tables(comparison, tmp_path):
     report.write(tmp_path, comparison)
     markdown = (tmp_path / "comparison.md").read_text().splitlines()
-    assert markdown[0].startswith("| model | mIoU | MPA | Dice | AJI | AJI+ | parameters |")
+    assert markdown[0].startswith(
+        "| model | mIoU | MPA | Dice | AJI | AJI+ | opens | shorts | FP | FN | parameters |"
+    )
     assert markdown[1].count("|") == markdown[0].count("|") == markdown[2].count("|")
     assert markdown[2].startswith("| FIRST | **92.00** ± 2.00 | ")
     assert markdown[2].endswith("| 1,234 | 5.7 | 2 | 1.00 | 300 |")
@@ -83,7 +85,7 @@ def test_tables(comparison, tmp_path):
     assert r"A\_B\&C & 82.33 $\pm$ 2.08$^*$ &" in latex
     assert r"FIRST & \textbf{92.00} $\pm$ 2.00 &" in latex
     body = latex[latex.index("\\midrule") : latex.index("\\bottomrule")].splitlines()[1:]
-    assert {line.count("&") - line.count("\\&") for line in body} == {10}
+    assert {line.count("&") - line.count("\\&") for line in body} == {14}
     records = list(csv.DictReader(io.StringIO((tmp_path / "comparison.csv").read_text())))
     assert [record["model"] for record in records] == ["first", "a_b&c"]
     assert float(records[1]["mIoU"]) == pytest.approx(0.8233, abs=1e-4)
@@ -106,7 +108,7 @@ def test_labels_have_lines_of_their_own_and_unmeasured_networks_no_speed(compari
     report.write(tmp_path, comparison)
     lines = (tmp_path / "comparison.md").read_text().splitlines()[2:6]
     assert [line.split(" | ")[1] for line in lines] == ["metal", "metal", "via", "via"]
-    assert [line.count("**") // 2 for line in lines] == [5, 5, 0, 5]  # equal means, both marked
+    assert [line.count("**") // 2 for line in lines] == [9, 9, 4, 5]  # equal means, both marked
     assert lines[1].endswith("| 1,234 | 5.7 |  |  |  |")
 
 
