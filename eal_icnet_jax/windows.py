@@ -17,8 +17,6 @@ from eal_icnet_jax.mosaics import Mosaic
 WINDOW = 512
 SHARE = 4
 """Of a window, that two neighbours share: one in so many of its pixels."""
-DROPPED = 0.25
-"""Of the overlap, at each window's edge."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +38,7 @@ class Axis:
         count = max(1, -(-(length - overlap) // (size - overlap)))
         starts = np.rint(np.linspace(0, length - size, count)).astype(int)
         edge = np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5
-        dropped = DROPPED * overlap
-        # Never nothing: at the image's own edge there is no other window.
-        ramp = np.clip((edge - dropped) / max(overlap - 2 * dropped, 1), 1e-6, 1)
+        ramp = np.minimum(edge / max(overlap, 1), 1)
         total = np.zeros(length)
         for start in starts:
             total[start : start + size] += ramp
