@@ -21,7 +21,7 @@ import safetensors.numpy
 from flax import nnx
 
 from eal_icnet_jax import checkpoints, models
-from eal_icnet_jax.errors import UserError, run_command
+from eal_icnet_jax.errors import UserError, command_parser, run_command
 from eal_icnet_jax.layers import Counter
 
 LEAF_NAMES = (
@@ -308,11 +308,7 @@ def _refuse_existing(path: pathlib.Path, force: bool):
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m eal_icnet_jax.convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_parser("convert", __doc__)
     commands = out.add_subparsers(dest="command", required=True)
     source = commands.add_parser("from-torch", help="PyTorch weights to a checkpoint directory")
     source.add_argument("input", type=pathlib.Path, help=".pth or .safetensors")

@@ -34,6 +34,15 @@ def told_to_user() -> Iterator[None]:
         sys.exit(1)
 
 
+def command_parser(module: str, text: str) -> argparse.ArgumentParser:
+    """A parser for `python -m eal_icnet_jax.MODULE`, whose help begins with a text as it stands."""
+    return argparse.ArgumentParser(
+        prog=f"python -m eal_icnet_jax.{module}",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
 def run_command(
     parser: argparse.ArgumentParser,
     run: Callable[[argparse.Namespace], None],

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from eal_icnet_jax import checkpoints, images, input_pipeline, metrics, pictures, runtime
-from eal_icnet_jax.errors import UserError, run_command
+from eal_icnet_jax.errors import UserError, command_parser, run_command
 from eal_icnet_jax.predictor import Predictor
 
 Row = dict[str, object]
@@ -172,8 +172,7 @@ def compare_folders(predictions: pathlib.Path, labels: pathlib.Path, keep: int) 
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m eal_icnet_jax.evaluate", description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    out = command_parser("evaluate", __doc__)
     add = out.add_argument
     add("--labels", type=pathlib.Path, required=True, help="folder of label masks")
     add("--images", type=pathlib.Path, help="folder of images to predict, with --checkpoint")

@@ -1,6 +1,9 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
+import contextlib
 import pathlib
+import shutil
+from collections.abc import Iterator
 
 from eal_icnet_jax.errors import UserError
 
@@ -18,3 +21,24 @@ def write_whole(path: pathlib.Path, data: bytes | str):
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to fill, which takes its place when it is whole, and else is removed.
+
+    Raises:
+      UserError: the path exists, or it cannot be written.
+    """
+    if path.exists():
+        raise UserError(f"{path} exists: name a new folder")
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

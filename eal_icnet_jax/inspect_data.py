@@ -22,7 +22,7 @@ from PIL import Image
 
 from eal_icnet_jax import builders, images, input_pipeline, parallel, pictures, trees
 from eal_icnet_jax.configs import default
-from eal_icnet_jax.errors import UserError, run_command
+from eal_icnet_jax.errors import UserError, command_parser, run_command
 
 HASH_SIZE = 16
 ALIKE = 32
@@ -293,8 +293,7 @@ def report(members: list[Member], output: pathlib.Path, columns: int):
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m eal_icnet_jax.inspect_data", description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    out = command_parser("inspect_data", __doc__)
     add = out.add_argument
     add("dataset", help="such as omv, or ic_synthetic/tiny with its builder config")
     add("--manual_dir", type=pathlib.Path, help="folder of images and labels, not yet prepared")

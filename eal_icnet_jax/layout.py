@@ -22,14 +22,14 @@ import shapely
 
 from eal_icnet_jax import mosaics
 from eal_icnet_jax.datasets.hy5syn import svg_labels
-from eal_icnet_jax.errors import UserError, run_command
+from eal_icnet_jax.errors import UserError, command_parser, run_command
 from eal_icnet_jax.files import write_whole
 
 SUFFIXES = (".gds", ".oas", ".svg")
 LAYERS = {"metal": (1, 0), "via": (2, 0)}
 """GDSII layer and datatype of each kind of mask."""
 
-MOST_VERTICES = 8190
+MOST_VERTICES = 4000
 """Of a polygon in a GDSII record; one with more is written in pieces."""
 
 BLOCK = 4096
@@ -366,11 +366,7 @@ def told(path: pathlib.Path, counts: dict[str, int]) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m eal_icnet_jax.layout",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_parser("layout", __doc__)
     for kind, layer in LAYERS.items():
         where = "/".join(map(str, layer))
         out.add_argument(f"--{kind}", type=pathlib.Path, help=f"mask of layer {where}")

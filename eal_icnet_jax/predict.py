@@ -31,7 +31,7 @@ from eal_icnet_jax import (
     runtime,
     windows,
 )
-from eal_icnet_jax.errors import UserError, run_command
+from eal_icnet_jax.errors import UserError, command_parser, run_command
 from eal_icnet_jax.mosaics import Mosaic
 from eal_icnet_jax.predictor import Predictor
 
@@ -40,11 +40,7 @@ LARGEST_WHOLE = 2048 * 2048
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m eal_icnet_jax.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_parser("predict", __doc__)
     add = out.add_argument
     add("--checkpoint", required=True, help="checkpoint or work directory")
     add("--input", type=pathlib.Path, required=True, help="an image, or a folder of images")

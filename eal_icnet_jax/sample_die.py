@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from eal_icnet_jax import images, mosaics, parallel
 from eal_icnet_jax.datasets.ic_synthetic import die
-from eal_icnet_jax.errors import UserError, run_command
+from eal_icnet_jax.errors import UserError, command_parser, run_command
+from eal_icnet_jax.files import new_folder
 
 
 def write_die(folder: pathlib.Path, drawn: die.Die, pixel_size: float):
@@ -30,17 +31,12 @@ def write_die(folder: pathlib.Path, drawn: die.Die, pixel_size: float):
     Raises:
       UserError: the folder exists or cannot be written.
     """
-    if folder.exists():
-        raise UserError(f"{folder} exists: name a new folder")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     shape, sizes = (drawn.height, drawn.width), (pixel_size, pixel_size)
     channels = {"image": (3,) if drawn.optical else (), "metal": (), "via": ()}
     if drawn.metal is not None:
         del channels["via"]
     down, across = drawn.fields()
-    try:
-        partial.mkdir(parents=True)
+    with new_folder(folder) as partial:
         groups = {
             name: mosaics.create(partial / f"{name}.zarr", name, shape + more, np.uint8, sizes)
             for name, more in channels.items()
@@ -59,19 +55,10 @@ def write_die(folder: pathlib.Path, drawn: die.Die, pixel_size: float):
             mosaics.fill_levels(group)
             mosaics.write_tiff(group, partial / f"{name}.ome.tif", sizes, {"seed": drawn.seed})
             shutil.rmtree(partial / f"{name}.zarr")
-        partial.rename(folder)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(
-        prog="python -m eal_icnet_jax.sample_die",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    out = command_parser("sample_die", __doc__)
     add = out.add_argument
     add("folder", type=pathlib.Path, help="to write, not there yet")
     add("--size", type=int, default=16384, help="pixels on a side (16384)")

@@ -10,14 +10,14 @@ import argparse
 import dataclasses
 import functools
 import pathlib
-import shutil
 
 import cv2
 
 from eal_icnet_jax import images, parallel, trees
 from eal_icnet_jax.datasets.hy5syn import svg_labels
 from eal_icnet_jax.datasets.ic_synthetic import examples
-from eal_icnet_jax.errors import UserError, run_command
+from eal_icnet_jax.errors import UserError, command_parser, run_command
+from eal_icnet_jax.files import new_folder
 
 KINDS = {
     "omc": "optical_circuit",
@@ -89,29 +89,19 @@ def write_tree(dataset: str, root: pathlib.Path, count: int, size: int, split: b
         raise UserError(f"--images={count} is too few for three splits: draw 10 or more")
     if count < 3:
         raise UserError(f"--images={count} is too few for three splits: draw 3 or more")
-    if root.exists():
-        raise UserError(f"{root} exists: name a new folder")
-    partial = root.with_name(f".{root.name}.partial")
     extra = UNLABELLED if dataset == "miic" else 0
     places = splits_in_order(count) + ["train"] * extra
     draw = functools.partial(files, dataset, size, count)
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    try:
+    with new_folder(root) as partial:
         for place, written in zip(places, parallel.in_processes(draw, count + extra), strict=True):
             for name, data in written.items():
                 path = partial / (FOLDERS[place] if split else "") / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
-        partial.rename(root)
-    except OSError as error:
-        raise UserError(f"{root} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def parser() -> argparse.ArgumentParser:
-    out = argparse.ArgumentParser(prog="python -m eal_icnet_jax.sample_tree", description=__doc__,
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    out = command_parser("sample_tree", __doc__)
     out.add_argument("dataset", choices=KINDS)
     out.add_argument("folder", type=pathlib.Path, help="to write, not there yet")
     out.add_argument("--images", type=int, default=24, help="number of labelled images (24)")
