@@ -132,13 +132,15 @@ class Job:
         Raises:
           UserError: it is there, but made with other settings or from another mosaic.
         """
-        if not self._record.exists() or self._work.exists():
-            there = [path for path in self._files() if path.exists() and not self._work.exists()]
-            if there:
-                raise UserError(f"{there[0]} exists: remove it, or name another folder")
-            return False
-        self._hold_against(self._record)
-        return all(path.exists() for path in self._files())
+        there = [path for path in self._files() if path.exists()]
+        if self._record.exists():
+            self._hold_against(self._record)
+            if len(there) == len(self._files()):
+                shutil.rmtree(self._work, ignore_errors=True)  # of a run killed while removing it
+                return True
+        elif there and not self._work.exists():
+            raise UserError(f"{there[0]} exists: remove it, or name another folder")
+        return False
 
     def _hold_against(self, record: pathlib.Path):
         try:
@@ -271,11 +273,14 @@ class Job:
                     (self._work / "done" / piece.mark).touch()
 
     def _finish(self):
-        """Post-processing, pyramids and the results' own format; gone on with after a kill."""
+        """Post-processing, pyramids and the results' own format; gone on with after a kill.
+
+        A file takes its place when it is whole: what is there is not made again.
+        """
         foreground = []
         for stem, path in zip(self._masks + self._probabilities, self._files(), strict=True):
             folder = self._work / f"{stem}.zarr"
-            if folder.exists():
+            if not path.exists():
                 cleans = stem in self._masks and (self._specks or self._holes)
                 ready = self._cleaned(folder) if cleans else folder
                 group = zarr.open_group(str(ready), mode="r+")
@@ -285,9 +290,7 @@ class Job:
                     mosaics.write_tiff(group, partial, self._mosaic.pixel_size, self._settings)
                     partial.replace(path)
                 else:
-                    shutil.rmtree(path, ignore_errors=True)  # of a run killed at the next line
                     ready.replace(path)
-                shutil.rmtree(folder, ignore_errors=True)
             if stem in self._masks:
                 foreground.append(_foreground(mosaics.open_mosaic(path)))
         made = {"made_with": self._settings, "foreground": foreground}

@@ -3,6 +3,7 @@
 import collections
 import errno
 import filecmp
+import itertools
 import json
 import os
 import random
@@ -280,6 +281,30 @@ def test_a_disk_that_fills_meanwhile_loses_nothing(run, whole, tmp_path, monkeyp
             run(tmp_path)
     run(tmp_path)
     np.testing.assert_array_equal(read(tmp_path / "die.ome.tif"), read(whole / "die.ome.tif"))
+
+
+@pytest.mark.parametrize("format", ["tiff", "zarr"])
+def test_stopped_while_files_are_finished_it_makes_the_same(run, whole, tmp_path, format):
+    """Some are in their places, of others there is a part; or all are, and it is not cleaned up."""
+    options = ["--probabilities", "--fill-holes=9", f"--format={format}"]
+    run(tmp_path / "whole", *options)
+    fill, count = mosaics.fill_levels, itertools.count()
+
+    def stopping(group):
+        fill(group)
+        if next(count) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError):
+        patch.setattr(mosaics, "fill_levels", stopping)
+        run(tmp_path / "out", *options)
+    assert len(list((tmp_path / "out").glob("die*"))) == 1
+    run(tmp_path / "out", *options)
+    same(tmp_path / "whole", tmp_path / "out")
+
+    (tmp_path / "out/.die.partial/die.zarr").mkdir(parents=True)
+    run(tmp_path / "out", *options)
+    same(tmp_path / "whole", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
