@@ -267,21 +267,31 @@ def _open_zarr(path: pathlib.Path) -> Mosaic:
         else:
             array = found
         axes = axes or {2: "YX", 3: "CYX" if array.shape[0] in (1, 3) else "YXS"}[array.ndim]
-        described = array.metadata.to_dict()
-        codecs = described.get("codecs") or [
-            *(described.get("filters") or ()), described.get("compressor")
-        ]  # fmt: skip
+        names = set(_codecs(array.metadata.to_dict()))
     except Exception as error:  # of whatever its metadata say
         raise UserError(
             f"{path} is no Zarr of one image: name an array of rows and columns, or an OME-Zarr"
         ) from error
-    names = {codec.get("id", codec.get("name")) for codec in codecs if codec}
-    if unknown := {str(name).removeprefix("numcodecs.") for name in names} - CODECS:
-        told = ", ".join(unknown)
+    if unknown := names - CODECS:
+        told = ", ".join(sorted(unknown))
         raise UserError(f"{path} is encoded with {told}, which is not read: write it with zstd")
     _check_pieces(path, array)
     shape, read = _reader(path, array, axes)
     return Mosaic(path, shape, array.dtype, pixel_size, read)
+
+
+def _codecs(described: dict) -> Iterator[str]:
+    """Names of the codecs in the metadata of a Zarr array, 2 or 3, those of shards among them."""
+    found = [*(described.get("filters") or ()), described.get("compressor")]
+    for key in ("codecs", "index_codecs"):
+        found += described.get(key) or ()
+    for codec in filter(None, found):
+        if isinstance(codec, dict):
+            name = codec.get("id") or codec.get("name")
+            yield from _codecs(codec.get("configuration") or {})
+        else:  # as Zarr before 3.1 has them
+            name = codec.codec_id
+        yield str(name).removeprefix("numcodecs.")
 
 
 def _ome_axes(scales: dict, level: dict, ndim: int):

@@ -28,7 +28,8 @@ def tile(request):
     for k in range(120):
         y, x = rng.integers(0, 3496), rng.integers(0, 4056)
         prediction[y : y + 40, x : x + 40] = k % 2
-    assert np.count_nonzero(prediction) == expected["foreground"]
+    # Exact with OpenCV 5; those before fill outlines a little otherwise.
+    assert np.count_nonzero(prediction) == pytest.approx(expected["foreground"], rel=2e-4)
     names = ("opens", "shorts", "false_positives", "false_negatives")
     counts = ElectricalDifferences(*(expected[key] for key in names), nets=expected["tracks"])
     return label, mask, prediction, counts
