@@ -175,8 +175,8 @@ class Job:
             free = shutil.disk_usage(self._output).free
             if free < (needed := self._bytes()):
                 raise UserError(
-                    f"{self._output} has {free / 2**30:.1f} GB free, and {self._name} may take "
-                    f"{needed / 2**30:.1f} GB: make room, or name a folder on another disk"
+                    f"{self._output} has {free / 2**20:,.0f} MB free, and {self._name} may take "
+                    f"{needed / 2**20:,.0f} MB: make room, or name a folder on another disk"
                 )
         self._work.mkdir(exist_ok=True)
         lock = filelock.FileLock(self._work / "lock")

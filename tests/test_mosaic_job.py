@@ -265,7 +265,7 @@ def test_another_command_at_the_same_is_refused(run, tmp_path):
 def test_too_little_room_is_told_before_anything_is_written(run, tmp_path, monkeypatch):
     usage = collections.namedtuple("usage", "total used free")
     monkeypatch.setattr(mosaic_job.shutil, "disk_usage", lambda path: usage(2**30, 2**30, 9))
-    with pytest.raises(UserError, match=r"has 0.0 GB free, and die may take 0.0 GB: make room"):
+    with pytest.raises(UserError, match=r"has 0 MB free, and die may take 1 MB: make room"):
         run(tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
