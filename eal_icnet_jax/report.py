@@ -117,16 +117,17 @@ class Comparison:
                 scores = []
                 for name, column in means.items():
                     deviation = row.deviation(name)
-                    if name in METRICS:
-                        best, told = max(map(float, column)), deviation and _percent(deviation)
-                    else:
-                        best, told = min(map(float, column)), _number(deviation, ".1f")
+                    # Of the counts none is marked: who finds nothing has the fewest shorts.
+                    best = name in METRICS and float(column[number]) == max(map(float, column))
+                    told = deviation and _percent(deviation)
+                    if name in COUNTS:
+                        told = _number(deviation, ".1f")
                     scores.append(
                         {
                             "mean": column[number],
                             "deviation": told or "",
                             "differs": differs(row, rows[0], name),
-                            "best": float(column[number]) == best,
+                            "best": best,
                         }
                     )
                 memory = None if row.peak_bytes is None else row.peak_bytes / 1e6

@@ -108,7 +108,7 @@ def test_labels_have_lines_of_their_own_and_unmeasured_networks_no_speed(compari
     report.write(tmp_path, comparison)
     lines = (tmp_path / "comparison.md").read_text().splitlines()[2:6]
     assert [line.split(" | ")[1] for line in lines] == ["metal", "metal", "via", "via"]
-    assert [line.count("**") // 2 for line in lines] == [9, 9, 4, 5]  # equal means, both marked
+    assert [line.count("**") // 2 for line in lines] == [5, 5, 0, 5]  # equal means, both marked
     assert lines[1].endswith("| 1,234 | 5.7 |  |  |  |")
 
 
