@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+import cv2
 import klayout.db as kdb
 import matplotlib
 
@@ -65,8 +66,18 @@ def draw(path, image, label_polygons, polygons, differences, part: tuple[int, in
     box = shapely.box(x, y, x + size, y + size)
     figure, axes = plt.subplots(1, 3, figsize=(15, 5.4), layout="constrained")
     step = max(1, image.shape[0] // 1500)
-    rows = [image[k : k + 1, 0 : image.shape[1]][:, ::step] for k in range(0, image.shape[0], step)]
-    axes[0].imshow(np.concatenate(rows), cmap="gray")
+    band = 128 * step
+    bands = [
+        cv2.resize(
+            image[top : top + band, 0 : image.shape[1]],
+            None,
+            fx=1 / step,
+            fy=1 / step,
+            interpolation=cv2.INTER_AREA,
+        )
+        for top in range(0, image.shape[0], band)
+    ]
+    axes[0].imshow(np.concatenate(bands), cmap="gray")
     corner = plt.Rectangle(
         (x / step, y / step), size / step, size / step, fill=False, color="w", linewidth=2
     )

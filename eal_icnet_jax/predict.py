@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add("--tiles", metavar="PATTERN",
         help="--input is a folder of tiles that are named tile_{row}_{column}.png")  # fmt: skip
     add("--window", type=int, help=f"side of a window in pixels ({windows.WINDOW})")
-    add("--overlap", type=int, help=f"of windows, in pixels (a {windows.SHARE}th of a window)")
+    add("--overlap", type=int, help="of windows, in pixels (an eighth of a window)")
     add("--batch", type=int, help="windows at once (1 a CPU, 8 another device)")
     add("--format", choices=mosaic_job.ENDINGS, help="of the results (zarr for Zarr, else tiff)")
     shared = out.add_argument_group("several processes or hosts, one command each")

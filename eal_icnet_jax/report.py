@@ -117,11 +117,11 @@ class Comparison:
                 scores = []
                 for name, column in means.items():
                     deviation = row.deviation(name)
-                    # Of the counts none is marked: who finds nothing has the fewest shorts.
-                    best = name in METRICS and float(column[number]) == max(map(float, column))
-                    told = deviation and _percent(deviation)
-                    if name in COUNTS:
-                        told = _number(deviation, ".1f")
+                    if name in METRICS:
+                        best = float(column[number]) == max(map(float, column))
+                        told = deviation and _percent(deviation)
+                    else:  # none is marked: who finds nothing has the fewest shorts
+                        best, told = False, _number(deviation, ".1f")
                     scores.append(
                         {
                             "mean": column[number],

@@ -15,7 +15,7 @@ from eal_icnet_jax import images
 from eal_icnet_jax.mosaics import Mosaic
 
 WINDOW = 512
-SHARE = 4
+SHARE = 8
 """Of a window, that two neighbours share: one in so many of its pixels."""
 
 
