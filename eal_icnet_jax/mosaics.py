@@ -230,7 +230,11 @@ def _open_tiff(path: pathlib.Path) -> Mosaic:
     shape, read = _reader(path, source, series.axes, page)
     if page.bitspersample not in (1, 8, 16):
         raise UserError(f"{path} has {page.bitspersample} bits per channel: convert it to 8 or 16")
-    return Mosaic(path, shape, np.dtype(page.dtype), _tiff_pixel_size(file, page), read)
+    try:
+        pixel_size = _tiff_pixel_size(file, page)
+    except Exception:  # of whatever its metadata say: then they do not tell
+        pixel_size = None
+    return Mosaic(path, shape, np.dtype(page.dtype), pixel_size, read)
 
 
 def _tiff_pixel_size(file: tifffile.TiffFile, page: tifffile.TiffPage):

@@ -19,7 +19,16 @@ import tifffile
 from eal_icnet_jax.datasets.ic_synthetic import die
 from flax import nnx
 
-from eal_icnet_jax import checkpoints, images, models, mosaic_job, mosaics, postprocess, predict
+from eal_icnet_jax import (
+    checkpoints,
+    images,
+    layout,
+    models,
+    mosaic_job,
+    mosaics,
+    postprocess,
+    predict,
+)
 from eal_icnet_jax.errors import UserError
 from eal_icnet_jax.predictor import Predictor
 from eal_icnet_jax.windows import Blended
@@ -121,6 +130,11 @@ def test_the_layout_is_in_the_mosaics_units(whole):
     area = sum(polygon.area() for polygon in cell.polygons)
     pixels = np.count_nonzero(read(whole / "die.ome.tif"))
     assert area == pytest.approx(pixels * 0.05**2, rel=0.02)
+
+
+def test_a_written_mask_becomes_the_same_layout(whole, tmp_path):
+    layout.main([f"--metal={whole / 'die.ome.tif'}", f"--output={tmp_path / 'die.gds'}"])
+    assert (tmp_path / "die.gds").read_bytes() == (whole / "die.gds").read_bytes()
 
 
 def test_zarr_has_the_same_masks_and_more_files_may_follow(arguments, run, mosaic, whole, tmp_path):

@@ -108,6 +108,16 @@ def test_a_tiffs_resolution_is_the_pixels_size_unless_it_is_a_printers(tmp_path)
     assert mosaics.open_mosaic(path).pixel_size is None
 
 
+@pytest.mark.parametrize("text", ["<OME", "<OME><Pixels PhysicalSizeX='wide'/></OME>",
+                                  "<!DOCTYPE x [<!ENTITY a 'b'>]><OME>&a;</OME>"])  # fmt: skip
+def test_metadata_that_cannot_be_read_tell_nothing(tmp_path, text):
+    path = tmp_path / "x.ome.tif"
+    tifffile.imwrite(path, picture(), description=text, metadata=None)
+    mosaic = mosaics.open_mosaic(path)
+    assert mosaic.pixel_size is None
+    np.testing.assert_array_equal(mosaic[0:300, 0:420], picture())
+
+
 @pytest.fixture
 def tiles(tmp_path):
     """A grid of 3x4 tiles from row 2, column 0; the last of each is smaller."""
