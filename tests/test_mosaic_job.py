@@ -165,6 +165,16 @@ def test_specks_and_holes_are_those_of_the_whole_mask(run, whole, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_pieces_make_no_difference(run, whole, tmp_path, monkeypatch):
+    """Wider mosaics are worked on in panels of columns."""
+    monkeypatch.setattr(mosaic_job, "CHUNK", 200)
+    monkeypatch.setattr(mosaic_job, "PANEL", 100)
+    assert len(mosaic_job.pieces_of(SHAPE)) == 6 * 4
+    run(tmp_path, "--probabilities")
+    for name in ("die.ome.tif", "die_probability.ome.tif"):
+        np.testing.assert_array_equal(read(tmp_path / name), read(whole / name))
+
+
 def test_tiles_are_predicted_as_one_mosaic(run, mosaic, whole, tmp_path):
     image = read(mosaic)
     folder = tmp_path / "shots"
