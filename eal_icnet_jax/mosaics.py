@@ -117,10 +117,13 @@ def find(folder: pathlib.Path) -> list[pathlib.Path]:
       UserError: as `images.find`.
     """
     zarrs = [path for path in sorted(folder.glob("*.zarr")) if is_zarr(path)]
-    suffixes = {path.suffix.lower() for path in folder.iterdir() if path.is_file()}
-    if zarrs and not suffixes & {*images.SUFFIXES}:
-        return zarrs
-    return sorted([*images.find(folder), *zarrs])
+    try:
+        return sorted([*images.find(folder), *zarrs])
+    except UserError:
+        others = [path for path in folder.glob("*") if path.suffix.lower() in images.SUFFIXES]
+        if zarrs and not others:
+            return zarrs
+        raise
 
 
 def open_mosaic(path: pathlib.Path, tiles: str | None = None) -> Mosaic:

@@ -118,6 +118,20 @@ def test_metadata_that_cannot_be_read_tell_nothing(tmp_path, text):
     np.testing.assert_array_equal(mosaic[0:300, 0:420], picture())
 
 
+def test_a_folders_images_and_zarrs_are_found(tmp_path):
+    zarr.create_array(str(tmp_path / "b.zarr"), data=picture(), zarr_format=2)
+    assert mosaics.find(tmp_path) == [tmp_path / "b.zarr"]
+    images.write(tmp_path / "c.png", picture())
+    (tmp_path / "no.zarr").mkdir()
+    assert mosaics.find(tmp_path) == [tmp_path / "b.zarr", tmp_path / "c.png"]
+    images.write(tmp_path / "c.tif", picture())
+    with pytest.raises(UserError, match=r"differ in their endings alone"):
+        mosaics.find(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no file that ends in"):
+        mosaics.find(tmp_path / "empty")
+
+
 @pytest.fixture
 def tiles(tmp_path):
     """A grid of 3x4 tiles from row 2, column 0; the last of each is smaller."""
