@@ -69,14 +69,15 @@ class Mosaic:
             raise UserError(f"{self.path} is damaged at {where}{told}: copy it again") from error
 
     def stamp(self) -> dict:
-        """What tells it from another, or from itself before it was changed."""
-        status = self.path.stat()
+        """What tells it from another, or from itself before one of its files was changed."""
+        within = self.path.rglob("*") if self.path.is_dir() else (self.path,)
+        found = [path.stat() for path in within if path.is_file()]
         return {
             "input": self.path.name,
             "shape": [*self.shape],
             "dtype": str(self.dtype),
-            "bytes": status.st_size,
-            "changed_ns": status.st_mtime_ns,
+            "bytes": sum(status.st_size for status in found),
+            "changed_ns": max(status.st_mtime_ns for status in found),
         }
 
 

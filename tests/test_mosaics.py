@@ -154,6 +154,15 @@ def test_tiles_of_a_folder_are_one_mosaic(tiles):
         np.testing.assert_array_equal(mosaic[rows, columns], image[rows, columns])
 
 
+def test_a_change_of_one_tile_is_noticed(tiles):
+    folder, image = tiles
+    mosaic = mosaics.open_mosaic(folder, "die1_y{row}-x{column}.png")
+    before = mosaic.stamp()
+    assert mosaic.stamp() == before and before["input"] == "tiles"
+    images.write(folder / "die1_y003-x1.png", 255 - image[110:220, 128:256])
+    assert mosaic.stamp() != before
+
+
 def test_a_mask_is_read_by_its_parts_and_of_one_bit_too(tmp_path):
     image = np.random.default_rng(0).random((70, 90)) < 0.4
     tifffile.imwrite(tmp_path / "x.tif", image, photometric="minisblack")
