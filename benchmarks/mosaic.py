@@ -10,8 +10,8 @@ wires, opens and shorts. The picture shows the whole die, a part of it, and that
 
 import argparse
 import json
+import os
 import pathlib
-import resource
 import subprocess
 import sys
 import time
@@ -35,9 +35,12 @@ from eal_icnet_jax import electrical, metrics, mosaics
 def run(*command) -> dict:
     """Runs a command of the package; its seconds, and peak memory in MB."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", *map(str, command)], check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3  # the most of any so far
-    return {"seconds": time.perf_counter() - start, "peak_mb": peak}
+    process = subprocess.Popen([sys.executable, "-m", *map(str, command)])
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"error: {command[0]} ended with {process.returncode}")
+    return {"seconds": time.perf_counter() - start, "peak_mb": used.ru_maxrss / 1e3}
 
 
 def opened(
@@ -60,7 +63,7 @@ def opened(
     return polygons, region.area() / pixel**2
 
 
-def draw(path, image, label_polygons, polygons, differences, part: tuple[int, int, int]):
+def draw(path, image, polygons, differences, part: tuple[int, int, int]):
     """The die, a part of it, and the part's layout with what is wrong in colour."""
     x, y, size = part
     box = shapely.box(x, y, x + size, y + size)
@@ -146,9 +149,9 @@ def main():
     masks = [arguments.die / "metal.ome.tif", work / "image.ome.tif"]
     label, mask = (mosaics.Mask(mosaics.open_mosaic(path)) for path in masks)
     hits = np.zeros(4, np.int64)
-    for top in range(0, image.shape[0], 2048):
-        rows = slice(top, min(top + 2048, image.shape[0])), slice(0, image.shape[1])
-        hits += np.bincount((2 * label[rows] + mask[rows]).ravel(), minlength=4)
+    for rows in mosaics.pieces(height, 2048):
+        part = rows, slice(0, image.shape[1])
+        hits += np.bincount((2 * label[part] + mask[part]).ravel(), minlength=4)
     tn, fp, fn, tp = hits
     told["mIoU"] = 50 * (tp / (tp + fp + fn) + tn / (tn + fp + fn))
     print(json.dumps(told, indent=1, default=float))
@@ -158,13 +161,12 @@ def main():
         (arguments.output / f"{arguments.name}.json").write_text(text)
         found = [polygon for polygon in found if polygon.area >= electrical.SMALLEST]
         matching = electrical.match_polygons(drawn, found, None, 0, None)
-        of_wire, of_net = matching.nets_of_wires(), matching.wires_of_nets()
-        wire, net = matching.pairs.T
+        of_wire = matching.nets_of_wires()
         shorts = set(np.flatnonzero(of_wire > 1))
-        opens = set(wire[of_net[net] > 1]) - shorts
+        opens = set(np.flatnonzero(matching.opened())) - shorts
         wrong = opens, shorts, set(np.flatnonzero(of_wire == 0))
         path = arguments.output / f"{arguments.name}.jpg"
-        draw(path, image, drawn, found, wrong, tuple(arguments.part))
+        draw(path, image, found, wrong, tuple(arguments.part))
 
 
 if __name__ == "__main__":

@@ -28,12 +28,8 @@ SHIFTS = (0, 0), (37, 101), (211, 64), (128, 300)
 
 def predicted(predictor, image, channels: int, window: int, overlap: int) -> np.ndarray:
     """Probabilities `[H, W]` of an image `[H, W, C]`, windows beginning at its corner."""
-
-    def read(rows, columns):
-        return image[rows, columns]
-
     shape = image.shape[:2]
-    mosaic = mosaics.Mosaic(pathlib.Path("shifted"), shape, image.dtype, None, read)
+    mosaic = mosaics.of_array(pathlib.Path("shifted"), image)
     blended = Blended(mosaic, predictor.probabilities, channels, 1, (window, window), overlap)
     (out,) = blended.strips(slice(0, shape[1]), [slice(0, shape[0])])
     return out[..., 0]

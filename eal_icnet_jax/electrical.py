@@ -60,6 +60,13 @@ class Matching:
         """How many wires touch each net, `[nets]`."""
         return np.bincount(self.pairs[:, 1], minlength=len(self.nets))
 
+    def opened(self) -> np.ndarray:
+        """Which wires are of a net that others touch too, `[wires]` bool."""
+        wire, net = self.pairs.T
+        out = np.zeros(len(self.wires), bool)
+        out[wire[self.wires_of_nets()[net] > 1]] = True
+        return out
+
     def differences(self) -> ElectricalDifferences:
         of_wire, of_net = self.nets_of_wires(), self.wires_of_nets()
         return ElectricalDifferences(

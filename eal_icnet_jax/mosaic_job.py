@@ -48,13 +48,9 @@ class Piece:
 def pieces_of(shape: tuple[int, int]) -> list[Piece]:
     """The pieces of a mosaic, each column of them from top to bottom."""
     return [
-        Piece(
-            f"{left}_{top}",
-            slice(top, min(top + CHUNK, shape[0])),
-            slice(left, min(left + PANEL, shape[1])),
-        )
-        for left in range(0, shape[1], PANEL)
-        for top in range(0, shape[0], CHUNK)
+        Piece(f"{columns.start}_{rows.start}", rows, columns)
+        for columns in mosaics.pieces(shape[1], PANEL)
+        for rows in mosaics.pieces(shape[0], CHUNK)
     ]
 
 
@@ -105,7 +101,7 @@ class Job:
         holes: int = 0,
     ):
         self._mosaic, self._output, self._name = mosaic, output, name
-        self._classes, self._format, self._threshold = classes, format, threshold
+        self._format, self._threshold = format, threshold
         self._specks, self._holes = specks, holes
         self._work = output / f".{name}.partial"
         self._record = output / f"{name}.json"
@@ -247,13 +243,13 @@ class Job:
             time.sleep(0.2)
 
     def _predict(self, blended: Blended, pieces: list[Piece]):
+        if not pieces:
+            return
         panels = [
             (columns, list(group))
             for columns, group in itertools.groupby(pieces, lambda piece: piece.columns)
         ]
         total = sum(blended.count(columns, [p.rows for p in group]) for columns, group in panels)
-        if not pieces:
-            return
         arrays = [
             zarr.open_group(str(self._work / f"{stem}.zarr"), mode="r+")["0"]
             for stem in self._masks + self._probabilities
@@ -313,9 +309,7 @@ class Job:
 
 def blocks(shape: tuple[int, int], side: int = 8 * CHUNK) -> Iterator[tuple[slice, slice]]:
     """Blocks that make up a mosaic."""
-    for top in range(0, shape[0], side):
-        for left in range(0, shape[1], side):
-            yield slice(top, min(top + side, shape[0])), slice(left, min(left + side, shape[1]))
+    return itertools.product(*(mosaics.pieces(length, side) for length in shape))
 
 
 def _foreground(mask: Mosaic) -> float:

@@ -7,6 +7,7 @@ with a pyramid of halved images.
 
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 import re
@@ -143,14 +144,16 @@ def open_mosaic(path: pathlib.Path, tiles: str | None = None) -> Mosaic:
         return _open_zarr(path)
     if is_tiff(path):
         return _open_tiff(path)
-    return _of_array(path, images.read(path))
+    return of_array(path, images.read(path))
 
 
-def _of_array(path: pathlib.Path, image: np.ndarray, pixel_size=None) -> Mosaic:
+def of_array(path: pathlib.Path, image: np.ndarray) -> Mosaic:
+    """An image `[H, W]` or `[H, W, 3]` in memory, which came from a path, as a mosaic."""
+
     def read(rows, columns):
         return image[rows, columns]
 
-    return Mosaic(path, image.shape[:2], image.dtype, pixel_size, read)
+    return Mosaic(path, image.shape[:2], image.dtype, None, read)
 
 
 def _reader(
@@ -439,25 +442,30 @@ def _halved(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _pieces(length: int, step: int) -> Iterator[slice]:
+def pieces(length: int, step: int) -> Iterator[slice]:
+    """Slices of `step`, the last of what is left, that make up a length."""
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
 
 
+def _levels(group: zarr.Group) -> list[zarr.Array]:
+    """The arrays of what `create` made, finest first."""
+    return [group[dataset["path"]] for dataset in group.attrs["multiscales"][0]["datasets"]]
+
+
 def fill_levels(group: zarr.Group):
     """Computes the smaller levels of a pyramid from the first, piece by piece."""
-    for k in range(1, len(group.attrs["multiscales"][0]["datasets"])):
-        finer, coarser = group[str(k - 1)], group[str(k)]
-        for rows in _pieces(coarser.shape[0], CHUNK):
-            for columns in _pieces(coarser.shape[1], 8 * CHUNK):
+    for finer, coarser in itertools.pairwise(_levels(group)):
+        for rows in pieces(coarser.shape[0], CHUNK):
+            for columns in pieces(coarser.shape[1], 8 * CHUNK):
                 double = (slice(2 * part.start, 2 * part.stop) for part in (rows, columns))
                 coarser[rows, columns] = _halved(finer[tuple(double)])
 
 
 def _tiles(array: zarr.Array) -> Iterator[np.ndarray]:
-    for rows in _pieces(array.shape[0], CHUNK):
+    for rows in pieces(array.shape[0], CHUNK):
         row = array[rows]
-        for columns in _pieces(array.shape[1], CHUNK):
+        for columns in pieces(array.shape[1], CHUNK):
             tile = np.zeros((CHUNK, CHUNK, *array.shape[2:]), array.dtype)
             part = row[:, columns]
             tile[: part.shape[0], : part.shape[1]] = part
@@ -480,7 +488,7 @@ def write_tiff(
       pixel_size: height and width in micrometres.
       description: kept as JSON in the image's OME description.
     """
-    levels = [group[str(k)] for k in range(len(group.attrs["multiscales"][0]["datasets"]))]
+    levels = _levels(group)
     text = json.dumps(description, ensure_ascii=False)
     metadata = {
         "axes": "YXS"[: levels[0].ndim],

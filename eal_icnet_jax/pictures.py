@@ -54,9 +54,7 @@ def electrical_map(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     nets, wires = metrics.electrical_regions(label, prediction)
     matching = electrical.match_masks(nets, wires)
     of_wire, of_net = matching.nets_of_wires(), matching.wires_of_nets()
-    opened = np.zeros(len(of_wire), bool)
-    wire, net = matching.pairs.T
-    opened[wire[of_net[net] > 1]] = True
+    opened = matching.opened()
 
     colours = np.full((len(of_wire), 3), FOUND, np.uint8)
     colours[opened], colours[of_wire > 1] = OPENED, SHORTED

@@ -260,7 +260,7 @@ class Prediction:
         of_cpu = jax.default_backend() == "cpu"
         batch = arguments.batch or jax.local_device_count() * (1 if of_cpu else 8)
         settings = {
-            "model": self._model.spec.name, "weights": self._digest(),
+            "model": self._model.spec.name, "weights": self._digest,
             "window": [*window], "overlap": overlap, "batch": batch,
         }  # fmt: skip
         format = arguments.format or ("zarr" if mosaics.is_zarr(mosaic.path) else "tiff")
@@ -296,7 +296,7 @@ class Prediction:
         counts = layout.write(arguments.layout, by_kind, size, self._shapes)
         print(layout.told(arguments.layout, counts))
 
-    @functools.cache  # noqa: B019, it lives as long as the command
+    @functools.cached_property
     def _digest(self) -> str:
         """Of the weights."""
         digest = hashlib.sha256()

@@ -5,12 +5,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from eal_icnet_jax.mosaics import Mosaic
+from eal_icnet_jax import mosaics
 from eal_icnet_jax.windows import Axis, Blended
 
 
 def mosaic_of(image):
-    return Mosaic(pathlib.Path("x"), image.shape[:2], image.dtype, None, lambda y, x: image[y, x])
+    return mosaics.of_array(pathlib.Path("x"), image)
 
 
 def noise(height=150, width=211):
