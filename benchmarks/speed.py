@@ -85,7 +85,7 @@ def ours(case: Case, folder: pathlib.Path):
 
     def run():
         nonlocal state
-        state = jax.block_until_ready(step(state, batch))
+        state, _ = jax.block_until_ready(step(state, batch))
 
     return run
 

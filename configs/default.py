@@ -62,6 +62,9 @@ def get_config() -> ConfigDict:
     config.epochs = 30
     # Adam's learning rate, constant.
     config.learning_rate = 1e-3
+    # Gradients of a larger global norm are scaled down to this one before Adam; 0 leaves all as
+    # they are.
+    config.gradient_clip_norm = 0.0
 
     # Loss: bce_weight * binary cross-entropy + dice_weight * Dice loss.
     config.loss = ConfigDict()

@@ -2,20 +2,23 @@
 
 A checkpoint directory holds the items
   model: the parameters and batch statistics, dotted names to arrays;
-  metadata: JSON with the model's name and options (`models.ModelSpec`) and, after training, what
-    the loop needs to go on;
+  metadata: JSON with the model's name and options (`models.ModelSpec`), digests of every item, and
+    after training what the loop needs to go on;
   training: after training, the optimizer's state, the random keys and the running loss.
 A work directory has them under `checkpoints/<step>`.
 """
 
 import contextlib
 import functools
+import hashlib
+import itertools
 import json
 import logging as python_logging
 import os
 import pathlib
 import shutil
 import sys
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -23,7 +26,8 @@ import orbax.checkpoint as ocp
 from flax import nnx
 
 from eal_icnet_jax import models
-from eal_icnet_jax.errors import UserError
+from eal_icnet_jax.distributed import ALONE, Processes
+from eal_icnet_jax.errors import UserError, warn
 
 WEIGHTS = nnx.Any(nnx.Param, nnx.BatchStat)
 """The variables that a checkpoint's `model` holds."""
@@ -74,6 +78,28 @@ def with_tree_arrays(tree, arrays: Arrays):
     return jax.tree_util.tree_map_with_path(replaced, tree)
 
 
+def digest(arrays: Arrays) -> str:
+    """SHA-256 of named arrays: names, dtypes, shapes and values."""
+    out = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        out.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        out.update(np.ascontiguousarray(array).data)
+    return out.hexdigest()
+
+
+def _digest_of_json(metadata: dict) -> str:
+    rest = {key: value for key, value in metadata.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _sealed(metadata: dict, **items: Arrays) -> dict:
+    """Metadata, of JSON types, with the digests of itself and the checkpoint's other items."""
+    metadata = json.loads(json.dumps(metadata))
+    digests = {name: digest(arrays) for name, arrays in items.items()}
+    return {**metadata, "sha256": {**digests, "metadata": _digest_of_json(metadata)}}
+
+
 def _is_checkpoint(path: pathlib.Path) -> bool:
     return (path / "metadata").is_dir() and (path / "model").is_dir()
 
@@ -88,17 +114,37 @@ def _step_directories(directory: pathlib.Path) -> dict[int, pathlib.Path]:
     }
 
 
-def _damaged(directory: pathlib.Path, error: Exception) -> UserError:
-    cause = f"{error}".splitlines()[0][:200]
-    return UserError(f"the checkpoint {directory} is damaged, use another: {cause}")
+class DamagedCheckpoint(UserError):
+    """A checkpoint is not as it was written."""
+
+
+def _damaged(directory: pathlib.Path, error: Exception) -> DamagedCheckpoint:
+    cause = next(iter(f"{error}".splitlines()), type(error).__name__)[:200]
+    return DamagedCheckpoint(f"the checkpoint {directory} is damaged, use another: {cause}")
 
 
 def read_metadata(directory: pathlib.Path) -> dict:
+    """A checkpoint's metadata.
+
+    Raises:
+      UserError: it is damaged.
+    """
     try:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-            return reader.restore(directory / "metadata", args=ocp.args.JsonRestore())
+            metadata = reader.restore(directory / "metadata", args=ocp.args.JsonRestore())
     except Exception as error:  # Orbax and TensorStore raise all kinds, bare ones too
         raise _damaged(directory, error) from error
+    if not isinstance(metadata, dict):
+        raise _damaged(directory, TypeError("its metadata are no JSON object"))
+    _check(directory, metadata, "metadata", _digest_of_json(metadata))
+    return metadata
+
+
+def _check(directory: pathlib.Path, metadata: dict, item: str, found: str):
+    """Raises a `UserError` where an item is not as it was written."""
+    digests = metadata.get("sha256", {})
+    if not isinstance(digests, dict) or digests.get(item, found) != found:
+        raise _damaged(directory, ValueError(f"{item} is not what was written"))
 
 
 def resolve(path: str | os.PathLike) -> pathlib.Path:
@@ -115,12 +161,24 @@ def resolve(path: str | os.PathLike) -> pathlib.Path:
         return path
     for directory in (path / "checkpoints", path):
         if steps := _step_directories(directory):
-            best = read_metadata(steps[max(steps)]).get("early_stopping", {}).get("best_step")
-            return steps.get(best, steps[max(steps)])
+            return steps[_best_step(steps)]
     raise UserError(
         f"{path} holds no checkpoint: name a work directory of a training, one of its "
         "checkpoints/<step>, or the output of `python -m eal_icnet_jax.convert from-torch`"
     )
+
+
+def _best_step(steps: dict[int, pathlib.Path]) -> int:
+    """The step of the best checkpoint, as the latest says whose metadata are whole."""
+    for step in sorted(steps, reverse=True):
+        try:
+            best = read_metadata(steps[step]).get("early_stopping", {}).get("best_step")
+        except UserError as error:
+            if step == min(steps):
+                raise
+            warn(f"{error}")
+        else:
+            return best if best in steps else step
 
 
 @functools.cache
@@ -139,21 +197,47 @@ def _hush_reads_under_way():
     )
 
 
-def _read_weights(directory: pathlib.Path) -> Arrays:
-    """A checkpoint's `model` as it was written, on this process's first device."""
+def _read(directory: pathlib.Path, item: str, expected: Arrays, what: str) -> Arrays:
+    """A checkpoint's item as it was written, on this process's first device.
+
+    Nothing is read of a checkpoint that says it has arrays of other shapes than expected.
+
+    Args:
+      expected: arrays of the same names and shapes.
+      what: they are of, for the error.
+
+    Raises:
+      UserError: it is damaged, or of something else.
+    """
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    metadata = read_metadata(directory)
     _hush_reads_under_way()
     try:
-        # Of the whole checkpoint Orbax would also describe the training's arrays, which takes time.
+        # Of the whole checkpoint Orbax would also describe the other items, which takes time.
         with contextlib.closing(ocp.StandardCheckpointHandler()) as reader:
-            stored = reader.metadata(directory / "model").tree
+            stored = reader.metadata(directory / item).tree
+            shapes = {name: tuple(leaf.shape) for name, leaf in stored.items()}
+            wrong = sorted(
+                name
+                for name in expected.keys() | shapes.keys()
+                if name not in expected or shapes.get(name) != expected[name].shape
+            )
+            if wrong:
+                raise UserError(
+                    f"the checkpoint {directory} is of another {what}: {len(wrong)} arrays of its "
+                    f"{item} differ, {wrong[0]} first"
+                )
             target = {
                 name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
                 for name, leaf in stored.items()
             }
-            return reader.restore(directory / "model", args=ocp.args.StandardRestore(target))
+            arrays = reader.restore(directory / item, args=ocp.args.StandardRestore(target))
+    except UserError:
+        raise
     except Exception as error:
         raise _damaged(directory, error) from error
+    _check(directory, metadata, item, digest(arrays))
+    return arrays
 
 
 def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
@@ -173,18 +257,8 @@ def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
     except (KeyError, TypeError) as error:
         raise UserError(f"the checkpoint {directory} does not say which model it holds") from error
     graphdef, state = nnx.split(model)
-    arrays = _read_weights(directory)
-    expected = weight_arrays(state)
-    wrong = sorted(
-        name
-        for name in expected.keys() | arrays.keys()
-        if name not in expected or name not in arrays or expected[name].shape != arrays[name].shape
-    )
-    if wrong:
-        raise UserError(
-            f"the checkpoint {directory} is of another model than {model.spec.name} with "
-            f"{model.spec.options_text()}: {len(wrong)} weights differ, {wrong[0]} first"
-        )
+    what = f"model than {model.spec.name} with {model.spec.options_text()}"
+    arrays = _read(directory, "model", weight_arrays(state), what)
     model = nnx.merge(graphdef, with_weights(state, arrays))
     model.eval()
     return model
@@ -203,12 +277,14 @@ def save_model(path: str | os.PathLike, model: nnx.Module):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = ocp.CompositeCheckpointHandler("model", "metadata")
+        weights = weight_arrays(nnx.state(model))
+        metadata = _sealed({"model": model.spec.to_json()}, model=weights)
         with ocp.Checkpointer(handler) as checkpointer:
             checkpointer.save(
                 fresh,
                 args=ocp.args.Composite(
-                    model=ocp.args.StandardSave(weight_arrays(nnx.state(model))),
-                    metadata=ocp.args.JsonSave({"model": model.spec.to_json()}),
+                    model=ocp.args.StandardSave(weights),
+                    metadata=ocp.args.JsonSave(metadata),
                 ),
                 force=True,
             )
@@ -223,77 +299,159 @@ class TrainingCheckpoints:
     """The checkpoints of one work directory, saved without holding up training.
 
     The best one and the two latest are kept: should the process die while the latest is being
-    written, the one before it is whole.
+    written, or should that be damaged later, the one before it is whole.
+
+    Args:
+      workdir: where they lie, under checkpoints/.
+      processes: that train together, the first of which writes.
     """
 
-    def __init__(self, workdir: pathlib.Path):
+    def __init__(self, workdir: pathlib.Path, processes: Processes = ALONE):
         self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
-        self._manager = ocp.CheckpointManager(
-            self._directory, options=ocp.CheckpointManagerOptions(max_to_keep=None)
-        )
+        self._processes = processes
+        self._opened = None
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        """Orbax's, of this process alone; it removes what a killed one left half written."""
+        if self._opened is None:
+            self._directory.mkdir(exist_ok=True)
+            alone = {}
+            if self._processes.count > 1:
+                alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+                    primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
+                )
+            options = ocp.CheckpointManagerOptions(max_to_keep=None, create=False, **alone)
+            self._opened = ocp.CheckpointManager(self._directory, options=options)
+        return self._opened
 
     def latest_step(self) -> int | None:
-        return self._manager.latest_step()
+        return max(_step_directories(self._directory), default=None)
 
     def directory(self, step: int) -> pathlib.Path:
         return self._directory / str(step)
 
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:  # the latter two are TensorStore's
+            cause = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"the checkpoint {what} cannot be written ({cause}): mend that and run the same "
+                "command again, which goes on from the one before it"
+            ) from error
+
     def save(self, step: int, model: Arrays, training: Arrays, metadata: dict):
         """Starts to save, after any earlier save is done; drops what is no longer needed.
 
+        Only the first process does.
+
         Raises:
-          UserError: the checkpoint cannot be written.
+          UserError: this checkpoint or the one before it cannot be written.
         """
+        if not self._processes.is_first:
+            return
+        self.wait()
         keep = {metadata["early_stopping"]["best_step"], self.latest_step()}
-        try:
-            self._manager.wait_until_finished()
+        with self._told(self.directory(step)):
             for old in self._manager.all_steps():
                 if old not in keep:
                     self._manager.delete(old)
+            metadata = _sealed(metadata, model=model, training=training)
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     model=ocp.args.StandardSave(model),
                     training=ocp.args.StandardSave(training),
-                    metadata=ocp.args.JsonSave(json.loads(json.dumps(metadata))),
+                    metadata=ocp.args.JsonSave(metadata),
                 ),
                 force=True,
             )
-        except OSError as error:
+
+    def restore(self, model: Arrays, training: Arrays) -> tuple[Arrays, Arrays, dict] | None:
+        """The latest checkpoint that is whole, None where there is none at all.
+
+        One that is damaged is set aside and told of. Every process gets the same one.
+
+        Args:
+          model, training: arrays of the same names and shapes.
+
+        Raises:
+          UserError: all are damaged, or the latest whole one is of another training.
+        """
+        step, restored = -1, None
+        if self._processes.is_first:
+            step, restored = self._latest_whole(model, training)
+        step = int(self._processes.of_first(np.array(step, np.int32)))
+        if step >= 0 and not self._processes.is_first:
+            restored = self._read(step, model, training)
+        return restored
+
+    def _read(self, step: int, model: Arrays, training: Arrays) -> tuple[Arrays, Arrays, dict]:
+        directory = self.directory(step)
+        what = "training, use a new --workdir"
+        metadata = read_metadata(directory)
+        return (
+            _read(directory, "model", model, what),
+            _read(directory, "training", training, what),
+            metadata,
+        )
+
+    def _latest_whole(self, model: Arrays, training: Arrays):
+        damaged = []
+        for step in sorted(_step_directories(self._directory), reverse=True):
+            try:
+                restored = self._read(step, model, training)
+            except DamagedCheckpoint as error:
+                damaged.append((step, error))
+                continue
+            for other, error in damaged:
+                aside = self._set_aside(other)
+                warn(f"{error}; it is set aside as {aside}, and the one of step {step} is used")
+            return step, restored
+        if damaged:
             raise UserError(
-                f"the checkpoint {self.directory(step)} cannot be written: {error}"
-            ) from error
-
-    def restore(self, model: Arrays, training: Arrays) -> tuple[Arrays, Arrays, dict]:
-        """The latest checkpoint, in the shapes, dtypes and shardings of the arguments."""
-
-        def target(arrays):
-            return {
-                name: jax.ShapeDtypeStruct(np.shape(a), a.dtype, sharding=a.sharding)
-                for name, a in arrays.items()
-            }
-
-        step = self.latest_step()
-        try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    model=ocp.args.StandardRestore(target(model)),
-                    training=ocp.args.StandardRestore(target(training)),
-                    metadata=ocp.args.JsonRestore(),
-                ),
+                f"no checkpoint in {self._directory} is whole, use a new --workdir: {damaged[0][1]}"
             )
-        except Exception as error:
-            cause = str(error).splitlines()[0][:200]
-            raise UserError(
-                f"the checkpoint {self.directory(step)} is damaged or of another training, use a "
-                f"new --workdir: {cause}"
-            ) from error
-        return restored.model, restored.training, restored.metadata
+        return -1, None
+
+    def _set_aside(self, step: int) -> pathlib.Path:
+        directory = self.directory(step)
+        names = (f"damaged_{step}" + (f"_{k}" if k else "") for k in itertools.count())
+        aside = next(path for path in map(directory.with_name, names) if not path.exists())
+        try:
+            return directory.rename(aside)
+        except OSError as error:
+            raise UserError(f"{directory} cannot be renamed: {error.strerror or error}") from error
+
+    def is_whole(self, step: int, model: Arrays) -> bool:
+        """Whether the model of a step's checkpoint is there as it was written."""
+        try:
+            _read(self.directory(step), "model", model, "training")
+        except UserError:
+            return False
+        return True
+
+    def check(self):
+        """Raises a `UserError` where a save that is under way, or was, has failed."""
+        if self._opened is not None:
+            with self._told(f"in {self._directory}"):
+                self._opened.check_for_errors()
 
     def wait(self):
-        """Until everything is on disk."""
-        self._manager.wait_until_finished()
+        """Until everything is on disk.
+
+        Raises:
+          UserError: it cannot be written.
+        """
+        if self._opened is not None:
+            with self._told(f"in {self._directory}"):
+                self._opened.wait_until_finished()
+                self._opened.check_for_errors()
 
     def close(self):
-        self._manager.close()
+        if self._opened is not None:
+            with contextlib.suppress(Exception):  # told by `wait`, where it matters
+                self._opened.close()
+            self._opened = None

@@ -42,6 +42,7 @@ from eal_icnet_jax.configs import ablation
 from eal_icnet_jax.errors import UserError, told_to_user, warn
 from eal_icnet_jax.files import write_whole
 from eal_icnet_jax.metrics import COUNTS, METRICS
+from eal_icnet_jax.workdir import FREE_OF_DATASET, FREE_TO_CHANGE, flat_config, read_records
 
 MODELS = flags.DEFINE_list(
     "models",
@@ -108,8 +109,8 @@ class Contender:
 
 def _deciding(config: ConfigDict) -> dict:
     """What of a config decides what a trial comes to."""
-    free = {*train.FREE_TO_CHANGE, *train.FREE_OF_DATASET} - {"epochs", "evaluation"}
-    flat = train.flat_config(ConfigDict(json.loads(config.to_json())))
+    free = {*FREE_TO_CHANGE, *FREE_OF_DATASET} - {"epochs", "evaluation"}
+    flat = flat_config(ConfigDict(json.loads(config.to_json())))
     return {key: value for key, value in flat.items() if not {key, key.split(".")[0]} & free}
 
 
@@ -398,7 +399,7 @@ def read_rows(plan: Plan, measured: dict) -> list[report.Row]:
             folders = [contender.trial(k) for k in done]
             told = [json.loads((f / "test" / "metrics.json").read_text()) for f in folders]
             results = [contender.result(k) for k in done]
-            logs = [train.read_records(folder / "metrics.jsonl") for folder in folders]
+            logs = [read_records(folder / "metrics.jsonl") for folder in folders]
             epochs = [[record for record in log if "validation_loss" in record] for log in logs]
             parameters, operations, _ = plan.costs[contender.name]
             unknown = dict.fromkeys(("images_per_second", "relative_speed", "peak_bytes"))

@@ -1,11 +1,19 @@
-"""What commands tell their users: errors that are theirs to mend, and warnings."""
+"""What commands tell their users: errors that are theirs to mend, warnings, and interruptions."""
 
 import argparse
 import contextlib
+import os
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator
 
 from absl import logging
+
+INTERRUPTED = 75
+"""Exit status of a command that a signal stopped and that goes on when it is run again, as
+`EX_TEMPFAIL` of sysexits.h."""
 
 
 class UserError(Exception):
@@ -15,23 +23,80 @@ class UserError(Exception):
     """
 
 
+class Interrupted(Exception):
+    """A signal stopped the command, and what it had done is kept: says how to go on.
+
+    Commands print the sentence and exit with status 75, `INTERRUPTED`.
+    """
+
+
 def warn(message: str):
     print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def tell(error: BaseException) -> int:
+    """Prints what stopped a command, and returns the exit status for it."""
+    sys.stdout.flush()
+    if isinstance(error, UserError):
+        told, status = f"error: {error}", 1
+    elif isinstance(error, Interrupted):
+        told, status = f"interrupted: {error}", INTERRUPTED
+    elif isinstance(error, KeyboardInterrupt):
+        told, status = "interrupted", 128 + signal.SIGINT
+    else:
+        told, status = "".join(traceback.format_exception(error)).rstrip(), 1
+    print(told, file=sys.stderr, flush=True)
+    return status
 
 
 @contextlib.contextmanager
 def told_to_user() -> Iterator[None]:
     """Turns a `UserError` into its sentence on the standard error and exit status 1.
 
-    Libraries' own warnings, which say nothing that a user could act on, are kept quiet.
+    So it does with interruptions. Libraries' own warnings, which say nothing that a user could act
+    on, are kept quiet.
     """
     if logging.get_verbosity() < logging.INFO:
         logging.set_verbosity(logging.ERROR)
     try:
         yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
+    except (UserError, Interrupted, KeyboardInterrupt) as error:
+        sys.exit(tell(error))
+
+
+class Interruption:
+    """While it is entered, SIGTERM and SIGINT are noted, so that work can be put away.
+
+    A second SIGINT ends the command at once. Outside the main thread, which alone may handle
+    signals, nothing is noted.
+
+    Attributes:
+      requested: whether either came.
+    """
+
+    def __init__(self, what: str):
+        self._what = what
+        self.requested = False
+        self._earlier = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._earlier[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._earlier.items():
+            # None is a handler that Python does not know, such as JAX's for several hosts.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number: int, _):
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self.requested:
+            told = f"\n{signal.Signals(number).name}: {self._what}\n"
+            os.write(2, told.encode())  # print is not safe here
+        self.requested = True
 
 
 def command_parser(module: str, text: str) -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ import argparse
 import csv
 import dataclasses
 import heapq
+import io
 import itertools
 import json
 import pathlib
@@ -20,6 +21,7 @@ import numpy as np
 
 from eal_icnet_jax import checkpoints, images, input_pipeline, metrics, pictures, runtime
 from eal_icnet_jax.errors import UserError, command_parser, run_command
+from eal_icnet_jax.files import write_whole
 from eal_icnet_jax.predictor import Predictor
 
 Row = dict[str, object]
@@ -61,7 +63,6 @@ class Evaluation:
         self._labels = tuple(labels)
         self._threshold = threshold
         self._keep = keep
-        self._count = 0
         self._extremes: dict[str, list] = {"best": [], "worst": []}
 
     def add(self, example: dict, probabilities: np.ndarray, loss: float | None):
@@ -77,13 +78,34 @@ class Evaluation:
             row = {"name": example["name"], "label": label, "loss": loss_figure}
             row |= {**figures, **counts}
             self.rows.append(row)
-        self._count += 1
         for which, sign in (("best", 1), ("worst", -1)):
             # The count breaks ties, so that examples are never compared.
-            item = (sign * float(np.mean(scores)), -self._count, example, prediction)
+            item = (sign * float(np.mean(scores)), -self.images, example, prediction)
             heapq.heappush(self._extremes[which], item)
             if len(self._extremes[which]) > self._keep:
                 heapq.heappop(self._extremes[which])
+
+    @property
+    def images(self) -> int:
+        """How many there were."""
+        return len(self.rows) // len(self._labels)
+
+    def check(self):
+        """Raises a `UserError` where there was no image."""
+        if not self.rows:
+            raise UserError("there is no image to evaluate: the split or folder is empty")
+
+    def take_turns(self, shares: list[list[Row]]):
+        """Replaces its rows by those of several processes, each of which had every n-th image.
+
+        Raises:
+          UserError: there are none.
+        """
+        width = len(self._labels)
+        each = [[rows[k : k + width] for k in range(0, len(rows), width)] for rows in shares]
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*each, fillvalue=()))
+        self.rows = list(itertools.chain.from_iterable(turns))
+        self.check()
 
     def loss(self) -> float:
         """The images' average loss."""
@@ -116,23 +138,28 @@ class Evaluation:
             lines.append(f"{label:12s}{''.join(values)}")
         return "\n".join(lines)
 
+    def report(self) -> dict:
+        """All figures, of JSON types."""
+        out = {
+            "images": self.images,
+            "mean": self.summary(),
+            "electrical": self.electrical(),
+            "per_image": self.rows,
+        }
+        if self.rows[0]["loss"] is not None:
+            out["loss"] = self.loss()
+        return out
+
     def write(self, folder: pathlib.Path):
         """Writes metrics.csv, metrics.json and the pictures of the worst and the best images."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "metrics.csv").open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(self.rows[0]))
-                writer.writeheader()
-                writer.writerows(self.rows)
-            summary = {
-                "images": self._count,
-                "mean": self.summary(),
-                "electrical": self.electrical(),
-                "per_image": self.rows,
-            }
-            if self.rows[0]["loss"] is not None:
-                summary["loss"] = self.loss()
-            (folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+            table = io.StringIO(newline="")
+            writer = csv.DictWriter(table, list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+            write_whole(folder / "metrics.csv", table.getvalue())
+            write_whole(folder / "metrics.json", json.dumps(self.report(), indent=1) + "\n")
             for which, kept in self._extremes.items():
                 for old in folder.glob(f"{which}_*.png"):
                     old.unlink()
@@ -149,17 +176,10 @@ class Evaluation:
 
 def evaluate_examples(
     predictor: Predictor, examples: Iterable[dict], evaluation: Evaluation, batch_size: int
-) -> Evaluation:
-    """Fills an evaluation with a model's predictions of examples.
-
-    Raises:
-      UserError: there are none.
-    """
+):
+    """Fills an evaluation with a model's predictions of examples."""
     for example, probabilities, loss in predicted(predictor, examples, batch_size):
         evaluation.add(example, probabilities, loss)
-    if not evaluation.rows:
-        raise UserError("there is no image to evaluate: the split or folder is empty")
-    return evaluation
 
 
 def compare_folders(predictions: pathlib.Path, labels: pathlib.Path, keep: int) -> Evaluation:
@@ -204,6 +224,7 @@ def run(arguments: argparse.Namespace):
         evaluate_examples(Predictor(model), examples, evaluation, 1)
     else:
         evaluation = compare_folders(arguments.predictions, arguments.labels, arguments.pictures)
+    evaluation.check()
     evaluation.write(arguments.output)
     print(evaluation.table())
     print(f"tables and pictures in {arguments.output}")

@@ -1,9 +1,11 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and locks."""
 
 import contextlib
 import pathlib
 import shutil
 from collections.abc import Iterator
+
+import filelock
 
 from eal_icnet_jax.errors import UserError
 
@@ -42,3 +44,17 @@ def new_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def lock(path: pathlib.Path, told: str) -> filelock.FileLock:
+    """A lock on a file, which ends with the process at the latest.
+
+    Raises:
+      UserError: another holds it; says what was `told`.
+    """
+    held = filelock.FileLock(path)
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(told) from error
+    return held

@@ -14,13 +14,14 @@ import pathlib
 import pkgutil
 from collections.abc import Iterator
 
+import filelock
 import grain
 import jax
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from eal_icnet_jax import images, trees
+from eal_icnet_jax import images, provenance, trees
 from eal_icnet_jax.errors import UserError, warn
 
 Batch = dict[str, jax.Array]
@@ -88,6 +89,15 @@ def prepare(dataset: ConfigDict):
         print(f"{builder.info.full_name} is prepared in {builder.data_dir}", flush=True)
 
 
+def digests(dataset: ConfigDict) -> dict[str, str]:
+    """The digest of every prepared dataset that is trained or tested on, by its full name."""
+    builders = [dataset_builder(member) for member in (*_members(dataset), _tested(dataset))]
+    return {
+        builder.info.full_name: provenance.data_digest(pathlib.Path(builder.data_dir))
+        for builder in builders
+    }
+
+
 def _prepared(dataset: ConfigDict):
     """The builder of one dataset, prepared."""
     from tensorflow_datasets import download
@@ -109,19 +119,18 @@ def _prepared(dataset: ConfigDict):
             f"{instructions}, then run the same command with --config.dataset.manual_dir=DIR, or "
             f"cd datasets/{dataset.name} && tfds build --manual_dir=DIR --file_format=array_record"
         )
-    print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS's lines, which know no size
-            builder.download_and_prepare(
-                download_config=download.DownloadConfig(
-                    manual_dir=os.fspath(manual_dir) if manual_dir else None
-                )
-            )
-    except OSError as error:
-        raise UserError(
-            f"{builder.data_dir} cannot be written: {error.strerror or error}; "
-            "name another folder with --config.dataset.data_dir"
-        ) from error
+    root = pathlib.Path(builder.data_dir_root)
+    with _told_of(builder):
+        root.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(root / f".{builder.name}.lock"):  # another process waits for this
+            if not dataset_builder(dataset).is_prepared():
+                print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
+                with contextlib.redirect_stdout(io.StringIO()):  # TFDS's lines, which know no size
+                    builder.download_and_prepare(
+                        download_config=download.DownloadConfig(
+                            manual_dir=os.fspath(manual_dir) if manual_dir else None
+                        )
+                    )
     builder = dataset_builder(dataset)
     for split, own in (builder.info.metadata or {}).get("splits", {}).items():
         balance = ", ".join(
@@ -131,6 +140,17 @@ def _prepared(dataset: ConfigDict):
             f"{split}: {own['examples']} examples of {own['files']} files, {balance} of the pixels"
         )
     return builder
+
+
+@contextlib.contextmanager
+def _told_of(builder) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{builder.data_dir} cannot be written: {error.strerror or error}; "
+            "name another folder with --config.dataset.data_dir"
+        ) from error
 
 
 def _check_same_tree(builder, manual_dir: pathlib.Path | None):
@@ -317,9 +337,12 @@ class TrainingBatches:
         decode = Decode(config.model.in_channels, tuple(config.dataset.labels))
         self.batches_per_epoch = len(source) // config.batch_size
 
-        def epoch(number: int) -> grain.MapDataset:
+        def shuffled(number: int) -> grain.MapDataset:
             seed = int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
-            dataset = grain.MapDataset.source(source).seed(seed).shuffle().map(decode)
+            return grain.MapDataset.source(source).seed(seed).shuffle()
+
+        def epoch(number: int) -> grain.MapDataset:
+            dataset = shuffled(number).map(decode)
             if config.dataset.crop_size:
                 dataset = dataset.random_map(RandomCrop(config.dataset.crop_size))
             dataset = dataset.random_map(Augment(**config.augmentation))
@@ -329,6 +352,7 @@ class TrainingBatches:
             return dataset.batch(size, drop_remainder=True, batch_fn=_stack)
 
         self._dataset = grain.MapDataset.concatenate([epoch(k) for k in range(config.epochs)])
+        self._shuffled, self._size = shuffled, config.batch_size
         self._workers = config.workers
         self._position = 0
         data = config.dataset
@@ -336,6 +360,12 @@ class TrainingBatches:
         what = (*where, tuple(data.labels), data.crop_size, len(source))
         identity = (*what, config.seed, config.batch_size)
         self._identity = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+    def names(self, batch: int) -> list[str]:
+        """The images of a batch of all processes, counted from the start of the training."""
+        epoch, k = divmod(batch, self.batches_per_epoch)
+        order = self._shuffled(epoch)
+        return [order[k * self._size + i]["name"].decode() for i in range(self._size)]
 
     def get_state(self) -> dict:
         """The position, of JSON types."""
@@ -383,10 +413,12 @@ def to_devices(batches, sharding, depth: int) -> Iterator[tuple[Batch, dict]]:
     yield from queue
 
 
-def evaluation_examples(config: ConfigDict, source) -> Iterator[dict]:
-    """A split's decoded examples, in order."""
+def evaluation_examples(
+    config: ConfigDict, source, first: int = 0, every: int = 1
+) -> Iterator[dict]:
+    """A split's decoded examples, in order, from the first on every so many."""
     decode = Decode(config.model.in_channels, tuple(config.dataset.labels))
-    dataset = grain.MapDataset.source(source).map(decode)
+    dataset = grain.MapDataset.source(source)[first::every].map(decode)
     yield from dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
 
 

@@ -1,21 +1,33 @@
-"""Prepares, trains or evaluates what a config file describes."""
+"""Prepares, trains, evaluates or verifies what a config file describes."""
 
 import sys
 
 from absl import app, flags
 
-from eal_icnet_jax import command_line, runtime, train
+from eal_icnet_jax import command_line, distributed, runtime, train, verify
 from eal_icnet_jax.errors import told_to_user
 
-MODE = flags.DEFINE_enum("mode", "train", list(train.MODES), "What to do.")
+MODES = {"evaluate": train.evaluate, "prepare": train.prepare}
+
+MODE = flags.DEFINE_enum("mode", "train", ["train", *MODES, "verify"], "What to do.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "To evaluate; else the best of the workdir.")
 
 
 def main(argv: list[str]):
     with told_to_user():
+        workdir, checkpoint = command_line.WORKDIR.value, CHECKPOINT.value
+        if MODE.value == "verify":
+            runtime.configure()
+            verify.verify(*command_line.given_workdir(argv))
+            return
         config = command_line.given_config(argv)
-        runtime.configure(training=MODE.value == "train")
-        train.MODES[MODE.value](config, command_line.WORKDIR.value, CHECKPOINT.value)
+        if MODE.value != "train":
+            runtime.configure()
+            MODES[MODE.value](config, workdir, checkpoint)
+            return
+        with distributed.joined(*command_line.processes()) as processes:
+            runtime.configure(training=True)
+            train.train(config, workdir, checkpoint, processes)
 
 
 if __name__ == "__main__":

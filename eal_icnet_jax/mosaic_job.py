@@ -20,9 +20,9 @@ import numpy as np
 import zarr
 from tqdm import tqdm
 
-from eal_icnet_jax import mosaics, postprocess
+from eal_icnet_jax import files, mosaics, postprocess
+from eal_icnet_jax.distributed import ALONE, Processes
 from eal_icnet_jax.errors import UserError
-from eal_icnet_jax.files import write_whole
 from eal_icnet_jax.mosaics import CHUNK, Mosaic
 from eal_icnet_jax.windows import Blended
 
@@ -52,22 +52,6 @@ def pieces_of(shape: tuple[int, int]) -> list[Piece]:
         for columns in mosaics.pieces(shape[1], PANEL)
         for rows in mosaics.pieces(shape[0], CHUNK)
     ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Processes:
-    """Those that share the work.
-
-    index, count: of this one, and of all.
-    agree: what the first process says, told to all; all wait for it.
-    """
-
-    index: int = 0
-    count: int = 1
-    agree: Callable[[np.ndarray], np.ndarray] = lambda array: array
-
-
-ALONE = Processes()
 
 
 class Job:
@@ -175,11 +159,9 @@ class Job:
                     f"{needed / 2**20:,.0f} MB: make room, or name a folder on another disk"
                 )
         self._work.mkdir(exist_ok=True)
-        lock = filelock.FileLock(self._work / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout as error:
-            raise UserError(f"{self._work} is in use: another command predicts it") from error
+        lock = files.lock(
+            self._work / "lock", f"{self._work} is in use: another command predicts it"
+        )
         if record.exists():
             self._hold_against(record)
             return lock
@@ -188,7 +170,7 @@ class Job:
             dtype = np.uint8 if stem in self._masks else np.uint16
             path = self._work / f"{stem}.zarr"
             mosaics.create(path, stem, self._mosaic.shape, dtype, self._mosaic.pixel_size)
-        write_whole(record, json.dumps({"made_with": self._settings}, indent=1) + "\n")
+        files.write_whole(record, json.dumps({"made_with": self._settings}, indent=1) + "\n")
         return lock
 
     def _done(self) -> np.ndarray:
@@ -204,18 +186,18 @@ class Job:
         lock = None
         try:
             done = np.zeros(len(self._pieces), np.int32)
-            if processes.index == 0:
+            if processes.is_first:
                 try:
                     lock = self._begin()
                     done = self._done()
                 except (UserError, OSError):
-                    processes.agree(np.full_like(done, -1))
+                    processes.of_first(np.full_like(done, -1))
                     raise
-            done = processes.agree(done)
+            done = processes.of_first(done)
             if np.any(done < 0):
                 raise UserError("the first process could not begin, and tells why")
             left = [piece for piece, is_done in zip(self._pieces, done, strict=True) if not is_done]
-            if processes.index == 0 and done.any():
+            if processes.is_first and done.any():
                 print(f"going on: {int(done.sum())} of {len(done)} pieces are done", flush=True)
             first, last = (
                 k * len(left) // processes.count for k in (processes.index, processes.index + 1)
@@ -238,7 +220,7 @@ class Job:
 
     @staticmethod
     def _wait(ready: Callable[[], bool]):
-        """For other processes. JAX ends this one where another of them is lost."""
+        """For other processes; this one ends where another of them is lost."""
         while not ready():
             time.sleep(0.2)
 
@@ -290,7 +272,7 @@ class Job:
             if stem in self._masks:
                 foreground.append(_foreground(mosaics.open_mosaic(path)))
         made = {"made_with": self._settings, "foreground": foreground}
-        write_whole(self._record, json.dumps(made, indent=1) + "\n")
+        files.write_whole(self._record, json.dumps(made, indent=1) + "\n")
         shutil.rmtree(self._work)
 
     def _cleaned(self, folder: pathlib.Path) -> pathlib.Path:

@@ -23,6 +23,7 @@ from flax import nnx
 
 from eal_icnet_jax import (
     checkpoints,
+    distributed,
     images,
     layout,
     mosaic_job,
@@ -162,7 +163,7 @@ class Prediction:
         self,
         model: nnx.Module,
         arguments: argparse.Namespace,
-        processes: mosaic_job.Processes = mosaic_job.ALONE,
+        processes: distributed.Processes = distributed.ALONE,
     ):
         self._arguments, self._processes = arguments, processes
         options = dict(model.spec.options)
@@ -276,7 +277,7 @@ class Prediction:
                 mosaic, predict, self._channels, self._classes, window, overlap, batch
             )
             job.run(blended, self._processes)
-        if self._processes.index > 0:
+        if not self._processes.is_first:
             return
         foreground = 100 * np.mean(job.foreground())
         print(
@@ -305,41 +306,19 @@ class Prediction:
         return digest.hexdigest()
 
 
-def join(arguments: argparse.Namespace) -> mosaic_job.Processes:
-    """Joins the other processes; before anything is computed.
-
-    Raises:
-      UserError: the options do not go together, or the others are not reached.
-    """
-    given = arguments.coordinator, arguments.processes, arguments.process
-    if not arguments.distributed and given == (None, None, None):
-        return mosaic_job.ALONE
-    if not arguments.distributed and None in given:
-        raise UserError("--coordinator, --processes and --process go together: name all three")
-    from jax.experimental import multihost_utils
-
-    try:
-        jax.distributed.initialize(*given)
-    except (RuntimeError, ValueError) as error:
-        told = str(error).splitlines()[0]
-        raise UserError(f"the other processes cannot be joined: {told}") from error
-    return mosaic_job.Processes(
-        jax.process_index(), jax.process_count(), multihost_utils.broadcast_one_to_all
-    )
-
-
 def run(arguments: argparse.Namespace):
-    processes = join(arguments)
-    runtime.configure()
-    model = checkpoints.load_model(arguments.checkpoint)
-    prediction = Prediction(model, arguments, processes)
-    if skipped := prediction.all():
-        if len(prediction.found) == 1:
-            raise UserError(skipped[0])
-        raise UserError(
-            f"{len(skipped)} of the images could not be read and were skipped: "
-            f"{'; '.join(skipped[:5])}{'; ...' if len(skipped) > 5 else ''}"
-        )
+    given = arguments.coordinator, arguments.processes, arguments.process
+    with distributed.joined(*given, arguments.distributed) as processes:
+        runtime.configure()
+        model = checkpoints.load_model(arguments.checkpoint)
+        prediction = Prediction(model, arguments, processes)
+        if skipped := prediction.all():
+            if len(prediction.found) == 1:
+                raise UserError(skipped[0])
+            raise UserError(
+                f"{len(skipped)} of the images could not be read and were skipped: "
+                f"{'; '.join(skipped[:5])}{'; ...' if len(skipped) > 5 else ''}"
+            )
 
 
 def main(argv: list[str] | None = None):

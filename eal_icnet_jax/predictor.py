@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
+from eal_icnet_jax.distributed import data_mesh
 from eal_icnet_jax.layers import fold_batch_norms, frame, frame_for
 from eal_icnet_jax.losses import bce_dice_loss
 
@@ -31,11 +32,6 @@ class Program(NamedTuple):
         """Whether images of the other's shape may be predicted by this."""
         larger = self.framed and self.height >= other.height and self.width >= other.width
         return self.batch >= other.batch and (larger or self[1:3] == other[1:3])
-
-
-def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
-    """Devices, all if not given, along one axis, `data`, over which batches are shared."""
-    return Mesh(np.array(devices or jax.devices()), ("data",))
 
 
 class Predictor:

@@ -1,46 +1,42 @@
 """The training loop: one step function, one epoch, early stopping, checkpoints."""
 
-import contextlib
 import dataclasses
-import errno
 import json
 import math
-import os
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from clu import metrics as clu_metrics
-from clu import parameter_overview
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from eal_icnet_jax import checkpoints, input_pipeline, models, pictures
 from eal_icnet_jax.configs import default
-from eal_icnet_jax.errors import UserError
-from eal_icnet_jax.evaluate import Evaluation, evaluate_examples
-from eal_icnet_jax.files import write_whole
-from eal_icnet_jax.losses import bce_dice_loss
-from eal_icnet_jax.predictor import Predictor, data_mesh
-
-FREE_TO_CHANGE = (
-    "epochs",
-    "evaluation",
-    "log_every_steps",
-    "checkpoint_every_steps",
-    "prefetch",
-    "workers",
+from eal_icnet_jax.distributed import (
+    ALONE,
+    Agreement,
+    Processes,
+    data_mesh,
+    on_all_devices,
+    on_this_process,
 )
-"""Knobs that a run may be resumed with other values of."""
-FREE_OF_DATASET = ("dataset.data_dir", "dataset.manual_dir", "dataset.prepare")
-"""So are these: where the dataset lies, not what it is."""
+from eal_icnet_jax.errors import Interrupted, Interruption, UserError, warn
+from eal_icnet_jax.evaluate import Evaluation, evaluate_examples
+from eal_icnet_jax.losses import bce_dice_loss
+from eal_icnet_jax.predictor import Predictor
+from eal_icnet_jax.workdir import Workdir, flat_config
+
+CHECKED = ("loss", "gradients", "parameters")
+"""What has to stay finite."""
 
 
 @flax.struct.dataclass
@@ -57,7 +53,6 @@ class TrainState(NamedTuple):
     optimizer: Adam's moments.
     running: the loss of the epoch so far.
     step: batches seen.
-    first_bad_step: the first step whose loss or gradient was not finite, -1 for none.
     """
 
     params: nnx.State
@@ -65,7 +60,6 @@ class TrainState(NamedTuple):
     optimizer: optax.OptState
     running: RunningLoss
     step: jax.Array
-    first_bad_step: jax.Array
 
 
 @dataclasses.dataclass
@@ -90,14 +84,19 @@ class EarlyStopping:
             self.epochs_without_gain += 1
 
 
-def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, loss: dict):
-    """Compiled step `(state, batch)` to state; the state is donated.
+def all_finite(tree) -> jax.Array:
+    """Whether a tree's arrays hold neither NaN nor infinity."""
+    return jnp.stack([jnp.isfinite(array).all() for array in jax.tree.leaves(tree)]).all()
 
-    The batch, `image` `[B, H, W, C]` and `label` `[B, H, W, L]`, is shared over all devices, and
-    so batch statistics, loss and gradients are those of the whole batch.
+
+def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, loss: dict):
+    """Compiled step `(state, batch)` to the next state and what of `CHECKED` is finite, `[3]` bool.
+
+    The state is donated. The batch, `image` `[B, H, W, C]` and `label` `[B, H, W, L]`, is shared
+    over all devices, and so batch statistics, loss and gradients are those of the whole batch.
     """
 
-    def step(state: TrainState, batch) -> TrainState:
+    def step(state: TrainState, batch) -> tuple[TrainState, jax.Array]:
         def objective(params):
             model = nnx.merge(graphdef, params, state.others, copy=True)
             value = bce_dice_loss(model(batch["image"]), batch["label"], **loss)
@@ -105,16 +104,16 @@ def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformat
 
         (value, others), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
         updates, moments = optimizer.update(gradients, state.optimizer, state.params)
-        finite = jax.tree.map(lambda array: jnp.all(jnp.isfinite(array)), (value, gradients))
-        bad = (state.first_bad_step < 0) & ~jnp.stack(jax.tree.leaves(finite)).all()
-        return TrainState(
-            params=optax.apply_updates(state.params, updates),
+        params = optax.apply_updates(state.params, updates)
+        finite = jnp.stack([all_finite(part) for part in (value, gradients, params)])
+        state = TrainState(
+            params=params,
             others=others,
             optimizer=moments,
             running=state.running.merge(RunningLoss.single_from_model_output(loss=value)),
             step=state.step + 1,
-            first_bad_step=jnp.where(bad, state.step + 1, state.first_bad_step),
         )
+        return state, finite
 
     mesh = data_mesh()
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -134,9 +133,16 @@ def initial_state(model: nnx.Module, optimizer) -> tuple[nnx.GraphDef, TrainStat
         optimizer=optimizer.init(params),
         running=RunningLoss.empty(),
         step=jnp.zeros((), jnp.int32),
-        first_bad_step=jnp.full((), -1, jnp.int32),
     )
-    return graphdef, jax.device_put(state, NamedSharding(data_mesh(), PartitionSpec()))
+    return graphdef, on_all_devices(state)
+
+
+def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Adam, which gradients reach clipped where the config says so."""
+    adam = optax.adam(config.learning_rate)
+    if not config.gradient_clip_norm:
+        return adam
+    return optax.chain(optax.clip_by_global_norm(config.gradient_clip_norm), adam)
 
 
 def create_model(config: ConfigDict) -> nnx.Module:
@@ -173,116 +179,27 @@ def check_config(config: ConfigDict):
     for key in ("batch_size", "epochs", "log_every_steps", "evaluation.batch_size"):
         if given[key] < 1:
             raise UserError(f"config.{key} is {given[key]}: it must be at least 1")
-
-
-def flat_config(config: ConfigDict, prefix: str = "") -> dict:
-    """Every knob's value by its dotted name."""
-    out = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            out.update(flat_config(value, f"{prefix}{key}."))
-        else:
-            out[prefix + key] = value
-    return out
-
-
-def check_same_config(workdir: pathlib.Path, config: ConfigDict):
-    """A run is resumed with the config that it was begun with.
-
-    Raises:
-      UserError: a run with another is in the workdir.
-    """
-    if not (workdir / "config.json").exists():
-        return
-    try:
-        there = ConfigDict(json.loads((workdir / "config.json").read_text()))
-    except (ValueError, TypeError) as error:
+    if not given["loss.epsilon"] > 0:
         raise UserError(
-            f"{workdir / 'config.json'} is damaged ({error}): use a new --workdir"
-        ) from error
-    there, here = flat_config(there), flat_config(ConfigDict(json.loads(config.to_json())))
-    changed = [
-        f"{key} ({there.get(key)} there, {here.get(key)} here)"
-        for key in sorted(there.keys() | here.keys())
-        if there.get(key) != here.get(key)
-        and key.split(".")[0] not in FREE_TO_CHANGE
-        and key not in FREE_OF_DATASET
-    ]
-    if changed:
+            f"config.loss.epsilon is {given['loss.epsilon']}: it must be above 0, or the loss of "
+            "images without foreground is not a number"
+        )
+    if not given["gradient_clip_norm"] >= 0:
         raise UserError(
-            f"the workdir {workdir} holds a run with another config, "
-            f"{', '.join(changed)}: use a new --workdir or that config"
+            f"config.gradient_clip_norm is {given['gradient_clip_norm']}: it must be above 0, or 0 "
+            "for no clipping"
         )
-
-
-def read_records(path: pathlib.Path) -> list[dict]:
-    """The lines of a metrics.jsonl, none where there is no file."""
-    if not path.exists():
-        return []
-    out = []
-    for line in path.read_text().splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # a killed run's last, half line
-            out.append(json.loads(line))
-    return out
-
-
-class Workdir:
-    """The files of a run beside its checkpoints.
-
-    config.json: the resolved config. parameters.txt: the parameter table. metrics.jsonl: a record
-    every few steps and one an epoch. tensorboard/: the same as events.
-    """
-
-    def __init__(self, path: str | None, config: ConfigDict):
-        if not path:
-            raise UserError("no --workdir: name a folder for what the run writes")
-        self.path = pathlib.Path(path).expanduser()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            check_same_config(self.path, config)
-            if not os.access(self.path, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except OSError as error:
-            raise UserError(
-                f"the workdir {self.path} cannot be written: {error.strerror}; name another"
-            ) from error
-        self._records = self.path / "metrics.jsonl"
-
-    def describe(self, config: ConfigDict, model: nnx.Module):
-        """Writes what the run is, once all of it is known to be right."""
-        table = parameter_overview.get_parameter_overview(
-            checkpoints.weight_arrays(nnx.state(model, nnx.Param)), include_stats=False
-        )
-        write_whole(self.path / "parameters.txt", table + "\n")
-        write_whole(self.path / "config.json", config.to_json(indent=1) + "\n")
-
-    def open_logs(self, step: int):
-        """Readies the logs for what follows a step, dropping what a killed run wrote after it."""
-        kept = [record for record in self.records() if record["step"] <= step]
-        write_whole(self._records, "".join(json.dumps(record) + "\n" for record in kept))
-        self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
-
-    def records(self) -> list[dict]:
-        return read_records(self._records)
-
-    def log(self, step: int, record: dict[str, float]):
-        with self._records.open("a") as file:
-            file.write(json.dumps({"step": step, **record}) + "\n")
-        for key, value in record.items():
-            self._events.add_scalar(key, value, step)
-
-    def close_logs(self):
-        self._events.close()
 
 
 class Progress:
     """A line with loss, speed and time left, rewritten in place on a terminal."""
 
-    def __init__(self, steps: int, batch_size: int, first_step: int):
+    def __init__(self, steps: int, batch_size: int, first_step: int, silent: bool = False):
         self._steps, self._batch_size = steps, batch_size
         self._seconds, self._counted = 0.0, 0
         self._mark = (first_step, time.perf_counter())
         self._terminal = sys.stdout.isatty()
+        self._silent = silent
 
     def restart(self, step: int):
         """Leaves out what happened since the last line: validation, checkpoints, compilation."""
@@ -305,6 +222,8 @@ class Progress:
         return speed
 
     def show(self, text: str, last: bool = True):
+        if self._silent:
+            return
         if self._terminal:
             print(f"\r\033[K{text}", end="\n" if last else "", flush=True)
         else:
@@ -312,18 +231,33 @@ class Progress:
 
 
 class Trainer:
-    """One run: the state, where it is saved, and the loop."""
+    """One run: the state, where it is saved, and the loop.
 
-    def __init__(self, config: ConfigDict, workdir: str | None):
+    Args:
+      config: of the run.
+      workdir: its folder, which is locked until `run` ends.
+      processes: that train together, and share every batch.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: str | None, processes: Processes = ALONE):
         check_config(config)
         self.config = config
-        self.workdir = Workdir(workdir, config)
+        self.processes = processes
+        self.workdir = Workdir(workdir, config, writes=processes.is_first)
+        try:
+            self._begin()
+        except BaseException:
+            self.workdir.release()
+            raise
+
+    def _begin(self):
+        config = self.config
         train_source = input_pipeline.open_split(config.dataset, "train")
         self.validation_source = input_pipeline.open_split(config.dataset, "validation")
         self.batches = input_pipeline.TrainingBatches(config, train_source)
         model = create_model(config)
         self.workdir.describe(config, model)
-        optimizer = optax.adam(config.learning_rate)
+        optimizer = make_optimizer(config)
         graphdef, self.state = initial_state(model, optimizer)
         self.loss = dict(config.loss)
         self.train_step = make_train_step(graphdef, optimizer, self.loss)
@@ -331,32 +265,56 @@ class Trainer:
         model.eval()
         self.predictor = Predictor(model, **self.loss)
         self.stopping = EarlyStopping()
-        self.checkpoints = checkpoints.TrainingCheckpoints(self.workdir.path)
-        if self.checkpoints.latest_step() is not None:
-            self._restore()
+        self.checkpoints = checkpoints.TrainingCheckpoints(self.workdir.path, self.processes)
+        self._restore()
+        if self.processes.is_first:
+            digests = input_pipeline.digests(config.dataset)
+            self.workdir.record_start(config, int(self.state.step), digests)
 
-    def _training_tree(self) -> dict:
+    def _training_tree(self, state: TrainState) -> dict:
         """The state but for the weights: the optimizer, the random keys, the running loss."""
-        tree = self.state._asdict()
+        tree = state._asdict()
         del tree["params"]
         tree["others"] = nnx.filter_state(tree["others"], nnx.Not(nnx.BatchStat))
         return tree
 
     def _arrays(self) -> tuple[checkpoints.Arrays, checkpoints.Arrays]:
         """What a checkpoint's `model` and `training` hold."""
-        weights = checkpoints.weight_arrays(self.state.params, self.state.others)
-        return weights, checkpoints.tree_arrays(self._training_tree())
+        state = on_this_process(self.state)
+        weights = checkpoints.weight_arrays(state.params, state.others)
+        return weights, checkpoints.tree_arrays(self._training_tree(state))
 
     def _restore(self):
-        weights, training, metadata = self.checkpoints.restore(*self._arrays())
-        tree = checkpoints.with_tree_arrays(self._training_tree(), training)
-        statistics = checkpoints.with_weights(self.state.others, weights)
+        restored = self.checkpoints.restore(*self._arrays())
+        if restored is None:
+            return
+        weights, training, metadata = restored
+        state = on_this_process(self.state)
+        tree = checkpoints.with_tree_arrays(self._training_tree(state), training)
+        statistics = checkpoints.with_weights(state.others, weights)
         tree["others"] = nnx.merge_state(statistics, tree["others"])
-        params = checkpoints.with_weights(self.state.params, weights)
-        self.state = TrainState(params=params, **tree)
+        params = checkpoints.with_weights(state.params, weights)
+        self.state = on_all_devices(TrainState(params=params, **tree))
         self.stopping = EarlyStopping(**metadata["early_stopping"])
         self.batches.set_state(metadata["iterator"])
-        print(f"resuming from step {metadata['step']} in {self.workdir.path}", flush=True)
+        self._check_best(weights)
+        self._say(f"resuming from step {metadata['step']} in {self.workdir.path}")
+
+    def _check_best(self, weights: checkpoints.Arrays):
+        """Should the best checkpoint be damaged, the best of what follows takes its place."""
+        best = self.stopping.best_step
+        whole = best is None or self.checkpoints.is_whole(best, weights)
+        if not all(self.processes.gathered(whole)):
+            self.stopping.best_step, self.stopping.best_loss = None, math.inf
+            if self.processes.is_first:
+                warn(
+                    f"the best checkpoint, {self.checkpoints.directory(best)}, is damaged or gone: "
+                    "the best of the epochs that follow is kept instead"
+                )
+
+    def _say(self, text: str):
+        if self.processes.is_first:
+            print(text, flush=True)
 
     def _save(self, step: int, iterator_state: dict):
         metadata = {
@@ -369,35 +327,49 @@ class Trainer:
         }
         self.checkpoints.save(step, *self._arrays(), metadata)
 
-    def _loss(self) -> float:
-        """The epoch's loss so far; waits for the devices.
+    def _check(self, step: int, finite: jax.Array):
+        """Waits for a step.
 
         Raises:
-          UserError: some step's loss or gradient was not finite.
+          UserError: its loss, gradients or parameters were not finite, or a checkpoint cannot be
+            written.
         """
-        bad = int(self.state.first_bad_step)
-        if bad >= 0:
-            self.checkpoints.wait()
-            last = self.checkpoints.latest_step()
-            kept = (
-                f"the checkpoint of step {last} is kept" if last else "there is no checkpoint yet"
-            )
-            raise UserError(
-                f"the loss or gradient of step {bad} is not finite; {kept}: lower "
-                "config.learning_rate or look for broken images in its epoch"
-            )
-        return float(self.state.running.compute()["loss"])
+        self.checkpoints.check()
+        finite = np.asarray(finite)
+        if finite.all():
+            return
+        self.checkpoints.wait()
+        last = self.checkpoints.latest_step()
+        kept = (
+            "there is no checkpoint yet"
+            if last is None
+            else f"the checkpoint of step {last} is kept"
+        )
+        names = self.batches.names(step - 1)
+        images = ", ".join(names[:8]) + (f" and {len(names) - 8} others" if len(names) > 8 else "")
+        raise UserError(
+            f"the {CHECKED[int(np.argmin(finite))]} of step {step} became NaN or infinite on images"
+            f" {images}; {kept}: look at these images, lower config.learning_rate or set "
+            "config.gradient_clip_norm"
+        )
+
+    def _loss(self) -> float:
+        """The epoch's loss so far; waits for the devices."""
+        return float(on_this_process(self.state.running).compute()["loss"])
 
     def validate(self) -> Evaluation:
-        self.predictor.load(nnx.merge_state(self.state.params, self.state.others))
-        return self._evaluate(self.validation_source, keep=0)
-
-    def _evaluate(self, source, keep: int) -> Evaluation:
+        """Evaluates the validation split, of which each process takes a share."""
+        state = on_this_process(self.state)
+        self.predictor.load(nnx.merge_state(state.params, state.others))
         config = self.config
-        evaluation = Evaluation(config.dataset.labels, config.evaluation.threshold, keep)
-        examples = input_pipeline.evaluation_examples(config, source)
+        evaluation = Evaluation(config.dataset.labels, config.evaluation.threshold, keep=0)
+        examples = input_pipeline.evaluation_examples(
+            config, self.validation_source, self.processes.index, self.processes.count
+        )
         size = config.evaluation.batch_size
-        return evaluate_examples(self.predictor, examples, evaluation, size)
+        evaluate_examples(self.predictor, examples, evaluation, size)
+        evaluation.take_turns(self.processes.gathered(evaluation.rows))
+        return evaluation
 
     def _end_epoch(self, step: int, epoch: int, progress: Progress):
         train_loss = self._loss()
@@ -422,62 +394,118 @@ class Trainer:
             f"epoch {epoch}/{self.config.epochs}  train loss {train_loss:.4f}  "
             f"validation loss {loss:.4f}  mIoU {100 * mean:.2f}{best}"
         )
-        self.state = self.state._replace(
-            running=jax.device_put(RunningLoss.empty(), self.state.step.sharding)
-        )
+        self.state = self.state._replace(running=on_all_devices(RunningLoss.empty()))
 
     def run(self):
-        """Trains to the end, or on from where the workdir's latest checkpoint is."""
+        """Trains to the end, or on from where the workdir's latest checkpoint is.
+
+        Raises:
+          Interrupted: SIGTERM or SIGINT came, and a checkpoint is written.
+          UserError: the run cannot go on.
+        """
         self.workdir.open_logs(int(self.state.step))
         try:
-            self._loop()
+            with Interruption("finishing the step, then a checkpoint is written") as interruption:
+                self._loop(interruption)
+                self.checkpoints.wait()
         finally:
             self.checkpoints.close()
             self.workdir.close_logs()
-        pictures.curves(self.workdir.path / "curves.png", self.workdir.records())
+            self.workdir.release()
+        if self.processes.is_first:
+            pictures.curves(self.workdir.path / "curves.png", self.workdir.records())
 
-    def _loop(self):
+    def _loop(self, interruption: Interruption):
         config = self.config
         per_epoch = self.batches.batches_per_epoch
         steps = config.epochs * per_epoch
         first = step = int(self.state.step)
         sharding = NamedSharding(data_mesh(), PartitionSpec("data"))
         batches = input_pipeline.to_devices(self.batches, sharding, config.prefetch)
-        progress = Progress(steps, config.batch_size, step)
+        progress = Progress(steps, config.batch_size, step, silent=not self.processes.is_first)
+        agreement = Agreement(self.processes)
+        finite = None
         while step < steps and self.stopping.epochs_without_gain < config.early_stopping.patience:
             batch, iterator_state = next(batches)
-            self.state = self.train_step(self.state, batch)
+            earlier = finite
+            self.state, finite = self.train_step(self.state, batch)
+            if earlier is not None:
+                self._check(step, earlier)  # while the devices are at the next
             step += 1
             epoch = -(-step // per_epoch)
+            every = config.checkpoint_every_steps
+            stops = agreement.says(interruption.requested)
+            ends_epoch, logs = step % per_epoch == 0, step % config.log_every_steps == 0
+            saves = ends_epoch or stops or (every and step % every == 0)
+            if saves or logs or step == first + 1:
+                self._check(step, finite)  # no checkpoint holds weights that a step has spoilt
             if step == first + 1:
-                self._loss()
                 progress.restart(step)  # the first step compiles
-            elif step % config.log_every_steps == 0:
+            elif logs:
                 loss = self._loss()
                 speed = progress.line(step, epoch, config.epochs, loss)
                 self.workdir.log(step, {"loss": loss, "images_per_second": speed})
-            ends_epoch = step % per_epoch == 0
-            every = config.checkpoint_every_steps
             if ends_epoch:
                 self._end_epoch(step, epoch, progress)
-            elif every and step % every == 0:
-                self._loss()  # no checkpoint holds weights that a bad loss has spoilt
-            else:
-                continue
-            self._save(step, iterator_state)
-            progress.restart(step)
+            if saves:
+                self._save(step, iterator_state)
+                progress.restart(step)
+            if stops:
+                self.checkpoints.wait()
+                raise Interrupted(
+                    f"the checkpoint of step {step} is in {self.workdir.path}; run the same "
+                    "command again to go on"
+                )
         if self.stopping.epochs_without_gain >= config.early_stopping.patience:
-            print(f"stopped early: {self.stopping.epochs_without_gain} epochs without gain")
+            self._say(f"stopped early: {self.stopping.epochs_without_gain} epochs without gain")
 
 
-def train(config: ConfigDict, workdir: str | None, checkpoint: str = ""):
+def train(
+    config: ConfigDict, workdir: str | None, checkpoint: str = "", processes: Processes = ALONE
+):
     """Trains, then evaluates the best checkpoint on the test split into `workdir/test`."""
     if checkpoint:
         raise UserError(
             "--checkpoint is for --mode=evaluate: to start from it, set config.model.checkpoint"
         )
-    Trainer(config, workdir).run()
-    evaluate(config, workdir)
+    Trainer(config, workdir, processes).run()
+    if processes.is_first:
+        evaluate(config, workdir)
+
+
+def _until(interruption: Interruption, examples: Iterator[dict]) -> Iterator[dict]:
+    for example in examples:
+        if interruption.requested:
+            raise Interrupted("nothing of the evaluation is kept; run the same command again")
+        yield example
+
+
+def evaluated(config: ConfigDict, model: nnx.Module, split: str, keep: int) -> Evaluation:
+    """A model's evaluation on a split of the config's dataset.
+
+    Args:
+      keep: how many of the best and worst images to keep for pictures.
+
+    Raises:
+      UserError: the model does not fit the dataset.
+      Interrupted: SIGTERM or SIGINT came.
+    """
+    options = dict(model.spec.options)
+    if options["classes"] != len(config.dataset.labels):
+        raise UserError(
+            f"the checkpoint predicts {options['classes']} masks, but config.dataset.labels names "
+            f"{len(config.dataset.labels)}: use the config that it was trained with"
+        )
+    config = config.copy_and_resolve_references()
+    config.model.in_channels = options["in_channels"]
+    source = input_pipeline.open_split(config.dataset, split)
+    evaluation = Evaluation(config.dataset.labels, config.evaluation.threshold, keep)
+    with Interruption("stopping after this image") as interruption:
+        examples = _until(interruption, input_pipeline.evaluation_examples(config, source))
+        predictor = Predictor(model, **config.loss)
+        evaluate_examples(predictor, examples, evaluation, config.evaluation.batch_size)
+    evaluation.check()
+    return evaluation
 
 
 def evaluate(config: ConfigDict, workdir: str | None, checkpoint: str = ""):
@@ -486,24 +514,10 @@ def evaluate(config: ConfigDict, workdir: str | None, checkpoint: str = ""):
     if not workdir:
         raise UserError("no --workdir: name a folder for tables and pictures")
     model = checkpoints.load_model(checkpoint or workdir, dtype=config.model.dtype)
-    classes = dict(model.spec.options)["classes"]
-    if classes != len(config.dataset.labels):
-        raise UserError(
-            f"the checkpoint predicts {classes} masks, but config.dataset.labels names "
-            f"{len(config.dataset.labels)}: use the config that it was trained with"
-        )
-    config = config.copy_and_resolve_references()
-    config.model.in_channels = dict(model.spec.options)["in_channels"]
-    source = input_pipeline.open_split(config.dataset, "test")
-    evaluation = Evaluation(
-        config.dataset.labels, config.evaluation.threshold, config.evaluation.pictures
-    )
-    examples = input_pipeline.evaluation_examples(config, source)
-    predictor = Predictor(model, **config.loss)
-    evaluate_examples(predictor, examples, evaluation, config.evaluation.batch_size)
-    folder = pathlib.Path(workdir) / "test"
+    evaluation = evaluated(config, model, "test", config.evaluation.pictures)
+    folder = pathlib.Path(workdir).expanduser() / "test"
     evaluation.write(folder)
-    print(f"test split, {len(source)} images, percent:\n{evaluation.table()}")
+    print(f"test split, {evaluation.images} images, percent:\n{evaluation.table()}")
     print(f"tables and pictures in {folder}", flush=True)
 
 
@@ -513,6 +527,3 @@ def prepare(config: ConfigDict, workdir: str | None, checkpoint: str = ""):
         raise UserError("--mode=prepare takes --config alone")
     check_config(config)
     input_pipeline.prepare(config.dataset)
-
-
-MODES = {"train": train, "evaluate": evaluate, "prepare": prepare}

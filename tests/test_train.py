@@ -130,7 +130,7 @@ graphdef, state = train.initial_state(model, optimizer)
 step = train.make_train_step(graphdef, optimizer, {})
 rng = np.random.default_rng(0)
 batch = {"image": rng.random((4, 32, 32, 1), np.float32), "label": rng.random((4, 32, 32, 1)) > 0.5}
-state = step(state, batch)
+state, _ = step(state, batch)
 arrays = checkpoints.weight_arrays(state.params, state.others)
 loss = state.running.compute()["loss"]
 np.savez(sys.argv[1], loss=loss, devices=jax.device_count(), **arrays)
@@ -201,7 +201,9 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(data_dir, tmp_path):
     trainer = train.Trainer(config, tmp_path)
     poisoned = jax.tree.map(lambda a: a * np.nan, trainer.state.params)
     trainer.state = trainer.state._replace(params=poisoned)
-    with pytest.raises(UserError, match="of step 9 is not finite; the checkpoint of step 8"):
+    names = ", ".join(trainer.batches.names(8))
+    told = f"the loss of step 9 became NaN or infinite on images {names}; the checkpoint of step 8"
+    with pytest.raises(UserError, match=told):
         trainer.run()
     assert train.Trainer(config, tmp_path).checkpoints.latest_step() == 8
     assert all(np.all(np.isfinite(value)) for value in weights(tmp_path, 8).values())
@@ -249,7 +251,7 @@ def test_bad_commands_are_told(small_training, tmp_path):
         ([f"--workdir={tmp_path}"], "no config"),
         (["--config=nowhere.py", f"--workdir={tmp_path}"], "nowhere.py"),
         (["--config=configs/cross.py:omq", f"--workdir={tmp_path}"], "ValueError: no dataset"),
-        ([*run, "--mode=fly"], "train|evaluate|prepare"),
+        ([*run, "--mode=fly"], "train|evaluate|prepare|verify"),
     ]
     for argv, sentence in cases:
         assert sentence in commands.told("main", *argv), argv
