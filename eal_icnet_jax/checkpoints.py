@@ -8,6 +8,7 @@ A checkpoint directory holds the items
 A work directory has them under `checkpoints/<step>`.
 """
 
+import concurrent.futures
 import contextlib
 import functools
 import hashlib
@@ -18,11 +19,11 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging as absl_logging
 from flax import nnx
 
 from eal_icnet_jax import models
@@ -130,7 +131,8 @@ def read_metadata(directory: pathlib.Path) -> dict:
       UserError: it is damaged.
     """
     try:
-        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        # A Checkpointer's would wait for other processes to read it too.
+        with contextlib.closing(ocp.JsonCheckpointHandler()) as reader:
             metadata = reader.restore(directory / "metadata", args=ocp.args.JsonRestore())
     except Exception as error:  # Orbax and TensorStore raise all kinds, bare ones too
         raise _damaged(directory, error) from error
@@ -181,19 +183,25 @@ def _best_step(steps: dict[int, pathlib.Path]) -> int:
             return best if best in steps else step
 
 
+UNDER_WAY = "Event loop is closed", "while reading array index", "Error writing "
+
+
 @functools.cache
-def _hush_reads_under_way():
-    """Where one read fails, those still under way complain one by one: once will do."""
+def _hush_what_is_under_way():
+    """Where one read or write fails, those under way complain one by one: once will do."""
     earlier = sys.unraisablehook
 
     def hook(unraisable):
         told = str(unraisable.exc_value)
-        if "Event loop is closed" not in told and "while reading array index" not in told:
+        if not any(part in told for part in UNDER_WAY):
             earlier(unraisable)
 
     sys.unraisablehook = hook
     python_logging.getLogger("asyncio").addFilter(
         lambda record: "exception was never retrieved" not in record.getMessage()
+    )
+    absl_logging.get_absl_logger().addFilter(
+        lambda record: "SignalingThread" not in record.getMessage()
     )
 
 
@@ -211,7 +219,7 @@ def _read(directory: pathlib.Path, item: str, expected: Arrays, what: str) -> Ar
     """
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     metadata = read_metadata(directory)
-    _hush_reads_under_way()
+    _hush_what_is_under_way()
     try:
         # Of the whole checkpoint Orbax would also describe the other items, which takes time.
         with contextlib.closing(ocp.StandardCheckpointHandler()) as reader:
@@ -264,6 +272,39 @@ def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
     return model
 
 
+def _write(path: pathlib.Path, metadata: dict, **items: Arrays):
+    """Writes a checkpoint directory, which takes its place when it is whole; by this process alone.
+
+    Raises:
+      OSError, ValueError, RuntimeError: it cannot be written; the latter two are TensorStore's.
+    """
+    _hush_what_is_under_way()
+    alone = {}
+    if jax.process_count() > 1:
+        index = jax.process_index()
+        alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+            primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"{index}"
+        )
+    handler = ocp.CompositeCheckpointHandler(*items, "metadata")
+    with ocp.Checkpointer(handler, **alone) as checkpointer:
+        checkpointer.save(
+            path,
+            args=ocp.args.Composite(
+                metadata=ocp.args.JsonSave(_sealed(metadata, **items)),
+                **{name: ocp.args.StandardSave(arrays) for name, arrays in items.items()},
+            ),
+            force=True,
+        )
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    known = "No space left on device", "Read-only file system", "No such file or directory"
+    told = " ".join(str(error).split())
+    return next((cause for cause in known if cause in told), told[:300])
+
+
 def save_model(path: str | os.PathLike, model: nnx.Module):
     """Writes a model as a checkpoint directory, whole or not at all, in place of an earlier one.
 
@@ -276,23 +317,13 @@ def save_model(path: str | os.PathLike, model: nnx.Module):
     fresh = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = ocp.CompositeCheckpointHandler("model", "metadata")
-        weights = weight_arrays(nnx.state(model))
-        metadata = _sealed({"model": model.spec.to_json()}, model=weights)
-        with ocp.Checkpointer(handler) as checkpointer:
-            checkpointer.save(
-                fresh,
-                args=ocp.args.Composite(
-                    model=ocp.args.StandardSave(weights),
-                    metadata=ocp.args.JsonSave(metadata),
-                ),
-                force=True,
-            )
+        _write(fresh, {"model": model.spec.to_json()}, model=weight_arrays(nnx.state(model)))
         shutil.rmtree(path, ignore_errors=True)
         fresh.rename(path)
-    except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        for left in path.parent.glob(f"{fresh.name}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        raise UserError(f"{path} cannot be written: {_why(error)}") from error
 
 
 class TrainingCheckpoints:
@@ -309,21 +340,8 @@ class TrainingCheckpoints:
     def __init__(self, workdir: pathlib.Path, processes: Processes = ALONE):
         self._directory = pathlib.Path(workdir).absolute() / "checkpoints"
         self._processes = processes
-        self._opened = None
-
-    @property
-    def _manager(self) -> ocp.CheckpointManager:
-        """Orbax's, of this process alone; it removes what a killed one left half written."""
-        if self._opened is None:
-            self._directory.mkdir(exist_ok=True)
-            alone = {}
-            if self._processes.count > 1:
-                alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
-                    primary_host=0, active_processes={0}, barrier_sync_key_prefix="first"
-                )
-            options = ocp.CheckpointManagerOptions(max_to_keep=None, create=False, **alone)
-            self._opened = ocp.CheckpointManager(self._directory, options=options)
-        return self._opened
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._saving: concurrent.futures.Future | None = None
 
     def latest_step(self) -> int | None:
         return max(_step_directories(self._directory), default=None)
@@ -331,43 +349,48 @@ class TrainingCheckpoints:
     def directory(self, step: int) -> pathlib.Path:
         return self._directory / str(step)
 
-    @contextlib.contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError, RuntimeError) as error:  # the latter two are TensorStore's
-            cause = " ".join(str(error).split())[:300]
-            raise UserError(
-                f"the checkpoint {what} cannot be written ({cause}): mend that and run the same "
-                "command again, which goes on from the one before it"
-            ) from error
-
     def save(self, step: int, model: Arrays, training: Arrays, metadata: dict):
-        """Starts to save, after any earlier save is done; drops what is no longer needed.
+        """Starts to save, after any earlier save is done; then drops what is no longer needed.
 
         Only the first process does.
 
         Raises:
-          UserError: this checkpoint or the one before it cannot be written.
+          UserError: the checkpoint before this one cannot be written.
         """
         if not self._processes.is_first:
             return
         self.wait()
-        keep = {metadata["early_stopping"]["best_step"], self.latest_step()}
-        with self._told(self.directory(step)):
-            for old in self._manager.all_steps():
+        # Of this process, and no more those that the next step takes over.
+        model, training = (
+            {name: np.array(array) for name, array in arrays.items()}
+            for arrays in (model, training)
+        )
+        self._saving = self._thread.submit(self._save, step, model, training, metadata)
+
+    def _save(self, step: int, model: Arrays, training: Arrays, metadata: dict):
+        try:
+            self._directory.mkdir(exist_ok=True)  # but not the workdir, should that be gone
+            for left in self._directory.glob("*.orbax-checkpoint-tmp*"):  # of one that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            keep = {step, metadata["early_stopping"]["best_step"], self.latest_step()}
+            for attempt in range(3):
+                try:
+                    _write(self.directory(step), metadata, model=model, training=training)
+                except TimeoutError:  # Orbax's, for whom a clock that is set used up all its time
+                    if attempt == 2:
+                        raise
+                else:
+                    break
+            for old, directory in _step_directories(self._directory).items():
                 if old not in keep:
-                    self._manager.delete(old)
-            metadata = _sealed(metadata, model=model, training=training)
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    model=ocp.args.StandardSave(model),
-                    training=ocp.args.StandardSave(training),
-                    metadata=ocp.args.JsonSave(metadata),
-                ),
-                force=True,
-            )
+                    shutil.rmtree(directory, ignore_errors=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            for left in self._directory.glob(f"{step}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(left, ignore_errors=True)
+            raise UserError(
+                f"the checkpoint {self.directory(step)} cannot be written ({_why(error)}): mend "
+                "that and run the same command again, which goes on from the one before it"
+            ) from error
 
     def restore(self, model: Arrays, training: Arrays) -> tuple[Arrays, Arrays, dict] | None:
         """The latest checkpoint that is whole, None where there is none at all.
@@ -434,10 +457,9 @@ class TrainingCheckpoints:
         return True
 
     def check(self):
-        """Raises a `UserError` where a save that is under way, or was, has failed."""
-        if self._opened is not None:
-            with self._told(f"in {self._directory}"):
-                self._opened.check_for_errors()
+        """Raises a `UserError` where a save could not be done."""
+        if self._saving is not None and self._saving.done():
+            self.wait()
 
     def wait(self):
         """Until everything is on disk.
@@ -445,13 +467,12 @@ class TrainingCheckpoints:
         Raises:
           UserError: it cannot be written.
         """
-        if self._opened is not None:
-            with self._told(f"in {self._directory}"):
-                self._opened.wait_until_finished()
-                self._opened.check_for_errors()
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            saving.result()
 
     def close(self):
-        if self._opened is not None:
-            with contextlib.suppress(Exception):  # told by `wait`, where it matters
-                self._opened.close()
-            self._opened = None
+        """Waits for what is being written, and keeps an error of that to itself."""
+        with contextlib.suppress(UserError):
+            self.wait()
+        self._thread.shutdown()

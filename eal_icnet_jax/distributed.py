@@ -188,6 +188,16 @@ class _Lifeline:
         )
         os._exit(1)
 
+    def fail(self):
+        """Tells the others that this one is about to exit."""
+        for connection in self._connections.values():
+            with contextlib.suppress(OSError):
+                connection.sendall(b"-" + self._processes.index.to_bytes(GONE))
+        if self._processes.is_first:
+            time.sleep(
+                1
+            )  # with it goes what JAX reaches the others by, of which it tells at length
+
     def end(self):
         """Waits until all are done."""
 
@@ -243,5 +253,6 @@ def joined(
     except BaseException as error:
         if isinstance(error, jax.errors.JaxRuntimeError):
             time.sleep(5)  # a computation that broke off because another is lost: that is told
-        # Python's own exit would wait for the others.
-        os._exit(tell(error))
+        status = tell(error)
+        lifeline.fail()
+        os._exit(status)  # Python's own exit would wait for the others

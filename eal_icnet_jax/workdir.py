@@ -99,7 +99,9 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not os.access(self.path, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                fixed = os.statvfs(self.path).f_flag & os.ST_RDONLY
+                code = errno.EROFS if fixed else errno.EACCES
+                raise OSError(code, os.strerror(code))
             self._lock = files.lock(
                 self.path / ".lock",
                 f"the workdir {self.path} is in use: another training writes it; wait for that or "
