@@ -35,6 +35,9 @@ WEIGHTS = nnx.Any(nnx.Param, nnx.BatchStat)
 
 Arrays = dict[str, jax.Array]
 
+LARGEST_OPTION = 2**16
+"""Of a network that a checkpoint names."""
+
 
 def weight_arrays(*states: nnx.State) -> Arrays:
     """Parameters and batch statistics by dotted name."""
@@ -248,6 +251,11 @@ def _read(directory: pathlib.Path, item: str, expected: Arrays, what: str) -> Ar
     return arrays
 
 
+def _largest_number(tree) -> float:
+    leaves = jax.tree.leaves(tree)
+    return max((abs(leaf) for leaf in leaves if isinstance(leaf, int | float)), default=0)
+
+
 def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
     """The model of a checkpoint, in evaluation mode.
 
@@ -261,8 +269,12 @@ def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
     directory = resolve(path)
     try:
         spec = read_metadata(directory)["model"]
+        if len(str(spec)) > 10_000 or _largest_number(spec) > LARGEST_OPTION:
+            raise TypeError("no network is that large")
         model = models.blank_model(spec["name"], **{**spec["options"], **overrides})
-    except (KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of whatever its options make of a network
         raise UserError(f"the checkpoint {directory} does not say which model it holds") from error
     graphdef, state = nnx.split(model)
     what = f"model than {model.spec.name} with {model.spec.options_text()}"

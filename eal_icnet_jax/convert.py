@@ -9,9 +9,9 @@
 import argparse
 import json
 import pathlib
-import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -31,6 +31,12 @@ LEAF_NAMES = (
     (r"\.count$", ".num_batches_tracked"),
 )
 """What every layer's parameters are called in PyTorch, after the model's own `TORCH_NAMES`."""
+
+LARGEST_HEADER = 2**24
+"""Bytes of the header of a safetensors file; that of a thousand arrays has a hundred thousand."""
+
+MOST_PROBLEMS = 1000
+"""Of weights that do not fit, told a line each."""
 
 COUNTER_LIMIT = np.iinfo(np.int32).max
 
@@ -150,7 +156,7 @@ def from_torch(
     if problems := _problems(state_dict, expected):
         raise UserError(
             f"the weights do not fit model {model} with {module.spec.options_text()} "
-            f"({len(problems)} problems):\n  " + "\n  ".join(problems)
+            f"({len(problems)} problems):\n  " + "\n  ".join(problems[:MOST_PROBLEMS])
         )
     _fill(module, state_dict)
     module.eval()
@@ -221,6 +227,32 @@ def from_pretrained(
     return module, told
 
 
+def _check_archive(path: pathlib.Path):
+    """Refuses a zip archive that unpacks to more than it is; `torch.save` compresses nothing."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception as error:  # of whatever its directory says
+        raise UserError(f"{path} is damaged: copy it again") from error
+    if sum(member.file_size for member in members) > path.stat().st_size or any(
+        member.compress_type != zipfile.ZIP_STORED for member in members
+    ):
+        raise UserError(
+            f"{path} unpacks to more than it holds, which no file of torch.save does: save the "
+            "model's state_dict() alone with torch.save"
+        )
+
+
+def _array(tensor) -> np.ndarray:
+    """A plain tensor's values; a `ValueError` where it claims more than its storage holds."""
+    tensor = tensor.detach()
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ValueError("a tensor repeats its values")
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
 def _read_torch_file(path: pathlib.Path) -> dict:
     try:
         import torch
@@ -229,12 +261,13 @@ def _read_torch_file(path: pathlib.Path) -> dict:
             f"reading {path.name} needs torch: pip install 'eal-icnet-jax[torch]', or save the "
             "weights as .safetensors"
         ) from error
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a strange file is told below
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        cause = next(iter(str(error).splitlines()), "the file is cut short")
+    except Exception as error:  # of whatever the bytes happen to mean
+        cause = next(iter(str(error).splitlines()), "the file is cut short")[:200]
         raise UserError(
             f"{path} is not a file of weights that is safe to load ({cause}): "
             "save the model's state_dict() alone with torch.save"
@@ -247,17 +280,29 @@ def _read_torch_file(path: pathlib.Path) -> dict:
             f"{path} holds a {type(content).__name__}, not a state_dict: save the model's "
             "state_dict() with torch.save"
         )
-    if others := [key for key, value in content.items() if not isinstance(value, torch.Tensor)]:
+    if others := [
+        repr(key)[:80]
+        for key, value in content.items()
+        if not isinstance(value, torch.Tensor) or not isinstance(key, str)
+    ]:
         raise UserError(
-            f"{path} holds more than weights, under {', '.join(map(repr, others[:5]))}: put the "
-            "state_dict under 'state_dict' or save it alone"
+            f"{path} holds more than weights, under {', '.join(others[:5])}: put the state_dict "
+            "under 'state_dict' or save it alone"
         )
-
-    def array(tensor):
-        tensor = tensor.detach()
-        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-
-    return {str(key): array(value) for key, value in content.items()}
+    tensors = content.values()
+    if sum(t.numel() * t.element_size() for t in tensors) > 2 * path.stat().st_size + 2**20:
+        raise UserError(
+            f"{path} says that it holds more than its size: save the model's state_dict() alone "
+            "with torch.save"
+        )
+    try:
+        return {key: _array(value) for key, value in content.items()}
+    except Exception as error:  # of tensors that are sparse, quantized, or without values
+        cause = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise UserError(
+            f"{path} holds tensors that are no plain arrays ({cause}): save the model's "
+            "state_dict() with torch.save"
+        ) from error
 
 
 def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -274,9 +319,14 @@ def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
     if path.suffix != ".safetensors":
         return _read_torch_file(path)
     try:
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > LARGEST_HEADER:
+            raise ValueError(f"its header has {header:,} bytes")
         return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not a safetensors file: {error}") from error
+    except Exception as error:  # of whatever its header says
+        cause = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise UserError(f"{path} is not a safetensors file that can be read: {cause}") from error
 
 
 def write_state_dict(path: pathlib.Path, state_dict: Mapping[str, np.ndarray]):

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import logging as python_logging
 import os
 import signal
 import sys
@@ -30,8 +31,15 @@ class Interrupted(Exception):
     """
 
 
+def printable(text: str) -> str:
+    """Text of whatever a file says, without what would steer a terminal."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 def warn(message: str):
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(printable(f"warning: {message}"), file=sys.stderr, flush=True)
 
 
 def tell(error: BaseException) -> int:
@@ -45,7 +53,7 @@ def tell(error: BaseException) -> int:
         told, status = "interrupted", 128 + signal.SIGINT
     else:
         told, status = "".join(traceback.format_exception(error)).rstrip(), 1
-    print(told, file=sys.stderr, flush=True)
+    print(printable(told), file=sys.stderr, flush=True)
     return status
 
 
@@ -58,6 +66,8 @@ def told_to_user() -> Iterator[None]:
     """
     if logging.get_verbosity() < logging.INFO:
         logging.set_verbosity(logging.ERROR)
+    for name in ("tifffile", "zarr"):
+        python_logging.getLogger(name).setLevel(python_logging.CRITICAL)
     try:
         yield
     except (UserError, Interrupted, KeyboardInterrupt) as error:

@@ -1,15 +1,62 @@
 """Image files and encoded bytes in, arrays out; masks out to PNG."""
 
+import io
 import pathlib
+import struct
 import unicodedata
 
 import cv2
 import numpy as np
+import tifffile
 
 from eal_icnet_jax.errors import UserError
 from eal_icnet_jax.files import write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+LARGEST = 2**28
+"""Pixels of the largest image that is decoded at once; 16384x16384."""
+
+TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
+"""How TIFF and BigTIFF begin."""
+
+ANY_SIZE = "write a larger image as tiled TIFF or Zarr, which `predict` reads in parts"
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Height and width of PNG, JPEG, TIFF or BMP, as its header says.
+
+    Raises:
+      ValueError, struct.error: it has none of these headers.
+    """
+    if data[:4] in TIFF:
+        try:
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                return file.pages[0].imagelength, file.pages[0].imagewidth
+        except Exception as error:  # of whatever the bytes happen to mean
+            raise ValueError("no page") from error
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        width, height = struct.unpack_from(">II", data, 16)
+    elif data.startswith(b"BM"):
+        small = struct.unpack_from("<I", data, 14)[0] == 12
+        width, height = struct.unpack_from("<HH" if small else "<ii", data, 18)
+    elif data.startswith(b"\xff\xd8"):
+        at = 2
+        while data[at + 1] not in JPEG_SIZES:
+            alone = data[at] != 0xFF or data[at + 1] in JPEG_ALONE
+            at += 1 if alone else 2 + struct.unpack_from(">H", data, at + 2)[0]
+            if at + 9 > len(data):
+                raise ValueError("no frame")
+        height, width = struct.unpack_from(">HH", data, at + 5)
+    else:
+        raise ValueError("no known beginning")
+    return abs(height), width
+
+
+JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""Markers of the segments that say how large a JPEG is."""
+JPEG_ALONE = {0x01, 0xFF, *range(0xD0, 0xDA)}
+"""Markers that begin no segment, and what fills up between them."""
 
 
 def decode(data: bytes, name: str) -> np.ndarray:
@@ -23,8 +70,14 @@ def decode(data: bytes, name: str) -> np.ndarray:
       `[H, W]` or RGB `[H, W, 3]`, uint8 or uint16. Transparency is dropped.
 
     Raises:
-      UserError: the bytes are no such image, or one of another depth.
+      UserError: the bytes are no such image, or one of another depth or more than `LARGEST` pixels.
     """
+    try:
+        height, width = size_of(data)
+    except (ValueError, struct.error, IndexError) as error:
+        raise UserError(f"{name} cannot be read as an image: replace or remove the file") from error
+    if height * width > LARGEST:
+        raise UserError(f"{name} says that it is {height}x{width} (height x width): {ANY_SIZE}")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

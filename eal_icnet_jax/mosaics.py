@@ -107,7 +107,7 @@ def is_tiff(path: pathlib.Path) -> bool:
     """Whether a file begins as TIFF or BigTIFF do."""
     try:
         with path.open("rb") as file:
-            return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+            return file.read(4) in images.TIFF
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -228,11 +228,15 @@ def _open_tiff(path: pathlib.Path) -> Mosaic:
         raise UserError(cut_off) from error
     if not ends or max(ends) > file.filehandle.size:
         raise UserError(cut_off)
-    if series.dataoffset is not None:
-        dtype = np.dtype(page.dtype).newbyteorder(file.byteorder)
-        source = np.memmap(path, dtype, "r", series.dataoffset, series.shape)
-    else:
-        source = zarr.open_array(series.aszarr(level=0), mode="r")
+    try:
+        if series.dataoffset is not None:
+            dtype = np.dtype(page.dtype).newbyteorder(file.byteorder)
+            source = np.memmap(path, dtype, "r", series.dataoffset, series.shape)
+        else:
+            source = zarr.open_array(series.aszarr(level=0), mode="r")
+    except Exception as error:  # of whatever its tags say
+        raise UserError(cut_off) from error
+    if series.dataoffset is None:
         _check_pieces(path, source)
     shape, read = _reader(path, source, series.axes, page)
     if page.bitspersample not in (1, 8, 16):

@@ -144,7 +144,7 @@ def parse(data: bytes, name: str) -> Labels:
     if root.tag != SVG + "svg":
         raise UserError(f"{name} is XML, but no SVG: replace the file")
     width, height = (_whole(root, key, name) for key in ("width", "height"))
-    if width < 1 or height < 1 or width * height > 1 << 30:
+    if width < 1 or height < 1 or width * height > images.LARGEST:
         raise UserError(f"{name} is {height}x{width} (height x width): give it its tile's size")
     box = root.get("viewBox", f"0 0 {width} {height}").split()
     if box != ["0", "0", str(width), str(height)]:

@@ -1,0 +1,47 @@
+"""Coverage-guided fuzzing of one target with atheris, for `make soak`.
+
+    python -m tests.reliability.fuzz TARGET SECONDS FIGURES
+
+Prints atheris's own report, and writes how many inputs were read and refused.
+"""
+
+import atexit
+import json
+import pathlib
+import resource
+import sys
+import tempfile
+
+import atheris
+
+with atheris.instrument_imports(include=["eal_icnet_jax", "tifffile", "defusedxml", "zarr"]):
+    from eal_icnet_jax import convert, images, mosaics  # noqa: F401
+    from tests.reliability import targets
+
+
+def main():
+    name, seconds, figures = sys.argv[1:4]
+    counts = {"read": 0, "refused": 0}
+    folder = pathlib.Path(tempfile.mkdtemp())
+    corpus = pathlib.Path(tempfile.mkdtemp())
+    for number, seed in enumerate(targets.seeds(name)):
+        assert targets.outcome(name, seed, folder) in counts
+        (corpus / str(number)).write_bytes(seed)
+
+    def one(data: bytes):
+        counts[targets.outcome(name, data, folder)] += 1
+
+    def write():
+        counts["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        pathlib.Path(figures).write_text(json.dumps(counts))
+
+    atexit.register(write)
+    options = [f"-max_total_time={seconds}", "-max_len=65536", "-rss_limit_mb=4096", "-timeout=60"]
+    # What is found is left beside the figures.
+    options.append(f"-artifact_prefix={pathlib.Path(figures).parent}/")
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What reads files from others, as functions of bytes: each returns, or raises a `UserError`."""
+
+import io
+import json
+import pathlib
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import safetensors.numpy
+import tifffile
+import zarr
+from eal_icnet_jax.datasets.hy5syn import svg_labels
+
+from eal_icnet_jax import checkpoints, convert, images, mosaics, verify
+from eal_icnet_jax.errors import UserError
+from tests import small_config
+
+CORNER = slice(0, 48), slice(0, 48)
+
+
+def read_pth(data: bytes, folder: pathlib.Path):
+    path = folder / "weights.pth"
+    path.write_bytes(data)
+    convert.read_state_dict(path)
+
+
+def read_safetensors(data: bytes, folder: pathlib.Path):
+    path = folder / "weights.safetensors"
+    path.write_bytes(data)
+    convert.read_state_dict(path)
+
+
+def read_image(data: bytes, folder: pathlib.Path):
+    image = images.decode(data, "image")
+    images.to_mask(image)
+
+
+def read_tiff(data: bytes, folder: pathlib.Path):
+    path = folder / "mosaic.tif"
+    path.write_bytes(data)
+    mosaics.open_mosaic(path)[CORNER]
+
+
+def read_zarr(data: bytes, folder: pathlib.Path):
+    path = folder / "mosaic.zarr"
+    if not path.exists():
+        zarr.create_array(str(path), data=np.eye(64, dtype=np.uint8), chunks=(32, 32))
+    (path / "zarr.json").write_bytes(data)
+    mosaics.open_mosaic(path)[CORNER]
+
+
+def read_svg(data: bytes, folder: pathlib.Path):
+    labels = svg_labels.parse(data, "label.svg")
+    if labels.height * labels.width < 1 << 22:
+        labels.rasterize()
+
+
+def read_metadata(data: bytes, folder: pathlib.Path):
+    for name in ("metadata", "model"):
+        (folder / "checkpoint" / name).mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoint" / "metadata" / "metadata").write_bytes(data)
+    checkpoints.load_model(folder / "checkpoint")
+
+
+def read_config(data: bytes, folder: pathlib.Path):
+    (folder / "config.json").write_bytes(data)
+    verify.config_of(folder, None)
+
+
+def _seeds() -> dict[str, list[bytes]]:
+    grey = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    encoded = {
+        ending: cv2.imencode(ending, grey)[1].tobytes() for ending in (".png", ".jpg", ".bmp")
+    }
+    tiffs = []
+    for options in ({}, {"tile": (16, 16), "compression": "deflate"}, {"bigtiff": True}):
+        file = io.BytesIO()
+        tifffile.imwrite(file, grey, **options)
+        tiffs.append(file.getvalue())
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(), shape=(64, 64), chunks=(32, 32), dtype="u1"
+    )
+    weights = {"a.weight": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float16)}
+    svg = svg_labels.Labels(64, 64, (np.array([[1, 1], [9, 1], [9, 9]], np.int32),), ((20, 20, 3),))
+    spec = {"model": {"name": "eal_icnet", "options": {"in_channels": 1, "classes": 1}}}
+    return {
+        "safetensors": [safetensors.numpy.save(weights)],
+        "image": [*encoded.values(), *tiffs],
+        "tiff": tiffs,
+        "zarr": [json.dumps(array.metadata.to_dict(), default=str).encode()],
+        "svg": [svg.to_svg().encode()],
+        "metadata": [json.dumps(spec).encode()],
+        "config": [small_config.get_config().to_json().encode()],
+    }
+
+
+TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
+    "pth": read_pth,
+    "safetensors": read_safetensors,
+    "image": read_image,
+    "tiff": read_tiff,
+    "zarr": read_zarr,
+    "svg": read_svg,
+    "metadata": read_metadata,
+    "config": read_config,
+}
+
+
+def seeds(name: str) -> list[bytes]:
+    """Valid files to begin from."""
+    if name == "pth":
+        import torch
+
+        out = []
+        for new in (True, False):
+            file = io.BytesIO()
+            weights = {"a.weight": torch.ones(2, 3), "b": torch.zeros(4, dtype=torch.float16)}
+            torch.save({"state_dict": weights}, file, _use_new_zipfile_serialization=new)
+            out.append(file.getvalue())
+        return out
+    return _seeds()[name]
+
+
+def outcome(name: str, data: bytes, folder: pathlib.Path) -> str:
+    """Whether it is "read" or "refused"; anything else is raised."""
+    try:
+        TARGETS[name](data, folder)
+    except UserError as error:
+        assert str(error) and "Traceback" not in str(error)
+        return "refused"
+    return "read"

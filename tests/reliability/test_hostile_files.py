@@ -1,0 +1,346 @@
+"""Files from others: nothing of them is run, they write nothing, and cannot take all memory."""
+
+import io
+import json
+import os
+import pathlib
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+
+import cv2
+import hypothesis
+import numpy as np
+import pytest
+import tifffile
+import torch
+import zarr
+from eal_icnet_jax.datasets.hy5syn import svg_labels
+from hypothesis import strategies
+
+from eal_icnet_jax import convert, images, mosaics
+from eal_icnet_jax.errors import UserError, printable, tell
+from tests import commands
+from tests.reliability import targets
+
+EXAMPLES = {"zarr": 60, "tiff": 100, "metadata": 8}
+"""Of the slower targets; of the others 200."""
+
+
+@strategies.composite
+def mutated(draw, seeds):
+    """A valid file with some bytes changed, put in, or cut out; or any bytes."""
+    if draw(strategies.integers(0, 9)) == 0:
+        return draw(strategies.binary(max_size=300))
+    data = bytearray(draw(strategies.sampled_from(seeds)))
+    for _ in range(draw(strategies.integers(1, 6))):
+        at = draw(strategies.integers(0, len(data)))
+        new = draw(strategies.binary(max_size=8))
+        data[at : at + draw(strategies.integers(0, 16))] = new
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_any_bytes_are_read_or_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seeds = targets.seeds(name)
+    if name != "metadata":  # whose weights are not there
+        for seed in seeds:
+            assert targets.outcome(name, seed, tmp_path) == "read"
+
+    @hypothesis.settings(
+        max_examples=EXAMPLES.get(name, 200), derandomize=True, deadline=None, database=None
+    )
+    @hypothesis.given(mutated(seeds))
+    def holds(data):
+        targets.outcome(name, data, tmp_path)
+
+    holds()
+
+
+class Runs:
+    """Unpickled without care, it makes a file."""
+
+    def __init__(self, function, *arguments):
+        self._reduced = function, arguments
+
+    def __reduce__(self):
+        return self._reduced
+
+
+def hostile_pickles(marker: pathlib.Path):
+    touch = f"open({str(marker)!r}, 'w')"
+    yield Runs(os.system, f"touch {marker}")
+    yield Runs(eval, touch)
+    yield Runs(exec, touch)
+    yield Runs(open, str(marker), "w")
+    yield Runs(pathlib.Path.touch, marker)
+    yield Runs(subprocess.Popen, ["touch", str(marker)])
+    yield Runs(torch.hub.download_url_to_file, "file:///etc/passwd", str(marker))
+    yield Runs(torch.jit.load, str(marker))
+    yield Runs(np.save, str(marker), 1)
+
+
+def archives(content):
+    """As `torch.save` writes now and wrote before, and as a pickle alone."""
+    for options in ({}, {"_use_new_zipfile_serialization": False}):
+        file = io.BytesIO()
+        torch.save(content, file, **options)
+        yield file.getvalue()
+    for protocol in (0, 2, 4):
+        yield pickle.dumps(content, protocol)
+
+
+def test_nothing_in_a_pickle_is_run(tmp_path):
+    marker, path = tmp_path / "marker", tmp_path / "weights.pth"
+    count = 0
+    for hostile in hostile_pickles(marker):
+        for content in (
+            hostile,
+            {"a": hostile},
+            {"state_dict": {"a": torch.ones(1), "b": hostile}},
+        ):
+            for data in archives(content):
+                path.write_bytes(data)
+                with pytest.raises(UserError, match="save the"):
+                    convert.read_state_dict(path)
+                count += 1
+    assert count == 9 * 3 * 5
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def archive_of(*members, **options) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", **options) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def torch_bombs():
+    """Small files that claim to be gigabytes."""
+    zeros = bytes(2**28)
+    yield archive_of(("archive/data.pkl", zeros), compression=zipfile.ZIP_DEFLATED)
+    yield archive_of(("archive/data/0", zeros), compression=zipfile.ZIP_BZIP2)
+    file = io.BytesIO()
+    torch.save({"a": torch.zeros(1).expand(10**6, 10**6)}, file)
+    yield file.getvalue()
+    file = io.BytesIO()
+    torch.save({str(k): torch.zeros(10**6) for k in range(3)}, file)
+    data = file.getvalue()
+    yield data[: len(data) // 2]
+    small = io.BytesIO()
+    one = torch.zeros(2**18)
+    torch.save({str(k): one for k in range(10_000)}, small)
+    yield small.getvalue()
+    lying = bytearray(archive_of(("archive/data.pkl", b"x" * 100)))
+    at = lying.rfind(b"PK\x01\x02")
+    lying[at + 20 : at + 28] = struct.pack("<II", 2**31, 2**31)
+    yield bytes(lying)
+    yield pickle.dumps({"a": Runs(bytearray, 2**40)})
+
+
+def safetensors_lies():
+    def file(header, data=b""):
+        text = json.dumps(header).encode()
+        return len(text).to_bytes(8, "little") + text + data
+
+    def one(**changes):
+        return {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}}
+
+    yield (2**63).to_bytes(8, "little") + b"{}"
+    yield (2**24 + 1).to_bytes(8, "little") + bytes(100)
+    yield file(one(shape=[2**40]), bytes(8))
+    yield file(one(shape=[2**62, 8]), bytes(8))
+    yield file(one(data_offsets=[0, 2**40]), bytes(8))
+    yield file(one(data_offsets=[8, 0]), bytes(8))
+    yield file(one(dtype="F1024"), bytes(8))
+    yield file(one(shape=[-2]), bytes(8))
+    yield file({**one(), "b": one()["a"]}, bytes(8))
+    yield file([1, 2, 3])
+
+
+def image_bombs():
+    def png(height, width):
+        def chunk(kind, data):
+            crc = zlib.crc32(kind + data)
+            return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+        head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+        body = zlib.compress(bytes(2**20))
+        return (
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+        )
+
+    yield png(16384, 16385)
+    yield png(2**31 - 1, 2**31 - 1)
+    jpeg = bytearray(cv2.imencode(".jpg", np.zeros((16, 16), np.uint8))[1].tobytes())
+    at = jpeg.find(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", 65500, 65500)
+    yield bytes(jpeg)
+    bmp = bytearray(cv2.imencode(".bmp", np.zeros((16, 16), np.uint8))[1].tobytes())
+    bmp[18:26] = struct.pack("<ii", 10**5, -(10**5))
+    yield bytes(bmp)
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((16, 16), np.uint8))
+    tiff = file.getvalue()
+    for tag in (256, 257):  # width and height
+        small, large = (struct.pack("<HHI", tag, 4, 1) + struct.pack("<I", n) for n in (16, 10**5))
+        assert small in tiff
+        tiff = tiff.replace(small, large)
+    yield tiff
+
+
+def svg_attacks():
+    def svg(body="", head="", size=(64, 64)):
+        return (
+            f'<?xml version="1.0"?>{head}<svg xmlns="http://www.w3.org/2000/svg" '
+            f'xmlns:xlink="http://www.w3.org/1999/xlink" width="{size[0]}" height="{size[1]}">'
+            f"{body}</svg>"
+        ).encode()
+
+    laughs = "".join(f'<!ENTITY l{k} "{f"&l{k - 1};" * 10 if k else "lol"}">' for k in range(12))
+    yield svg("<desc>&l11;</desc>", f"<!DOCTYPE svg [{laughs}]>")
+    yield svg("<desc>&x;</desc>", '<!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]>')
+    yield svg("", '<!DOCTYPE svg [<!ENTITY % x SYSTEM "file:///etc/passwd"> %x;]>')
+    yield svg('<image xlink:href="file:///etc/passwd"/>')
+    yield svg("<script>alert(1)</script>")
+    yield svg('<use xlink:href="#a"/>')
+    yield svg("<foreignObject/>")
+    yield svg(size=(10**5, 10**5))
+    yield svg(size=(10**9, 10**9))
+    yield svg('<path d="M' + "1" * 10**6 + ',1"/>')
+    yield svg('<circle cx="1" cy="1" r="999999999"/>')
+
+
+def zarr_attacks(folder: pathlib.Path):
+    def made(name, change):
+        path = folder / f"{name}.zarr"
+        zarr.create_array(str(path), data=np.zeros((64, 64), np.uint8), chunks=(32, 32))
+        metadata = json.loads((path / "zarr.json").read_text())
+        change(metadata)
+        (path / "zarr.json").write_text(json.dumps(metadata))
+        return path
+
+    def pieces(metadata):
+        metadata["shape"] = [2**20, 2**20]
+        metadata["chunk_grid"]["configuration"]["chunk_shape"] = [2**20, 2**20]
+
+    def codec(metadata):
+        metadata["codecs"].append({"name": "numcodecs.pickle", "configuration": {}})
+
+    yield made("pieces", pieces)
+    yield made("codec", codec)
+    group = folder / "group.zarr"
+    out = zarr.open_group(str(group), mode="w")
+    out.attrs["ome"] = {"multiscales": [{"datasets": [{"path": "../../outside"}]}]}
+    zarr.create_array(str(folder.parent / "outside"), data=np.zeros((64, 64), np.uint8))
+    yield group
+
+
+def test_what_claims_to_be_huge_is_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    for data in torch_bombs():
+        assert len(data) < 10**7
+        path.write_bytes(data)
+        with pytest.raises(UserError):
+            convert.read_state_dict(path)
+    path = tmp_path / "weights.safetensors"
+    for data in safetensors_lies():
+        path.write_bytes(data)
+        with pytest.raises(UserError, match="is not a safetensors file that can be read"):
+            convert.read_state_dict(path)
+    for data in image_bombs():
+        assert len(data) < 10**5
+        with pytest.raises(UserError, match="reads in parts"):
+            images.decode(data, "bomb")
+    for data in svg_attacks():
+        with pytest.raises(UserError):
+            svg_labels.parse(data, "label.svg")
+    for path in zarr_attacks(tmp_path):
+        with pytest.raises(UserError):
+            mosaics.open_mosaic(path)
+
+
+def test_a_doctype_fetches_nothing():
+    """Some programs write one; what it refers to is never asked for."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        port = server.getsockname()[1]
+        text = (
+            f'<!DOCTYPE svg SYSTEM "http://127.0.0.1:{port}/svg.dtd">'
+            '<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>'
+        )
+        assert svg_labels.parse(text.encode(), "label.svg").height == 8
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_memory_stays_bounded(tmp_path):
+    """The attacks above in a process of their own, which may take a gigabyte beyond its imports."""
+    code = """
+import pathlib, resource, sys
+from tests.reliability import test_hostile_files as attacks
+folder = pathlib.Path(sys.argv[1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+resource.setrlimit(resource.RLIMIT_DATA, ((before + 2**20) * 1024, (before + 2**20) * 1024))
+attacks.test_what_claims_to_be_huge_is_refused(folder)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    (tmp_path / "in").mkdir()
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "in")], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) < 1024
+
+
+def test_names_in_archives_lead_nowhere(tmp_path):
+    """Neither a `.pth`'s members nor anything else is written anywhere."""
+    inside = tmp_path / "a" / "b"
+    inside.mkdir(parents=True)
+    path = inside / "weights.pth"
+    for name in ("../../evil", "/tmp/evil_of_eal_icnet_jax", "archive/../../../evil"):
+        file = io.BytesIO()
+        torch.save({"a": torch.ones(2)}, file)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.writestr(name, "evil")
+        path.write_bytes(file.getvalue())
+        told = commands.told("convert", "from-torch", path, inside / "out")
+        assert told.startswith("error: ")
+        assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == [path]
+        assert not pathlib.Path("/tmp/evil_of_eal_icnet_jax").exists()
+
+
+def test_deep_json_is_refused(tmp_path):
+    for data in (b"[" * 10**6, b'{"a":' * 10**5, b"1e999", b'"' + b"\\u0000" * 10):
+        assert targets.outcome("config", data, tmp_path) == "refused"
+
+
+def test_what_a_file_says_cannot_steer_the_terminal(tmp_path, capsys):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(targets.safetensors.numpy.save({"\x1b]0;owned\x07": np.ones(2, np.float32)}))
+    with pytest.raises(UserError) as raised:
+        convert.from_torch(convert.read_state_dict(path))
+    assert tell(raised.value) == 1
+    told = capsys.readouterr().err
+    assert "\x1b" not in told and "\\x1b]0;owned\\x07" in told
+    assert printable("größe 5 µm\n") == "größe 5 µm\n"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_atheris_finds_nothing(name, tmp_path, figures):
+    """Guided by coverage, for `SOAK_FUZZ_SECONDS` each."""
+    pytest.importorskip("atheris")
+    seconds = os.environ.get("SOAK_FUZZ_SECONDS", "300")
+    out = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "tests.reliability.fuzz", name, seconds, str(out)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-5000:]
+    figures.update(json.loads(out.read_text()), seconds=int(seconds))
+    assert figures["read"] + figures["refused"] > 0
