@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The CPU build of torch is enough for the converter's tests; name another release here.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test datasets lint format clean
+.PHONY: demo test test-lowest soak datasets lint format audit licences clean
 
 $(VENV)/installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +47,42 @@ $(VENV)/installed-tfds: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+# The lowest releases that setup.py allows, which uv installs; a part of the tests, for time.
+LOWEST := .venv-lowest
+LOWEST_TESTS ?= tests/models/test_eal_icnet.py tests/test_convert.py tests/test_train.py \
+	tests/test_mosaics.py tests/test_layout.py tests/reliability/test_numbers.py
+$(LOWEST)/installed: setup.py pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet "$(TORCH)" uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
+		-e .[test]
+	touch $@
+
+test-lowest: $(LOWEST)/installed
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(LOWEST_TESTS)
+
+# What takes an hour: fifty kills, four processes, damage everywhere, fuzzing by coverage. Its figures
+# go to tests/reliability/soak.json.
+soak: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet -e .[soak]
+	$(BIN)/python -m pytest -m soak tests/reliability
+
+# Known vulnerabilities of what is installed; asks PyPI.
+audit: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --local --skip-editable
+
+# Writes THIRD_PARTY.md, from an environment with nothing but what the package brings.
+licences:
+	rm -rf .venv-licences
+	$(PYTHON) -m venv .venv-licences
+	.venv-licences/bin/python -m pip install --quiet .
+	$(PYTHON) -m venv .venv-licences/tool
+	.venv-licences/tool/bin/python -m pip install --quiet pip-licenses
+	PATH=.venv-licences/tool/bin:$$PATH python -m tests.reliability.licences \
+		.venv-licences/bin/python
+	rm -rf .venv-licences
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,4 +92,4 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo samples build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) demo samples build dist *.egg-info

@@ -9,7 +9,15 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "eal_icnet_jax/__init__.py").read_text())[1]
 
 TORCH = ["torch>=2.6"]
-TEST = ["klayout>=0.28", "pytest>=8", "pytest-xdist>=3.6", "setuptools>=77", "wheel", *TORCH]
+TEST = [
+    "hypothesis>=6.100",
+    "klayout>=0.28",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "setuptools>=77",
+    "wheel>=0.43",
+    *TORCH,
+]
 
 datasets = ["eal_icnet_jax.datasets"] + [
     f"eal_icnet_jax.datasets.{name}" for name in find_packages("datasets")
@@ -70,11 +78,12 @@ setup(
         "cuda": ["jax[cuda13]"],
         "torch": TORCH,
         "tfds": [
-            "apache-beam",
-            "mlcroissant",
-            "tensorflow",
+            "apache-beam>=2.60",
+            "mlcroissant>=1.0",
+            "tensorflow>=2.18",
         ],
         "test": TEST,
+        "soak": ["atheris>=2.3", *TEST],
         "dev": [*TEST, "ruff>=0.12"],
     },
     classifiers=[

@@ -147,8 +147,10 @@ def read_metadata(directory: pathlib.Path) -> dict:
 
 def _check(directory: pathlib.Path, metadata: dict, item: str, found: str):
     """Raises a `UserError` where an item is not as it was written."""
-    digests = metadata.get("sha256", {})
-    if not isinstance(digests, dict) or digests.get(item, found) != found:
+    digests = metadata.get("sha256")
+    if not isinstance(digests, dict):
+        raise _damaged(directory, ValueError("it has no digests"))
+    if digests.get(item) != found:
         raise _damaged(directory, ValueError(f"{item} is not what was written"))
 
 

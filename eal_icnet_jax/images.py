@@ -32,7 +32,7 @@ def size_of(data: bytes) -> tuple[int, int]:
     if data[:4] in TIFF:
         try:
             with tifffile.TiffFile(io.BytesIO(data)) as file:
-                return file.pages[0].imagelength, file.pages[0].imagewidth
+                return int(file.pages[0].imagelength), int(file.pages[0].imagewidth)
         except Exception as error:  # of whatever the bytes happen to mean
             raise ValueError("no page") from error
     if data.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -27,6 +27,9 @@ from eal_icnet_jax.errors import UserError
 CHUNK = 512
 """Side in pixels of the pieces in which mosaics are written."""
 
+MOST_PAGES = 2**14
+"""Of a TIFF."""
+
 LARGEST_PIECE = 2**29
 """Bytes that a file may make one decode at once."""
 
@@ -212,9 +215,27 @@ def _check_pieces(path: pathlib.Path, array: zarr.Array):
         )
 
 
+def _check_directories(path: pathlib.Path):
+    """Raises a `ValueError` where the pages lead in a circle, or are more than `MOST_PAGES`."""
+    with path.open("rb") as file:
+        order = "little" if file.read(2) == b"II" else "big"
+        large = int.from_bytes(file.read(2), order) == 43
+        entries, entry, link = (8, 20, 8) if large else (2, 12, 4)
+        file.seek(8 if large else 4)
+        seen = set()
+        while at := int.from_bytes(file.read(link), order):
+            if at in seen or len(seen) == MOST_PAGES:
+                raise ValueError("its pages do not end")
+            seen.add(at)
+            file.seek(at)
+            count = int.from_bytes(file.read(entries), order)
+            file.seek(min(at + entries + entry * count, 2**62))
+
+
 def _open_tiff(path: pathlib.Path) -> Mosaic:
     cut_off = f"{path} is cut off or damaged: copy it again"
     try:
+        _check_directories(path)
         file = tifffile.TiffFile(path)
         series = file.series[0]
         page = series.keyframe

@@ -168,6 +168,16 @@ def create_model(config: ConfigDict) -> nnx.Module:
     )
 
 
+def _like(value, default) -> bool:
+    """Whether a knob's value is of the kind of its default."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool | int)
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
+    if isinstance(default, tuple | list):
+        kinds = tuple, list
+    return isinstance(value, kinds)
+
+
 def check_config(config: ConfigDict):
     """Raises a `UserError` that names every knob that configs/default.py does not have."""
     known, given = flat_config(default.get_config()), flat_config(config)
@@ -176,6 +186,12 @@ def check_config(config: ConfigDict):
     if unknown or missing:
         told = [f"unknown key {key}" for key in unknown] + [f"missing key {key}" for key in missing]
         raise UserError(f"the config has {', '.join(told)}: configs/default.py lists every key")
+    for key, value in known.items():
+        if not _like(given[key], value):
+            raise UserError(
+                f"config.{key} is {given[key]!r}: it must be like {value!r}, a "
+                f"{type(value).__name__}"
+            )
     for key in ("batch_size", "epochs", "log_every_steps", "evaluation.batch_size"):
         if given[key] < 1:
             raise UserError(f"config.{key} is {given[key]}: it must be at least 1")

@@ -1,15 +1,13 @@
 """Whether the figures that a run recorded hold."""
 
-import json
 import math
 import pathlib
 
 from ml_collections import ConfigDict
 
 from eal_icnet_jax import checkpoints, input_pipeline, provenance, train
-from eal_icnet_jax.configs import default
 from eal_icnet_jax.errors import UserError
-from eal_icnet_jax.workdir import read_json, read_records
+from eal_icnet_jax.workdir import read_config, read_json, read_records
 
 TOLERANCE = 1e-3
 """By which a figure may differ elsewhere than where it was made, where roundings are others."""
@@ -26,8 +24,7 @@ def config_of(workdir: pathlib.Path, given: ConfigDict | None) -> ConfigDict:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"{workdir} holds no config.json: name the workdir of a training")
-    recorded = read_json(path, dict, "the run cannot be verified")
-    config = ConfigDict({**json.loads(default.get_config().to_json()), **recorded})
+    config = read_config(path, "the run cannot be verified")
     if given is not None:
         config.dataset.data_dir = given.dataset.data_dir
         config.dataset.manual_dir = given.dataset.manual_dir

@@ -60,6 +60,24 @@ def read_json(path: pathlib.Path, kind: type, advice: str):
         raise UserError(f"{path} is damaged ({error}): {advice}") from error
 
 
+def read_config(path: pathlib.Path, advice: str) -> ConfigDict:
+    """The config of a run; a knob that there was not yet has the value that is now its default.
+
+    Raises:
+      UserError: it cannot be read, or is no config; says the advice.
+    """
+    content = read_json(path, dict, advice)
+    try:
+        config = ConfigDict(json.loads(default.get_config().to_json()))
+        there = flat_config(ConfigDict(content))
+        with config.unlocked():
+            config.update_from_flattened_dict(there)
+        return config
+    except Exception as error:  # of whatever its keys and values are
+        told = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise UserError(f"{path} is damaged ({told}): {advice}") from error
+
+
 def read_records(path: pathlib.Path) -> list[dict]:
     """The lines of a metrics.jsonl, none where there is no file."""
     if not path.exists():
@@ -126,9 +144,7 @@ class Workdir:
         path = self.path / "config.json"
         if not path.exists():
             return
-        there = flat_config(ConfigDict(read_json(path, dict, "use a new --workdir")))
-        # A knob that there was not yet had the value that is now its default.
-        there = {**flat_config(ConfigDict(json.loads(default.get_config().to_json()))), **there}
+        there = flat_config(read_config(path, "use a new --workdir"))
         here = flat_config(ConfigDict(json.loads(config.to_json())))
         changed = [
             f"{key} ({there.get(key)} there, {here.get(key)} here)"

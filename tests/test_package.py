@@ -73,3 +73,19 @@ def test_an_installed_wheel_works_outside_the_checkout(wheel, tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert where.stdout.startswith(str(tmp_path / "site"))
+
+
+def test_requirements_have_lower_bounds_and_known_licences(wheel):
+    """The bounds are what `make test-lowest` installs."""
+    archive = zipfile.ZipFile(wheel)
+    (metadata,) = [name for name in archive.namelist() if name.endswith("METADATA")]
+    lines = archive.read(metadata).decode().splitlines()
+    required = [line.split(": ")[1] for line in lines if line.startswith("Requires-Dist")]
+    known = (ROOT / "THIRD_PARTY.md").read_text().lower().replace("_", "-")
+    for requirement in required:
+        name, bounded, _ = requirement.partition(">=")
+        if "extra ==" in requirement:
+            assert bounded or "jax[cuda13]" in requirement, requirement
+        else:
+            assert bounded, requirement
+            assert f"\n| {name.lower()} |" in known, name

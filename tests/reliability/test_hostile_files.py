@@ -266,6 +266,25 @@ def test_what_claims_to_be_huge_is_refused(tmp_path):
             mosaics.open_mosaic(path)
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_pages_of_a_tiff_that_lead_in_a_circle_are_noticed(tmp_path, large):
+    """tifffile would follow them for ever."""
+    path = tmp_path / "circle.tif"
+    with tifffile.TiffWriter(path, bigtiff=large) as file:
+        for _ in range(2):
+            file.write(np.zeros((16, 16), np.uint8), contiguous=False)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        first, second = (page.offset for page in file.pages)
+    entries, entry, link = (8, 20, 8) if large else (2, 12, 4)
+    count = int.from_bytes(data[second : second + entries], "little")
+    at = second + entries + entry * count
+    data[at : at + link] = first.to_bytes(link, "little")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match="is cut off or damaged"):
+        mosaics.open_mosaic(path)
+
+
 def test_a_doctype_fetches_nothing():
     """Some programs write one; what it refers to is never asked for."""
     with socket.create_server(("127.0.0.1", 0)) as server:
