@@ -293,14 +293,19 @@ def _write(path: pathlib.Path, metadata: dict, **items: Arrays):
       OSError, ValueError, RuntimeError: it cannot be written; the latter two are TensorStore's.
     """
     _hush_what_is_under_way()
-    alone = {}
-    if jax.process_count() > 1:
-        index = jax.process_index()
-        alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
-            primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"{index}"
-        )
-    handler = ocp.CompositeCheckpointHandler(*items, "metadata")
-    with ocp.Checkpointer(handler, **alone) as checkpointer:
+    index = jax.process_index()
+    # Of each part of it: else some would wait for the other processes, who are training.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=index,
+        active_processes={index} if jax.process_count() > 1 else None,
+        barrier_sync_key_prefix=f"process_{index}" if jax.process_count() > 1 else None,
+    )
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+        metadata=ocp.JsonCheckpointHandler(multiprocessing_options=alone),
+        **{name: ocp.StandardCheckpointHandler(multiprocessing_options=alone) for name in items},
+    )
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
         checkpointer.save(
             path,
             args=ocp.args.Composite(

@@ -86,30 +86,6 @@ class Processes:
 ALONE = Processes()
 
 
-class Agreement:
-    """Whether any process says yes: all get the same answer, and none waits for it.
-
-    It is computed on the devices, and so what one says is known to all when they are asked next.
-    """
-
-    def __init__(self, processes: Processes):
-        mesh = data_mesh()
-        self._alone = processes.count == 1
-        self._asked = False
-        self._shared = NamedSharding(mesh, PartitionSpec("data"))
-        everywhere = NamedSharding(mesh, PartitionSpec())
-        self._any = jax.jit(lambda flags: flags.any(), out_shardings=everywhere)
-
-    def says(self, flag: bool) -> bool:
-        """Whether any said so a call ago; where it is alone, whether it does now."""
-        if self._alone:
-            return flag
-        earlier, flags = self._asked, np.full(jax.local_device_count(), flag)
-        placed = jax.make_array_from_process_local_data(self._shared, flags)
-        self._asked = self._any(placed)
-        return bool(earlier)
-
-
 class _Lifeline:
     """A connection from every process to the first one, whose end tells that a process is gone.
 

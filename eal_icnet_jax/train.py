@@ -23,7 +23,6 @@ from eal_icnet_jax import checkpoints, input_pipeline, models, pictures
 from eal_icnet_jax.configs import default
 from eal_icnet_jax.distributed import (
     ALONE,
-    Agreement,
     Processes,
     data_mesh,
     on_all_devices,
@@ -62,6 +61,17 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
+class Told(NamedTuple):
+    """What a step tells of itself.
+
+    finite: which of `CHECKED` are, `[3]` bool.
+    stops: whether any process asked to stop.
+    """
+
+    finite: jax.Array
+    stops: jax.Array
+
+
 @dataclasses.dataclass
 class EarlyStopping:
     """Stops when the validation loss no longer falls, as the released script does.
@@ -90,13 +100,16 @@ def all_finite(tree) -> jax.Array:
 
 
 def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, loss: dict):
-    """Compiled step `(state, batch)` to the next state and what of `CHECKED` is finite, `[3]` bool.
+    """Compiled step `(state, batch)` to the next state and `Told`.
 
     The state is donated. The batch, `image` `[B, H, W, C]` and `label` `[B, H, W, L]`, is shared
-    over all devices, and so batch statistics, loss and gradients are those of the whole batch.
+    over all devices, and so batch statistics, loss and gradients are those of the whole batch. So
+    may be `stops`, a bool of each device: one of several processes may have been asked to, and all
+    have to at one step. It is part of the step, because programs that processes run in different
+    orders would mix what they exchange.
     """
 
-    def step(state: TrainState, batch) -> tuple[TrainState, jax.Array]:
+    def step(state: TrainState, batch) -> tuple[TrainState, Told]:
         def objective(params):
             model = nnx.merge(graphdef, params, state.others, copy=True)
             value = bce_dice_loss(model(batch["image"]), batch["label"], **loss)
@@ -113,7 +126,7 @@ def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformat
             running=state.running.merge(RunningLoss.single_from_model_output(loss=value)),
             step=state.step + 1,
         )
-        return state, finite
+        return state, Told(finite, batch.get("stops", jnp.zeros(1, bool)).any())
 
     mesh = data_mesh()
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -343,7 +356,7 @@ class Trainer:
         }
         self.checkpoints.save(step, *self._arrays(), metadata)
 
-    def _check(self, step: int, finite: jax.Array):
+    def _check(self, step: int, told: Told):
         """Waits for a step.
 
         Raises:
@@ -351,7 +364,7 @@ class Trainer:
             written.
         """
         self.checkpoints.check()
-        finite = np.asarray(finite)
+        finite = np.asarray(told.finite)
         if finite.all():
             return
         self.checkpoints.wait()
@@ -439,22 +452,24 @@ class Trainer:
         sharding = NamedSharding(data_mesh(), PartitionSpec("data"))
         batches = input_pipeline.to_devices(self.batches, sharding, config.prefetch)
         progress = Progress(steps, config.batch_size, step, silent=not self.processes.is_first)
-        agreement = Agreement(self.processes)
-        finite = None
+        alone, told = self.processes.count == 1, None
         while step < steps and self.stopping.epochs_without_gain < config.early_stopping.patience:
             batch, iterator_state = next(batches)
-            earlier = finite
-            self.state, finite = self.train_step(self.state, batch)
+            if not alone:
+                flags = np.full(jax.local_device_count(), interruption.requested)
+                batch["stops"] = jax.make_array_from_process_local_data(sharding, flags)
+            earlier = told
+            self.state, told = self.train_step(self.state, batch)
             if earlier is not None:
                 self._check(step, earlier)  # while the devices are at the next
             step += 1
             epoch = -(-step // per_epoch)
             every = config.checkpoint_every_steps
-            stops = agreement.says(interruption.requested)
+            stops = interruption.requested if alone else earlier is not None and bool(earlier.stops)
             ends_epoch, logs = step % per_epoch == 0, step % config.log_every_steps == 0
             saves = ends_epoch or stops or (every and step % every == 0)
             if saves or logs or step == first + 1:
-                self._check(step, finite)  # no checkpoint holds weights that a step has spoilt
+                self._check(step, told)  # no checkpoint holds weights that a step has spoilt
             if step == first + 1:
                 progress.restart(step)  # the first step compiles
             elif logs:
