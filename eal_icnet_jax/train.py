@@ -34,6 +34,10 @@ from eal_icnet_jax.losses import bce_dice_loss
 from eal_icnet_jax.predictor import Predictor
 from eal_icnet_jax.workdir import Workdir, flat_config
 
+ORDERED = (0, 10, 0)
+"""The release of JAX from which on processes are known to exchange in order on CPU: in 0.7.1 sums
+that do not depend on each other met those of another layer."""
+
 CHECKED = ("loss", "gradients", "parameters")
 """What has to stay finite."""
 
@@ -498,6 +502,11 @@ def train(
     if checkpoint:
         raise UserError(
             "--checkpoint is for --mode=evaluate: to start from it, set config.model.checkpoint"
+        )
+    if processes.count > 1 and jax.default_backend() == "cpu" and jax.__version_info__ < ORDERED:
+        raise UserError(
+            f"JAX {jax.__version__} does not train in several processes on CPU: older ones mix up "
+            f"what they exchange; install JAX {'.'.join(map(str, ORDERED))} or newer"
         )
     Trainer(config, workdir, processes).run()
     if processes.is_first:
