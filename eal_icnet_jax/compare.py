@@ -39,10 +39,16 @@ from eal_icnet_jax import (
     turns,
 )
 from eal_icnet_jax.configs import ablation
-from eal_icnet_jax.errors import UserError, told_to_user, warn
+from eal_icnet_jax.errors import INTERRUPTED, Interrupted, UserError, told_to_user, warn
 from eal_icnet_jax.files import write_whole
 from eal_icnet_jax.metrics import COUNTS, METRICS
-from eal_icnet_jax.workdir import FREE_OF_DATASET, FREE_TO_CHANGE, flat_config, read_records
+from eal_icnet_jax.workdir import (
+    FREE_OF_DATASET,
+    FREE_TO_CHANGE,
+    check_same_config,
+    flat_config,
+    read_records,
+)
 
 MODELS = flags.DEFINE_list(
     "models",
@@ -148,7 +154,7 @@ def contenders(
             configs.append(own)
         contender = Contender(name, tuple(configs), workdir / name)
         for k, own in enumerate(configs):
-            train.check_same_config(contender.trial(k), own)
+            check_same_config(contender.trial(k), own)
         out.append(contender)
     if not out:
         raise UserError("--models names none: see --help")
@@ -272,6 +278,10 @@ def _in_process(function, *arguments):
     try:
         return ours.recv()
     except EOFError:
+        process.join()
+        if process.exitcode == INTERRUPTED:
+            told = "the trial under way is saved; run the same command again to go on"
+            raise Interrupted(told) from None
         return None
     finally:
         process.join()

@@ -89,6 +89,31 @@ def read_records(path: pathlib.Path) -> list[dict]:
     return out
 
 
+def check_same_config(workdir: pathlib.Path, config: ConfigDict):
+    """A run is resumed with the config that it was begun with.
+
+    Raises:
+      UserError: a run with another is in the workdir.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    there = flat_config(read_config(path, "use a new --workdir"))
+    here = flat_config(ConfigDict(json.loads(config.to_json())))
+    changed = [
+        f"{key} ({there.get(key)} there, {here.get(key)} here)"
+        for key in sorted(there.keys() | here.keys())
+        if there.get(key) != here.get(key)
+        and key.split(".")[0] not in FREE_TO_CHANGE
+        and key not in FREE_OF_DATASET
+    ]
+    if changed:
+        raise UserError(
+            f"the workdir {workdir} holds a run with another config, "
+            f"{', '.join(changed)}: use a new --workdir or that config"
+        )
+
+
 class Workdir:
     """The files of a run beside its checkpoints, which are for one process at a time to write.
 
@@ -130,7 +155,7 @@ class Workdir:
                 f"the workdir {self.path} cannot be written: {error.strerror}; name another"
             ) from error
         try:
-            self._check_same_config(config)
+            check_same_config(self.path, config)
         except UserError:
             self.release()
             raise
@@ -139,25 +164,6 @@ class Workdir:
         """Lets others write here."""
         if self._lock is not None:
             self._lock.release()
-
-    def _check_same_config(self, config: ConfigDict):
-        path = self.path / "config.json"
-        if not path.exists():
-            return
-        there = flat_config(read_config(path, "use a new --workdir"))
-        here = flat_config(ConfigDict(json.loads(config.to_json())))
-        changed = [
-            f"{key} ({there.get(key)} there, {here.get(key)} here)"
-            for key in sorted(there.keys() | here.keys())
-            if there.get(key) != here.get(key)
-            and key.split(".")[0] not in FREE_TO_CHANGE
-            and key not in FREE_OF_DATASET
-        ]
-        if changed:
-            raise UserError(
-                f"the workdir {self.path} holds a run with another config, "
-                f"{', '.join(changed)}: use a new --workdir or that config"
-            )
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
