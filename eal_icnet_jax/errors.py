@@ -109,6 +109,22 @@ class Interruption:
         self.requested = True
 
 
+@contextlib.contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Ignores SIGINT, and so do processes that are begun meanwhile, for as long as they live.
+
+    A terminal's Ctrl-C goes to all processes of a command, of which one knows what to do.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+
+
 def command_parser(module: str, text: str) -> argparse.ArgumentParser:
     """A parser for `python -m eal_icnet_jax.MODULE`, whose help begins with a text as it stands."""
     return argparse.ArgumentParser(

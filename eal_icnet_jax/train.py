@@ -1,6 +1,7 @@
 """The training loop: one step function, one epoch, early stopping, checkpoints."""
 
 import dataclasses
+import itertools
 import json
 import math
 import pathlib
@@ -28,7 +29,7 @@ from eal_icnet_jax.distributed import (
     on_all_devices,
     on_this_process,
 )
-from eal_icnet_jax.errors import Interrupted, Interruption, UserError, warn
+from eal_icnet_jax.errors import Interrupted, Interruption, UserError, warn, without_interrupts
 from eal_icnet_jax.evaluate import Evaluation, evaluate_examples
 from eal_icnet_jax.losses import bce_dice_loss
 from eal_icnet_jax.predictor import Predictor
@@ -448,6 +449,15 @@ class Trainer:
         if self.processes.is_first:
             pictures.curves(self.workdir.path / "curves.png", self.workdir.records())
 
+    def _stop(self, step: int, saved: int, iterator_state: dict):
+        """Saves what is not, and raises `Interrupted`."""
+        if step > saved:
+            self._save(step, iterator_state)
+        self.checkpoints.wait()
+        where = f"the checkpoint of step {step} is in {self.workdir.path}"
+        what = where if step else "no step is done"
+        raise Interrupted(f"{what}; run the same command again to go on")
+
     def _loop(self, interruption: Interruption):
         config = self.config
         per_epoch = self.batches.batches_per_epoch
@@ -456,9 +466,17 @@ class Trainer:
         sharding = NamedSharding(data_mesh(), PartitionSpec("data"))
         batches = input_pipeline.to_devices(self.batches, sharding, config.prefetch)
         progress = Progress(steps, config.batch_size, step, silent=not self.processes.is_first)
-        alone, told = self.processes.count == 1, None
+        alone, told, saved = self.processes.count == 1, None, step
+        iterator_state = self.batches.get_state()
+        with without_interrupts():  # which its processes inherit: they end when this one does
+            batches = itertools.chain([next(batches)] if step < steps else [], batches)
         while step < steps and self.stopping.epochs_without_gain < config.early_stopping.patience:
-            batch, iterator_state = next(batches)
+            try:
+                batch, iterator_state = next(batches)
+            except Exception:
+                if interruption.requested and alone:  # of processes that the signal ended too
+                    self._stop(step, saved, iterator_state)
+                raise
             if not alone:
                 flags = np.full(jax.local_device_count(), interruption.requested)
                 batch["stops"] = jax.make_array_from_process_local_data(sharding, flags)
@@ -484,13 +502,10 @@ class Trainer:
                 self._end_epoch(step, epoch, progress)
             if saves:
                 self._save(step, iterator_state)
+                saved = step
                 progress.restart(step)
             if stops:
-                self.checkpoints.wait()
-                raise Interrupted(
-                    f"the checkpoint of step {step} is in {self.workdir.path}; run the same "
-                    "command again to go on"
-                )
+                self._stop(step, saved, iterator_state)
         if self.stopping.epochs_without_gain >= config.early_stopping.patience:
             self._say(f"stopped early: {self.stopping.epochs_without_gain} epochs without gain")
 

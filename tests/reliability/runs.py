@@ -30,6 +30,7 @@ class Process:
             stderr=subprocess.STDOUT,
             text=True,
             env={**os.environ, **(environment or {})},
+            start_new_session=True,
         )
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -47,8 +48,12 @@ class Process:
                 return True
         return False
 
-    def signal(self, number: signal.Signals):
-        self._popen.send_signal(number)
+    def signal(self, number: signal.Signals, all_of_it: bool = False):
+        """To the command, or to its processes too, as a terminal or a cluster does."""
+        if all_of_it:
+            os.killpg(self._popen.pid, number)
+        else:
+            self._popen.send_signal(number)
 
     def end(self, seconds: float = 300) -> int:
         """Waits, and returns the exit status."""

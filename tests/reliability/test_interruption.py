@@ -11,16 +11,16 @@ from tests.reliability import runs
 
 
 @pytest.mark.parametrize(
-    ("number", "workers"), [(signal.SIGTERM, 0), (signal.SIGINT, 2)], ids=["SIGTERM", "SIGINT"]
+    ("number", "workers"), [(signal.SIGTERM, 2), (signal.SIGINT, 2)], ids=["SIGTERM", "SIGINT"]
 )
 def test_a_signal_finishes_the_step_and_the_run_goes_on_bit_for_bit(
     small_training, workdir, tmp_path, number, workers
 ):
-    """With other numbers of workers before and after, too."""
+    """With other numbers of workers before and after, too, whom the signal is sent as well."""
     arguments = [*small_training, f"--workdir={tmp_path}", "--config.checkpoint_every_steps=0"]
     process = runs.Process("main", *arguments, f"--config.workers={workers}")
     assert process.wait_for(r"step 10/24"), process.text
-    process.signal(number)
+    process.signal(number, all_of_it=True)
     assert process.end() == INTERRUPTED == 75, process.text
     (step,) = [step for step in runs.steps(tmp_path) if step % 8]
     assert 10 <= step < 16
