@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import pkgutil
+import tempfile
 from collections.abc import Iterator
 
 import filelock
@@ -119,18 +120,16 @@ def _prepared(dataset: ConfigDict):
             f"{instructions}, then run the same command with --config.dataset.manual_dir=DIR, or "
             f"cd datasets/{dataset.name} && tfds build --manual_dir=DIR --file_format=array_record"
         )
-    root = pathlib.Path(builder.data_dir_root)
-    with _told_of(builder):
-        root.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root / f".{builder.name}.lock"):  # another process waits for this
-            if not dataset_builder(dataset).is_prepared():
-                print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
-                with contextlib.redirect_stdout(io.StringIO()):  # TFDS's lines, which know no size
-                    builder.download_and_prepare(
-                        download_config=download.DownloadConfig(
-                            manual_dir=os.fspath(manual_dir) if manual_dir else None
-                        )
+    # Another process on this machine waits for this one.
+    with _told_of(builder), filelock.FileLock(_lock_of(builder)):
+        if not dataset_builder(dataset).is_prepared():
+            print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS's lines, which know no size
+                builder.download_and_prepare(
+                    download_config=download.DownloadConfig(
+                        manual_dir=os.fspath(manual_dir) if manual_dir else None
                     )
+                )
     builder = dataset_builder(dataset)
     for split, own in (builder.info.metadata or {}).get("splits", {}).items():
         balance = ", ".join(
@@ -140,6 +139,12 @@ def _prepared(dataset: ConfigDict):
             f"{split}: {own['examples']} examples of {own['files']} files, {balance} of the pixels"
         )
     return builder
+
+
+def _lock_of(builder) -> pathlib.Path:
+    """A file of this machine for who prepares a dataset; nothing is left beside a bad one."""
+    name = hashlib.sha256(os.path.abspath(builder.data_dir).encode()).hexdigest()[:16]
+    return pathlib.Path(tempfile.gettempdir()) / f"eal_icnet_jax_{name}.lock"
 
 
 @contextlib.contextmanager

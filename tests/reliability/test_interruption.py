@@ -53,15 +53,3 @@ def test_a_second_trainer_in_one_workdir_refuses(data_dir, tmp_path):
     assert not (tmp_path / "config.json").exists()
     held.release()
     train.Trainer(config, tmp_path).workdir.release()
-
-
-def test_interrupting_other_commands_says_so(workdir, tmp_path):
-    """Ctrl-C in `evaluate` mode: no traceback, and nothing half written."""
-    process = runs.Process(
-        "predict", f"--checkpoint={workdir}", "--input=docs", f"--output={tmp_path / 'o'}"
-    )
-    assert process.wait_for(r"\[1/"), process.text
-    process.signal(signal.SIGINT)
-    assert process.end() == 128 + signal.SIGINT, process.text
-    assert process.text.rstrip().endswith("interrupted") and "Traceback" not in process.text
-    assert not list((tmp_path / "o").glob(".*"))
