@@ -210,12 +210,15 @@ def _hush_what_is_under_way():
     )
 
 
-def _read(directory: pathlib.Path, item: str, expected: Arrays, what: str) -> Arrays:
+def _read(
+    directory: pathlib.Path, metadata: dict, item: str, expected: Arrays, what: str
+) -> Arrays:
     """A checkpoint's item as it was written, on this process's first device.
 
     Nothing is read of a checkpoint that says it has arrays of other shapes than expected.
 
     Args:
+      metadata: the checkpoint's.
       expected: arrays of the same names and shapes.
       what: they are of, for the error.
 
@@ -223,7 +226,6 @@ def _read(directory: pathlib.Path, item: str, expected: Arrays, what: str) -> Ar
       UserError: it is damaged, or of something else.
     """
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    metadata = read_metadata(directory)
     _hush_what_is_under_way()
     try:
         # Of the whole checkpoint Orbax would also describe the other items, which takes time.
@@ -270,7 +272,8 @@ def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
     """
     directory = resolve(path)
     try:
-        spec = read_metadata(directory)["model"]
+        metadata = read_metadata(directory)
+        spec = metadata["model"]
         if len(str(spec)) > 10_000 or _largest_number(spec) > LARGEST_OPTION:
             raise TypeError("no network is that large")
         model = models.blank_model(spec["name"], **{**spec["options"], **overrides})
@@ -280,7 +283,7 @@ def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
         raise UserError(f"the checkpoint {directory} does not say which model it holds") from error
     graphdef, state = nnx.split(model)
     what = f"model than {model.spec.name} with {model.spec.options_text()}"
-    arrays = _read(directory, "model", weight_arrays(state), what)
+    arrays = _read(directory, metadata, "model", weight_arrays(state), what)
     model = nnx.merge(graphdef, with_weights(state, arrays))
     model.eval()
     return model
@@ -435,8 +438,8 @@ class TrainingCheckpoints:
         what = "training, use a new --workdir"
         metadata = read_metadata(directory)
         return (
-            _read(directory, "model", model, what),
-            _read(directory, "training", training, what),
+            _read(directory, metadata, "model", model, what),
+            _read(directory, metadata, "training", training, what),
             metadata,
         )
 
@@ -469,8 +472,9 @@ class TrainingCheckpoints:
 
     def is_whole(self, step: int, model: Arrays) -> bool:
         """Whether the model of a step's checkpoint is there as it was written."""
+        directory = self.directory(step)
         try:
-            _read(self.directory(step), "model", model, "training")
+            _read(directory, read_metadata(directory), "model", model, "training")
         except UserError:
             return False
         return True

@@ -10,14 +10,6 @@ from eal_icnet_jax.errors import UserError, told_to_user
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config, such as configs/synthetic.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder for everything that a run writes.")
-COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "Several processes: HOST:PORT where the first is reached."
-)
-PROCESSES = flags.DEFINE_integer("processes", None, "Several processes: how many.")
-PROCESS = flags.DEFINE_integer("process", None, "Several processes: which this is, from 0.")
-DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Several processes, as the cluster's environment says."
-)
 
 
 def packaged(argument: str) -> str:
@@ -72,8 +64,3 @@ def given_workdir(argv: list[str]) -> tuple[pathlib.Path, ConfigDict | None]:
     if len(named) != 1:
         raise UserError(f"name one workdir to verify, not {len(named)}: --mode=verify WORKDIR")
     return pathlib.Path(named[0]).expanduser(), CONFIG.value
-
-
-def processes() -> tuple[str | None, int | None, int | None, bool]:
-    """The arguments of `distributed.joined`."""
-    return COORDINATOR.value, PROCESSES.value, PROCESS.value, DISTRIBUTED.value

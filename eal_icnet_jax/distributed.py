@@ -21,8 +21,10 @@ from eal_icnet_jax.errors import Interrupted, UserError, tell, warn
 HEARTBEAT_SECONDS = 30
 """After which JAX gives a process up that is silent."""
 
+DONE, LOST = b"+", b"-"
+"""What processes tell each other of one of them."""
 GONE = 4
-"""How many bytes tell which process is gone."""
+"""How many bytes tell which."""
 
 
 def data_mesh(devices: list[jax.Device] | None = None) -> Mesh:
@@ -96,9 +98,22 @@ class _Lifeline:
 
     def __init__(self, processes: Processes, host: str | None):
         self._processes = processes
-        self._ended = threading.Event()
         self._connections: dict[int, socket.socket] = {}
-        address = b"\0" * 512
+        try:
+            self._connect(host)
+        except OSError as error:
+            warn(f"processes cannot reach each other beside JAX ({error}): should one be lost, the "
+                 f"others are told after {HEARTBEAT_SECONDS} seconds")  # fmt: skip
+            self._connections.clear()
+        self._watchers = [
+            threading.Thread(target=self._watch, args=(index, connection), daemon=True)
+            for index, connection in self._connections.items()
+        ]
+        for watcher in self._watchers:
+            watcher.start()
+
+    def _connect(self, host: str | None):
+        processes, address = self._processes, bytes(512)
         if processes.is_first:
             server = socket.create_server(("", 0), backlog=processes.count)
             token = secrets.token_hex(16)
@@ -110,27 +125,18 @@ class _Lifeline:
             address = json.dumps(told).encode().ljust(512, b"\0")
         address = processes.of_first(np.frombuffer(address, np.uint8)).tobytes()
         told = json.loads(address.rstrip(b"\0"))
-        try:
-            if processes.is_first:
-                self._accept(server, token.encode())
-            else:
-                connection = socket.create_connection((told["host"], told["port"]), timeout=60)
-                connection.sendall(told["token"].encode() + processes.index.to_bytes(GONE))
-                self._connections[0] = connection
-        except OSError as error:
-            warn(f"processes cannot reach each other beside JAX ({error}): should one be lost, the "
-                 f"others are told after {HEARTBEAT_SECONDS} seconds")  # fmt: skip
-            self._connections.clear()
-        self._left = len(self._connections)
-        for index, connection in self._connections.items():
+        if processes.is_first:
+            self._accept(server, token.encode())
+        else:
+            connection = socket.create_connection((told["host"], told["port"]), timeout=60)
+            connection.sendall(told["token"].encode() + processes.index.to_bytes(GONE))
+            self._connections[0] = connection
+        for connection in self._connections.values():
             connection.settimeout(None)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, seconds in (("KEEPIDLE", 10), ("KEEPINTVL", 5), ("KEEPCNT", 4)):
                 if option := getattr(socket, f"TCP_{name}", None):  # not on every system
                     connection.setsockopt(socket.IPPROTO_TCP, option, seconds)
-            threading.Thread(target=self._watch, args=(index, connection), daemon=True).start()
-        if not self._connections:
-            self._ended.set()
 
     def _accept(self, server: socket.socket, token: bytes):
         server.settimeout(60)
@@ -147,15 +153,10 @@ class _Lifeline:
             said = connection.recv(1 + GONE, socket.MSG_WAITALL)
         except OSError:
             said = b""
-        if said[:1] == b"+":  # is done
-            self._left -= 1
-            if not self._left:
-                self._ended.set()
+        if said[:1] == DONE:
             return
         lost = int.from_bytes(said[1:]) if said else index
-        for other in self._connections.values():
-            with contextlib.suppress(OSError):
-                other.sendall(b"-" + lost.to_bytes(GONE))
+        self._say(LOST, lost)
         tell(
             UserError(
                 f"process {lost} of {self._processes.count} failed or was lost: start all of them "
@@ -164,29 +165,26 @@ class _Lifeline:
         )
         os._exit(1)
 
-    def fail(self):
-        """Tells the others that this one is about to exit."""
+    def _say(self, what: bytes, index: int):
         for connection in self._connections.values():
             with contextlib.suppress(OSError):
-                connection.sendall(b"-" + self._processes.index.to_bytes(GONE))
+                connection.sendall(what + index.to_bytes(GONE))
+
+    def fail(self):
+        """Tells the others that this one is about to exit."""
+        self._say(LOST, self._processes.index)
         if self._processes.is_first:
-            time.sleep(
-                1
-            )  # with it goes what JAX reaches the others by, of which it tells at length
+            # With it goes what JAX reaches the others by, and it would tell of that at length.
+            time.sleep(1)
 
     def end(self):
         """Waits until all are done."""
-
-        def say():
-            for connection in self._connections.values():
-                with contextlib.suppress(OSError):
-                    connection.sendall(b"+" + bytes(GONE))
-
         if not self._processes.is_first:
-            say()
-        self._ended.wait()
+            self._say(DONE, self._processes.index)
+        for watcher in self._watchers:
+            watcher.join()
         if self._processes.is_first:
-            say()
+            self._say(DONE, self._processes.index)
 
 
 @contextlib.contextmanager

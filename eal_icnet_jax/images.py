@@ -20,6 +20,11 @@ LARGEST = 2**28
 TIFF = b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"
 """How TIFF and BigTIFF begin."""
 
+JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""Markers of the segments that say how large a JPEG is."""
+JPEG_ALONE = {0x01, 0xFF, *range(0xD0, 0xDA)}
+"""Markers that begin no segment, and what fills up between them."""
+
 ANY_SIZE = "write a larger image as tiled TIFF or Zarr, which `predict` reads in parts"
 
 
@@ -51,12 +56,6 @@ def size_of(data: bytes) -> tuple[int, int]:
     else:
         raise ValueError("no known beginning")
     return abs(height), width
-
-
-JPEG_SIZES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
-"""Markers of the segments that say how large a JPEG is."""
-JPEG_ALONE = {0x01, 0xFF, *range(0xD0, 0xDA)}
-"""Markers that begin no segment, and what fills up between them."""
 
 
 def decode(data: bytes, name: str) -> np.ndarray:

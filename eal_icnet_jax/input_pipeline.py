@@ -120,16 +120,21 @@ def _prepared(dataset: ConfigDict):
             f"{instructions}, then run the same command with --config.dataset.manual_dir=DIR, or "
             f"cd datasets/{dataset.name} && tfds build --manual_dir=DIR --file_format=array_record"
         )
-    # Another process on this machine waits for this one.
-    with _told_of(builder), filelock.FileLock(_lock_of(builder)):
-        if not dataset_builder(dataset).is_prepared():
-            print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
-            with contextlib.redirect_stdout(io.StringIO()):  # TFDS's lines, which know no size
-                builder.download_and_prepare(
-                    download_config=download.DownloadConfig(
-                        manual_dir=os.fspath(manual_dir) if manual_dir else None
+    try:
+        with filelock.FileLock(_lock_of(builder)):  # another process on this machine waits
+            if not dataset_builder(dataset).is_prepared():
+                print(f"preparing {builder.info.full_name} in {builder.data_dir}", flush=True)
+                with contextlib.redirect_stdout(io.StringIO()):  # TFDS's lines, which know no size
+                    builder.download_and_prepare(
+                        download_config=download.DownloadConfig(
+                            manual_dir=os.fspath(manual_dir) if manual_dir else None
+                        )
                     )
-                )
+    except OSError as error:
+        raise UserError(
+            f"{builder.data_dir} cannot be written: {error.strerror or error}; "
+            "name another folder with --config.dataset.data_dir"
+        ) from error
     builder = dataset_builder(dataset)
     for split, own in (builder.info.metadata or {}).get("splits", {}).items():
         balance = ", ".join(
@@ -145,17 +150,6 @@ def _lock_of(builder) -> pathlib.Path:
     """A file of this machine for who prepares a dataset; nothing is left beside a bad one."""
     name = hashlib.sha256(os.path.abspath(builder.data_dir).encode()).hexdigest()[:16]
     return pathlib.Path(tempfile.gettempdir()) / f"eal_icnet_jax_{name}.lock"
-
-
-@contextlib.contextmanager
-def _told_of(builder) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{builder.data_dir} cannot be written: {error.strerror or error}; "
-            "name another folder with --config.dataset.data_dir"
-        ) from error
 
 
 def _check_same_tree(builder, manual_dir: pathlib.Path | None):

@@ -11,6 +11,16 @@ MODES = {"evaluate": train.evaluate, "prepare": train.prepare}
 
 MODE = flags.DEFINE_enum("mode", "train", ["train", *MODES, "verify"], "What to do.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "", "To evaluate; else the best of the workdir.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Training in several processes: HOST:PORT where the first is reached."
+)
+PROCESSES = flags.DEFINE_integer("processes", None, "Training in several processes: how many.")
+PROCESS = flags.DEFINE_integer(
+    "process", None, "Training in several processes: which this is, from 0."
+)
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Training in several processes, as the cluster's environment says."
+)
 
 
 def main(argv: list[str]):
@@ -25,7 +35,8 @@ def main(argv: list[str]):
             runtime.configure()
             MODES[MODE.value](config, workdir, checkpoint)
             return
-        with distributed.joined(*command_line.processes()) as processes:
+        given = COORDINATOR.value, PROCESSES.value, PROCESS.value
+        with distributed.joined(*given, DISTRIBUTED.value) as processes:
             runtime.configure(training=True)
             train.train(config, workdir, checkpoint, processes)
 

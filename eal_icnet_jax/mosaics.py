@@ -233,7 +233,6 @@ def _check_directories(path: pathlib.Path):
 
 
 def _open_tiff(path: pathlib.Path) -> Mosaic:
-    cut_off = f"{path} is cut off or damaged: copy it again"
     try:
         _check_directories(path)
         file = tifffile.TiffFile(path)
@@ -245,18 +244,15 @@ def _open_tiff(path: pathlib.Path) -> Mosaic:
             if part is not None
             for offset, count in zip(part.dataoffsets, part.databytecounts, strict=False)
         ]
-    except Exception as error:  # of whatever the bytes happen to mean
-        raise UserError(cut_off) from error
-    if not ends or max(ends) > file.filehandle.size:
-        raise UserError(cut_off)
-    try:
+        if not ends or max(ends) > file.filehandle.size:
+            raise ValueError("its pieces are not there")
         if series.dataoffset is not None:
             dtype = np.dtype(page.dtype).newbyteorder(file.byteorder)
             source = np.memmap(path, dtype, "r", series.dataoffset, series.shape)
         else:
             source = zarr.open_array(series.aszarr(level=0), mode="r")
-    except Exception as error:  # of whatever its tags say
-        raise UserError(cut_off) from error
+    except Exception as error:  # of whatever the bytes happen to mean
+        raise UserError(f"{path} is cut off or damaged: copy it again") from error
     if series.dataoffset is None:
         _check_pieces(path, source)
     shape, read = _reader(path, source, series.axes, page)

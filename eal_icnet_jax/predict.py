@@ -12,7 +12,6 @@ writes the masks of one image as GDSII, OASIS or SVG.
 import argparse
 import collections
 import functools
-import hashlib
 import pathlib
 import sys
 import time
@@ -300,10 +299,7 @@ class Prediction:
     @functools.cached_property
     def _digest(self) -> str:
         """Of the weights."""
-        digest = hashlib.sha256()
-        for name, array in sorted(checkpoints.weight_arrays(nnx.state(self._model)).items()):
-            digest.update(name.encode() + np.asarray(array).tobytes())
-        return digest.hexdigest()
+        return checkpoints.digest(checkpoints.weight_arrays(nnx.state(self._model)))
 
 
 def run(arguments: argparse.Namespace):

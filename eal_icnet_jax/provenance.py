@@ -63,6 +63,15 @@ def of_now(step: int) -> dict:
     }
 
 
+def differences(then: dict, now: dict) -> list[str]:
+    """What of two records is not alike, each told with both values."""
+    return [
+        f"{name} {then.get(name)} then, {value} now"
+        for name, value in now.items()
+        if then.get(name) != value
+    ]
+
+
 def data_digest(folder: pathlib.Path) -> str:
     """SHA-256 of a prepared dataset: its record files' names and bytes."""
     digest = hashlib.sha256()

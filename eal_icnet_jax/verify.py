@@ -7,12 +7,10 @@ from ml_collections import ConfigDict
 
 from eal_icnet_jax import checkpoints, input_pipeline, provenance, train
 from eal_icnet_jax.errors import UserError
-from eal_icnet_jax.workdir import read_config, read_json, read_records
+from eal_icnet_jax.workdir import read_config, read_json, read_provenance, read_records
 
 TOLERANCE = 1e-3
 """By which a figure may differ elsewhere than where it was made, where roundings are others."""
-
-NOT_FIGURES = ("name", "label")
 
 
 def config_of(workdir: pathlib.Path, given: ConfigDict | None) -> ConfigDict:
@@ -32,8 +30,17 @@ def config_of(workdir: pathlib.Path, given: ConfigDict | None) -> ConfigDict:
     return config
 
 
-def _differences(there: dict, here: dict) -> dict[str, tuple[float, float]]:
-    """The figures of two reports that are not equal, by image and name."""
+Differences = dict[str, tuple[float, float]]
+"""Figures that are not equal by what they are: recorded, and found."""
+
+
+def _differences(there: dict, here: dict) -> tuple[Differences, Differences]:
+    """What is not equal in two reports: of the means, and of the images.
+
+    Raises:
+      UserError: they are of other images.
+      KeyError, TypeError, AttributeError: one is no report.
+    """
     before = {(row["name"], row["label"]): row for row in there["per_image"]}
     after = {(row["name"], row["label"]): row for row in here["per_image"]}
     if before.keys() != after.keys():
@@ -41,16 +48,51 @@ def _differences(there: dict, here: dict) -> dict[str, tuple[float, float]]:
             f"the report is of {len(before)} images and masks, the test split has {len(after)}: "
             "the data or config.dataset.splits are others"
         )
-    out = {}
-    for key, row in after.items():
-        for name in row.keys() - set(NOT_FIGURES):
-            if row[name] != before[key].get(name):
-                out[f"{name} of {key[0]}"] = (before[key].get(name, math.nan), row[name])
-    for label, figures in here["mean"].items():
-        for name, value in figures.items():
-            if value != there["mean"][label][name]:
-                out[f"mean {name} of {label}"] = (there["mean"][label][name], value)
-    return out
+    of_images = {
+        f"{name} of {key[0]}": (before[key].get(name, math.nan), value)
+        for key, row in after.items()
+        for name, value in row.items()
+        if value != before[key].get(name)
+    }
+    of_means = {
+        f"mean {name} of {label}": (there["mean"][label][name], value)
+        for label, figures in here["mean"].items()
+        for name, value in figures.items()
+        if value != there["mean"][label][name]
+    }
+    return of_means, of_images
+
+
+def _check_data(config: ConfigDict, recorded: dict[str, str]) -> list[str]:
+    """Prints which datasets are those of the run, and returns what is to say of the others."""
+    failed = []
+    for name, digest in input_pipeline.digests(config.dataset).items():
+        if recorded.get(name) == digest:
+            print(f"{name} is the data of the run, SHA-256 {digest[:12]}")
+        else:
+            failed.append(f"{name} is not the data of the run")
+    return failed
+
+
+def _check_figures(means: Differences, others: Differences, what: str) -> list[str]:
+    """Prints how well figures hold, recorded and found, and returns what is to say if they do not.
+
+    Args:
+      means, others: those that are not equal; of whole splits, and of images.
+      what: they are of.
+    """
+    if not means and not others:
+        print(f"all figures of {what} hold exactly")
+        return []
+    by = {name: abs(then - now) for name, (then, now) in means.items()}
+    largest = max(by.values(), default=0.0)
+    if largest <= TOLERANCE:
+        count = len(means) + len(others)
+        print(f"{count} figures differ in roundings; no mean by more than {largest:.2g}")
+        return []
+    worst = max(by, key=by.get)
+    then, now = means[worst]
+    return [f"{worst} is {now:.6g}, recorded is {then:.6g}"]
 
 
 def verify(workdir: pathlib.Path, given: ConfigDict | None = None):
@@ -69,48 +111,33 @@ def verify(workdir: pathlib.Path, given: ConfigDict | None = None):
       UserError: there is nothing to verify, or says all that does not hold.
     """
     config = config_of(workdir, given)
-    record = read_json(workdir / "provenance.json", dict, "the run cannot be verified")
+    record = read_provenance(workdir / "provenance.json", "the run cannot be verified")
     report = read_json(workdir / "test" / "metrics.json", dict, "train to the end first")
     directory = checkpoints.resolve(workdir)
     model = checkpoints.load_model(directory, dtype=config.model.dtype)
     print(f"{directory} is as it was written")
-    failed = []
-    data = input_pipeline.digests(config.dataset)
-    for name, digest in data.items():
-        if record.get("data_sha256", {}).get(name) == digest:
-            print(f"{name} is the data of the run, SHA-256 {digest[:12]}")
-        else:
-            failed.append(f"{name} is not the data of the run")
-    now, then = provenance.of_now(0), record["starts"][-1]
-    others = [
-        f"{name} {then['versions'].get(name)} then, {version} now"
-        for name, version in now["versions"].items()
-        if then["versions"].get(name) != version
-    ]
-    others += [
-        f"{key} {then.get(key)} then, {now[key]} now"
-        for key in ("git_commit", "devices", "machine")
-        if then.get(key) != now[key]
-    ]
-    for told in others:
+    failed = _check_data(config, record["data_sha256"])
+    then, now = record["starts"][-1], provenance.of_now(0)
+    here = {key: now[key] for key in ("git_commit", "devices", "machine")}
+    for told in (
+        *provenance.differences(then["versions"], now["versions"]),
+        *provenance.differences(then, here),
+    ):
         print(f"made otherwise: {told}")
-    evaluation = train.evaluated(config, model, "validation", 0)
-    best = int(directory.name) if directory.name.isdigit() else None
-    logged = [r for r in read_records(workdir / "metrics.jsonl") if r.get("step") == best]
-    logged = [r["validation_loss"] for r in logged if "validation_loss" in r]
-    figures = {}
-    if logged and evaluation.loss() != logged[0]:
-        figures["validation loss"] = (logged[0], evaluation.loss())
-    figures |= _differences(report, train.evaluated(config, model, "test", 0).report())
-    means = {k: v for k, v in figures.items() if k.startswith(("mean ", "validation"))}
-    worst = max((abs(a - b) for a, b in means.values()), default=0.0)
-    if not figures:
-        print(f"all figures of {report['images']} test images and the validation loss hold exactly")
-    elif worst <= TOLERANCE:
-        print(f"{len(figures)} figures differ in roundings; no mean by more than {worst:.2g}")
-    else:
-        name, (before, after) = max(means.items(), key=lambda item: abs(item[1][0] - item[1][1]))
-        failed.append(f"{name} is {after:.6g}, recorded is {before:.6g}")
+    means = {}
+    loss = train.evaluated(config, model, "validation", 0).loss()
+    for line in read_records(workdir / "metrics.jsonl"):
+        if f"{line.get('step')}" == directory.name and line.get("validation_loss", loss) != loss:
+            means["validation loss"] = (line["validation_loss"], loss)
+    found = train.evaluated(config, model, "test", 0).report()
+    try:
+        of_means, of_images = _differences(report, found)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{workdir / 'test' / 'metrics.json'} is damaged: evaluate again"
+        ) from error
+    what = f"{found['images']} test images and the validation loss"
+    failed += _check_figures(means | of_means, of_images, what)
     if failed:
         raise UserError(f"the figures of {workdir} do not hold: {'; '.join(failed)}")
     print(f"{workdir} is verified")

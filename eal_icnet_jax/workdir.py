@@ -78,6 +78,21 @@ def read_config(path: pathlib.Path, advice: str) -> ConfigDict:
         raise UserError(f"{path} is damaged ({told}): {advice}") from error
 
 
+def read_provenance(path: pathlib.Path, advice: str) -> dict:
+    """What `Workdir.record_start` wrote.
+
+    Raises:
+      UserError: it cannot be read, or is something else; says the advice.
+    """
+    record = read_json(path, dict, advice)
+    data, starts = record.get("data_sha256"), record.get("starts")
+    if not (isinstance(data, dict) and isinstance(starts, list) and starts) or not all(
+        isinstance(start, dict) and isinstance(start.get("versions"), dict) for start in starts
+    ):
+        raise UserError(f"{path} is damaged (it tells of no start): {advice}")
+    return record
+
+
 def read_records(path: pathlib.Path) -> list[dict]:
     """The lines of a metrics.jsonl, none where there is no file."""
     if not path.exists():
@@ -200,23 +215,16 @@ class Workdir:
         path = self.path / "provenance.json"
         record = {"seed": config.seed, "data_sha256": data, "starts": []}
         if step and path.exists():
-            record = read_json(path, dict, "use a new --workdir")
+            record = read_provenance(path, "use a new --workdir")
             if changed := [name for name in data if record["data_sha256"].get(name) != data[name]]:
                 raise UserError(
                     f"dataset {', '.join(changed)} is not what the run in {self.path} was begun "
                     "with: bring that back, or use a new --workdir"
                 )
         now = provenance.of_now(step)
-        if record["starts"]:
-            then = record["starts"][-1]["versions"]
-            other = [
-                f"{name} {then.get(name)} then, {version} now"
-                for name, version in now["versions"].items()
-                if then.get(name) != version
-            ]
-            if other:
-                warn(f"the run goes on with other releases, and may end otherwise: "
-                     f"{'; '.join(other)}")  # fmt: skip
+        then = record["starts"][-1] if record["starts"] else now
+        if other := provenance.differences(then["versions"], now["versions"]):
+            warn("the run goes on with other releases, and may end otherwise: " + "; ".join(other))
         record["starts"].append(now)
         files.write_whole(path, json.dumps(record, indent=1) + "\n")
 

@@ -16,3 +16,10 @@ def get_config(model="eal_icnet"):
             config.model.options.block_1_dilations = (2,)
             config.model.options.block_2_dilations = (4,)
     return config
+
+
+def on(data_dir):
+    """The config, with the dataset that was prepared there."""
+    config = get_config()
+    config.dataset.data_dir = str(data_dir)
+    return config

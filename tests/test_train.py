@@ -12,33 +12,17 @@ import sys
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 
 from eal_icnet_jax import checkpoints, input_pipeline, train
 from eal_icnet_jax.errors import UserError
-from tests import commands, small_config
-
-
-def weights(workdir, step):
-    model = checkpoints.load_model(workdir / "checkpoints" / str(step))
-    return checkpoints.weight_arrays(nnx.state(model))
-
-
-def assert_same_weights(first, second):
-    assert first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-
-
-def records(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+from tests import commands, runs, small_config
 
 
 def test_a_run_leaves_its_files(workdir):
     config = json.loads((workdir / "config.json").read_text())
     assert config["epochs"] == 3
     assert "init_conv.0.conv.kernel" in (workdir / "parameters.txt").read_text()
-    logged = records(workdir)
+    logged = runs.records(workdir)
     assert [r["epoch"] for r in logged if "validation_loss" in r] == [1, 2, 3]
     assert {"loss", "images_per_second"} <= logged[0].keys()
     assert all(math.isfinite(value) for record in logged for value in record.values())
@@ -64,7 +48,7 @@ def test_the_test_report_averages_the_images(workdir):
 def test_best_and_latest_checkpoints_are_kept(workdir):
     """Of 24 steps with one every 3 and one an epoch, the best and the two latest remain."""
     steps = {int(path.name) for path in (workdir / "checkpoints").iterdir()}
-    epochs = {r["step"]: r["validation_loss"] for r in records(workdir) if "validation_loss" in r}
+    epochs = {r["step"]: r["validation_loss"] for r in runs.epochs(workdir)}
     best = min(epochs, key=epochs.get)
     assert {best, 24} <= steps and len(steps) <= 3
     assert checkpoints.resolve(workdir).name == str(best)
@@ -85,10 +69,10 @@ def test_killed_between_checkpoints_and_run_again_is_the_same_run(
     result = commands.run("main", *small_training, f"--workdir={killed}")
     assert result.returncode == 0, result.stderr
     assert "resuming from step" in result.stdout
-    assert_same_weights(weights(killed, 24), weights(workdir, 24))
+    runs.same(runs.weights(killed, 24), runs.weights(workdir, 24))
 
     def timeless(run):
-        return [{k: v for k, v in r.items() if k != "images_per_second"} for r in records(run)]
+        return [{k: v for k, v in r.items() if k != "images_per_second"} for r in runs.records(run)]
 
     resumed = {(r["step"], "epoch" in r): r for r in timeless(killed)}
     assert len(resumed) == len(timeless(killed)), "a step is logged twice"
@@ -103,7 +87,7 @@ def test_a_finished_run_trains_no_further(workdir, small_training, tmp_path):
     result = commands.run("main", *small_training, f"--workdir={again}")
     assert result.returncode == 0, result.stderr
     assert "epoch 3/3" not in result.stdout and "test split, 3 images" in result.stdout
-    assert_same_weights(weights(again, 24), weights(workdir, 24))
+    runs.same(runs.weights(again, 24), runs.weights(workdir, 24))
 
 
 def test_evaluate_mode_reports_as_training_did(workdir, small_training, tmp_path):
@@ -178,23 +162,17 @@ def test_early_stopping_as_released():
     assert (stopping.best_step, stopping.epochs_without_gain) == (7, 2)
 
 
-def small(data_dir):
-    config = small_config.get_config()
-    config.dataset.data_dir = str(data_dir)
-    return config
-
-
 def test_training_stops_early(data_dir, tmp_path):
     """With a min_delta that no epoch reaches, patience 1 ends the run after its second epoch."""
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     config.early_stopping.patience, config.early_stopping.min_delta = 1, 1e9
     train.Trainer(config, tmp_path).run()
-    assert [r["epoch"] for r in records(tmp_path) if "validation_loss" in r] == [1, 2]
+    assert [r["epoch"] for r in runs.epochs(tmp_path)] == [1, 2]
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step(data_dir, tmp_path):
     """The last good checkpoint stays, and is where the run goes on."""
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     config.epochs = 1
     train.Trainer(config, tmp_path).run()
     config.epochs = 2
@@ -206,18 +184,16 @@ def test_a_loss_that_is_not_finite_stops_with_its_step(data_dir, tmp_path):
     with pytest.raises(UserError, match=told):
         trainer.run()
     assert train.Trainer(config, tmp_path).checkpoints.latest_step() == 8
-    assert all(np.all(np.isfinite(value)) for value in weights(tmp_path, 8).values())
+    assert all(np.all(np.isfinite(value)) for value in runs.weights(tmp_path, 8).values())
 
 
 def test_fine_tuning_starts_from_a_checkpoint(data_dir, workdir, tmp_path):
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     config.model.checkpoint = str(workdir)
     trainer = train.Trainer(config, tmp_path)
     best = int(checkpoints.resolve(workdir).name)
     state = trainer.state
-    assert_same_weights(
-        checkpoints.weight_arrays(state.params, state.others), weights(workdir, best)
-    )
+    runs.same(checkpoints.weight_arrays(state.params, state.others), runs.weights(workdir, best))
     assert int(state.step) == 0
     config.model.in_channels = 3
     with pytest.raises(UserError, match=r"in_channels=1, but the config asks for .* in_channels=3"):
@@ -225,7 +201,7 @@ def test_fine_tuning_starts_from_a_checkpoint(data_dir, workdir, tmp_path):
 
 
 def test_dropout_keys_are_saved_and_restored(data_dir, tmp_path):
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     config.epochs = 1
     with config.unlocked():
         config.model.options.dropout = 0.5
@@ -236,7 +212,7 @@ def test_dropout_keys_are_saved_and_restored(data_dir, tmp_path):
     names = [name for name in before if name.startswith("others.")]
     assert any(not np.array_equal(before[name], after[name]) for name in names)
     again = train.Trainer(config, tmp_path)._arrays()[1]
-    assert_same_weights(after, again)
+    runs.same(after, again)
 
 
 def test_bad_commands_are_told(small_training, tmp_path):
@@ -271,29 +247,29 @@ def test_bad_commands_are_told(small_training, tmp_path):
     ],
 )
 def test_bad_values_are_told_and_leave_no_run_behind(data_dir, tmp_path, key, value, told):
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=told):
         train.train(config, tmp_path)
     with pytest.raises(UserError, match="holds no checkpoint"):
-        train.evaluate(small(data_dir), tmp_path)
+        train.evaluate(small_config.on(data_dir), tmp_path)
 
 
 def test_a_damaged_workdir_is_told(data_dir, tmp_path):
     (tmp_path / "config.json").write_text('{"seed": ')
     with pytest.raises(UserError, match=r"config\.json is damaged .* use a new --workdir"):
-        train.Trainer(small(data_dir), tmp_path)
+        train.Trainer(small_config.on(data_dir), tmp_path)
 
 
 def test_another_config_in_the_same_workdir_is_told(data_dir, workdir):
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     config.seed = 1
     with pytest.raises(UserError, match=r"another config, seed \(0 there, 1 here\)"):
         train.Trainer(config, workdir)
 
 
 def test_a_config_file_with_an_unknown_key_is_told(data_dir):
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     with config.unlocked():
         config.optimiser = "sgd"
     with pytest.raises(UserError, match="unknown key optimiser"):
@@ -301,7 +277,7 @@ def test_a_config_file_with_an_unknown_key_is_told(data_dir):
 
 
 def test_resuming_with_other_data_is_told(data_dir):
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     source = input_pipeline.open_split(config.dataset, "train")
     state = input_pipeline.TrainingBatches(config, source).get_state()
     config.seed = 5

@@ -13,14 +13,7 @@ import pytest
 
 from eal_icnet_jax import checkpoints, train
 from eal_icnet_jax.errors import UserError
-from tests import small_config
-from tests.reliability import runs
-
-
-def small(data_dir):
-    config = small_config.get_config()
-    config.dataset.data_dir = str(data_dir)
-    return config
+from tests import runs, small_config
 
 
 @contextlib.contextmanager
@@ -40,7 +33,7 @@ def mounted(path: pathlib.Path, options: str):
 
 def arrays_of(data_dir, workdir):
     """What the checkpoints of this workdir hold, from a copy that is not otherwise used."""
-    trainer = train.Trainer(small(data_dir), workdir)
+    trainer = train.Trainer(small_config.on(data_dir), workdir)
     out = trainer._arrays()
     trainer.workdir.release()
     return out
@@ -117,7 +110,7 @@ def test_training_goes_on_from_the_one_before_to_the_same_end(data_dir, workdir,
     for path in (copy / "checkpoints" / "24" / "training").rglob("*"):
         if path.is_file():
             os.truncate(path, path.stat().st_size // 2)
-    train.Trainer(small(data_dir), copy).run()
+    train.Trainer(small_config.on(data_dir), copy).run()
     told = capsys.readouterr()
     assert "is damaged" in told.err and "resuming from step 2" in told.out
     runs.same(runs.weights(copy, 24), runs.weights(workdir, 24))
@@ -166,12 +159,12 @@ def test_a_disk_that_cannot_be_written_is_told_at_once(data_dir, workdir, tmp_pa
         change("ro")
         for path in (disk / "run", disk / "new"):
             with pytest.raises(UserError, match="cannot be written: Read-only file system"):
-                train.Trainer(small(data_dir), path)
+                train.Trainer(small_config.on(data_dir), path)
 
 
 def test_a_workdir_that_is_deleted_stops_the_run(data_dir, tmp_path):
     """At the next line of its log, at the latest."""
-    trainer = train.Trainer(small(data_dir), tmp_path / "run")
+    trainer = train.Trainer(small_config.on(data_dir), tmp_path / "run")
     step, taken = trainer.train_step, []
 
     def then_delete(state, batch):
@@ -197,7 +190,7 @@ def test_a_clock_that_jumps_changes_nothing(data_dir, workdir, tmp_path, monkeyp
 
     monkeypatch.setattr(time, "time", jumping)
     monkeypatch.setattr(time, "time_ns", lambda: int(jumping() * 1e9))
-    train.Trainer(small(data_dir), tmp_path).run()
+    train.Trainer(small_config.on(data_dir), tmp_path).run()
     assert offset[0], "it never jumped"
     runs.same(runs.weights(tmp_path, 24), runs.weights(workdir, 24))
     assert runs.epochs(tmp_path) == runs.epochs(workdir)

@@ -6,8 +6,7 @@ import pytest
 
 from eal_icnet_jax import files, train
 from eal_icnet_jax.errors import INTERRUPTED, Interruption, UserError
-from tests import small_config
-from tests.reliability import runs
+from tests import runs, small_config
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,10 @@ from eal_icnet_jax.errors import UserError
 from tests import commands, small_config, tree_config
 
 
-def small(data_dir):
-    config = small_config.get_config()
-    config.dataset.data_dir = str(data_dir)
-    config.epochs = 1
-    return config
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_the_step_and_its_images_are_named_wherever_the_numbers_end(data_dir, tmp_path, bad):
     """Of a parameter that becomes infinite, of an image that is not finite: found at that step."""
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     config.log_every_steps = 100
     trainer = train.Trainer(config, tmp_path)
     step, count = trainer.train_step, []
@@ -49,7 +42,7 @@ def test_parameters_and_gradients_are_checked_too():
 
 
 def test_names_are_those_of_the_batch(data_dir):
-    config = small(data_dir)
+    config = small_config.on(data_dir)
     config.batch_size, config.epochs = 2, 2
     for key in config.augmentation:
         config.augmentation[key] = type(config.augmentation[key])(0)
@@ -136,7 +129,7 @@ def test_other_data_is_not_trained_on(data_dir, workdir, tmp_path):
     content[len(content) // 2] ^= 1
     record.write_bytes(content)
     with pytest.raises(UserError, match=r"ic_synthetic/tiny/1\.0\.0 is not what the run in"):
-        train.Trainer(small(data), copy)
+        train.Trainer(small_config.on(data), copy)
 
 
 def test_verify_says_that_the_figures_hold(workdir):

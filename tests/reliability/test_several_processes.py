@@ -9,8 +9,7 @@ import pytest
 
 from eal_icnet_jax import train
 from eal_icnet_jax.errors import INTERRUPTED
-from tests import commands
-from tests.reliability import runs
+from tests import commands, runs
 
 ordered = pytest.mark.skipif(
     jax.__version_info__ < train.ORDERED, reason="this JAX mixes up what processes exchange on CPU"

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from tests import commands
-from tests.reliability import runs
+from tests import commands, runs
 
 KILLS = 50
 ARGUMENTS = (
