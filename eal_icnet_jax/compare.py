@@ -16,6 +16,7 @@ import json
 import multiprocessing
 import os
 import pathlib
+import signal
 import statistics
 import sys
 import threading
@@ -275,16 +276,25 @@ def _in_process(function, *arguments):
     process = context.Process(target=_put, args=(theirs, function, arguments))
     process.start()
     theirs.close()
+    passed_on = []
+
+    def pass_on(number, _):
+        passed_on.append(number)
+        process.terminate()
+
+    earlier = {s: signal.signal(s, pass_on) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         return ours.recv()
     except EOFError:
         process.join()
-        if process.exitcode == INTERRUPTED:
-            told = "the trial under way is saved; run the same command again to go on"
+        if process.exitcode == INTERRUPTED or passed_on:
+            told = "what is done of the trials is saved; run the same command again to go on"
             raise Interrupted(told) from None
         return None
     finally:
         process.join()
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def run_trial(contender: Contender, k: int) -> bool:

@@ -16,10 +16,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from eal_icnet_jax.errors import Interrupted, UserError, tell, warn
+from eal_icnet_jax.errors import Interrupted, Interruption, UserError, tell, warn
 
-HEARTBEAT_SECONDS = 30
-"""After which JAX gives a process up that is silent."""
+HEARTBEAT_SECONDS = 45
+"""After which JAX gives a process up that is silent, and aborts."""
+KEEPALIVE = {"KEEPIDLE": 10, "KEEPINTVL": 5, "KEEPCNT": 3}
+"""TCP's, of the connections by which it is told before that: 25 seconds."""
 
 DONE, LOST = b"+", b"-"
 """What processes tell each other of one of them."""
@@ -134,9 +136,9 @@ class _Lifeline:
         for connection in self._connections.values():
             connection.settimeout(None)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, seconds in (("KEEPIDLE", 10), ("KEEPINTVL", 5), ("KEEPCNT", 4)):
+            for name, value in KEEPALIVE.items():
                 if option := getattr(socket, f"TCP_{name}", None):  # not on every system
-                    connection.setsockopt(socket.IPPROTO_TCP, option, seconds)
+                    connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def _accept(self, server: socket.socket, token: bytes):
         server.settimeout(60)
@@ -178,13 +180,14 @@ class _Lifeline:
             time.sleep(1)
 
     def end(self):
-        """Waits until all are done."""
-        if not self._processes.is_first:
-            self._say(DONE, self._processes.index)
-        for watcher in self._watchers:
-            watcher.join()
-        if self._processes.is_first:
-            self._say(DONE, self._processes.index)
+        """Waits until all are done, also where a signal asks all of them to stop."""
+        with Interruption("waiting for the other processes to end"):
+            if not self._processes.is_first:
+                self._say(DONE, self._processes.index)
+            for watcher in self._watchers:
+                watcher.join()
+            if self._processes.is_first:
+                self._say(DONE, self._processes.index)
 
 
 @contextlib.contextmanager

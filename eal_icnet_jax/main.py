@@ -5,7 +5,7 @@ import sys
 from absl import app, flags
 
 from eal_icnet_jax import command_line, distributed, runtime, train, verify
-from eal_icnet_jax.errors import told_to_user
+from eal_icnet_jax.errors import UserError, told_to_user
 
 MODES = {"evaluate": train.evaluate, "prepare": train.prepare}
 
@@ -23,8 +23,19 @@ DISTRIBUTED = flags.DEFINE_bool(
 )
 
 
+def _check_flags():
+    """Raises a `UserError` where one is given that the mode has no use for."""
+    of_training = COORDINATOR, PROCESSES, PROCESS, DISTRIBUTED
+    useless = [] if MODE.value == "train" else [*of_training]
+    if MODE.value == "verify":
+        useless.append(CHECKPOINT)
+    if given := [f"--{flag.name}" for flag in useless if flag.present]:
+        raise UserError(f"{', '.join(given)} does nothing with --mode={MODE.value}: leave it away")
+
+
 def main(argv: list[str]):
     with told_to_user():
+        _check_flags()
         workdir, checkpoint = command_line.WORKDIR.value, CHECKPOINT.value
         if MODE.value == "verify":
             runtime.configure()

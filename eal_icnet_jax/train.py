@@ -391,8 +391,12 @@ class Trainer:
         """The epoch's loss so far; waits for the devices."""
         return float(on_this_process(self.state.running).compute()["loss"])
 
-    def validate(self) -> Evaluation:
-        """Evaluates the validation split, of which each process takes a share."""
+    def validate(self, interruption: Interruption) -> Evaluation | None:
+        """Evaluates the validation split, of which each process takes a share.
+
+        Returns:
+          None where any process is interrupted.
+        """
         state = on_this_process(self.state)
         self.predictor.load(nnx.merge_state(state.params, state.others))
         config = self.config
@@ -401,13 +405,28 @@ class Trainer:
             config, self.validation_source, self.processes.index, self.processes.count
         )
         size = config.evaluation.batch_size
+        examples = itertools.takewhile(lambda _: not interruption.requested, examples)
         evaluate_examples(self.predictor, examples, evaluation, size)
-        evaluation.take_turns(self.processes.gathered(evaluation.rows))
+        share = {"rows": evaluation.rows, "stops": interruption.requested}
+        shares = self.processes.gathered(share)
+        if any(share["stops"] for share in shares):
+            return None
+        evaluation.take_turns([share["rows"] for share in shares])
         return evaluation
 
-    def _end_epoch(self, step: int, epoch: int, progress: Progress):
+    def _is_to_end_epoch(self) -> bool:
+        """Whether the steps of an epoch are done, and what follows them is not."""
+        steps = int(self.state.step)
+        counted = float(on_this_process(self.state.running).loss.count)
+        return steps % self.batches.batches_per_epoch == 0 and counted > 0
+
+    def _end_epoch(self, step: int, progress: Progress, interruption: Interruption) -> bool:
+        """Validates; False where that was interrupted, and then is still to be done."""
+        epoch = step // self.batches.batches_per_epoch
         train_loss = self._loss()
-        evaluation = self.validate()
+        evaluation = self.validate(interruption)
+        if evaluation is None:
+            return False
         loss = evaluation.loss()
         if not math.isfinite(loss):
             raise UserError(
@@ -429,6 +448,7 @@ class Trainer:
             f"validation loss {loss:.4f}  mIoU {100 * mean:.2f}{best}"
         )
         self.state = self.state._replace(running=on_all_devices(RunningLoss.empty()))
+        return True
 
     def run(self):
         """Trains to the end, or on from where the workdir's latest checkpoint is.
@@ -437,7 +457,7 @@ class Trainer:
           Interrupted: SIGTERM or SIGINT came, and a checkpoint is written.
           UserError: the run cannot go on.
         """
-        self.workdir.open_logs(int(self.state.step))
+        self.workdir.open_logs(int(self.state.step), self._is_to_end_epoch())
         try:
             with Interruption("finishing the step, then a checkpoint is written") as interruption:
                 self._loop(interruption)
@@ -468,6 +488,8 @@ class Trainer:
         progress = Progress(steps, config.batch_size, step, silent=not self.processes.is_first)
         alone, told, saved = self.processes.count == 1, None, step
         iterator_state = self.batches.get_state()
+        if self._is_to_end_epoch() and not self._end_epoch(step, progress, interruption):
+            self._stop(step, saved, iterator_state)
         with without_interrupts():  # which its processes inherit: they end when this one does
             batches = itertools.chain([next(batches)] if step < steps else [], batches)
         while step < steps and self.stopping.epochs_without_gain < config.early_stopping.patience:
@@ -498,8 +520,8 @@ class Trainer:
                 loss = self._loss()
                 speed = progress.line(step, epoch, config.epochs, loss)
                 self.workdir.log(step, {"loss": loss, "images_per_second": speed})
-            if ends_epoch:
-                self._end_epoch(step, epoch, progress)
+            if ends_epoch and not self._end_epoch(step, progress, interruption):
+                stops = True
             if saves:
                 self._save(step, iterator_state)
                 saved = step

@@ -124,11 +124,17 @@ def verify(workdir: pathlib.Path, given: ConfigDict | None = None):
         *provenance.differences(then, here),
     ):
         print(f"made otherwise: {told}")
+    losses = [
+        line["validation_loss"]
+        for line in read_records(workdir / "metrics.jsonl")
+        if f"{line.get('step')}" == directory.name and "validation_loss" in line
+    ]
+    if not losses:
+        failed.append(f"metrics.jsonl has no validation loss of step {directory.name}")
+    found_loss = train.evaluated(config, model, "validation", 0).loss()
     means = {}
-    loss = train.evaluated(config, model, "validation", 0).loss()
-    for line in read_records(workdir / "metrics.jsonl"):
-        if f"{line.get('step')}" == directory.name and line.get("validation_loss", loss) != loss:
-            means["validation loss"] = (line["validation_loss"], loss)
+    if losses and losses[-1] != found_loss:
+        means["validation loss"] = (losses[-1], found_loss)
     found = train.evaluated(config, model, "test", 0).report()
     try:
         of_means, of_images = _differences(report, found)

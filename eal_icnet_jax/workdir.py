@@ -228,12 +228,22 @@ class Workdir:
         record["starts"].append(now)
         files.write_whole(path, json.dumps(record, indent=1) + "\n")
 
-    def open_logs(self, step: int):
-        """Readies the logs for what follows a step, dropping what a killed run wrote after it."""
+    def open_logs(self, step: int, ends_epoch: bool = False):
+        """Readies the logs for what follows a step, dropping what a killed run wrote after it.
+
+        Args:
+          step: from which the run goes on.
+          ends_epoch: whether the record of the epoch that it ends is still to come.
+        """
         if not self._writes:
             return
         with self._told():
-            kept = [record for record in self.records() if record["step"] <= step]
+            kept = [
+                record
+                for record in self.records()
+                if record["step"] < step
+                or (record["step"] == step and not (ends_epoch and "epoch" in record))
+            ]
             text = "".join(json.dumps(record) + "\n" for record in kept)
             files.write_whole(self._records, text)
             folder = self.path / "tensorboard"

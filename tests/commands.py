@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 CODE = """
-import importlib.machinery, runpy, sys
+import importlib.machinery, runpy, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a shell's job began this
 
 class Absent:
     def find_spec(self, name, path=None, target=None):

@@ -19,13 +19,17 @@ from tests import commands
 
 
 class Process:
-    """A command whose lines can be waited for."""
+    """A command whose lines can be waited for.
 
-    def __init__(self, module: str, *arguments, environment=None):
+    Args:
+      within: a command that runs it.
+    """
+
+    def __init__(self, module: str, *arguments, environment=None, within=()):
         self._lines: queue.Queue = queue.Queue()
         self.text = ""
         self._popen = subprocess.Popen(
-            commands.arguments(module, *arguments),
+            [*within, *commands.arguments(module, *arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -66,11 +70,15 @@ class Process:
         return status
 
 
-def several(count: int, *arguments) -> list[Process]:
-    """Processes of one training, on this machine."""
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def several(count: int, *arguments) -> list[Process]:
+    """Processes of one training, on this machine."""
+    port = _free_port()
     return [
         Process(
             "main",
@@ -78,6 +86,27 @@ def several(count: int, *arguments) -> list[Process]:
             f"--coordinator=127.0.0.1:{port}",
             f"--processes={count}",
             f"--process={index}",
+        )
+        for index in range(count)
+    ]
+
+
+def of_cluster(count: int, *arguments) -> list[Process]:
+    """The same, which find each other by what Slurm sets."""
+    number = _free_port()  # of the job, of which JAX makes a port
+    return [
+        Process(
+            "main",
+            *arguments,
+            "--distributed",
+            environment={
+                "SLURM_JOB_ID": str(number),
+                "SLURM_STEP_NODELIST": "localhost",
+                "SLURM_STEP_NUM_NODES": "1",
+                "SLURM_NTASKS": str(count),
+                "SLURM_PROCID": str(index),
+                "SLURM_LOCALID": str(index),
+            },
         )
         for index in range(count)
     ]

@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import time
@@ -13,8 +14,8 @@ from eal_icnet_jax.configs import ablation
 from ml_collections import ConfigDict
 
 from eal_icnet_jax import compare, models
-from eal_icnet_jax.errors import UserError
-from tests import commands, small_config
+from eal_icnet_jax.errors import INTERRUPTED, UserError
+from tests import commands, runs, small_config
 
 MODELS = ("eal_icnet", "without_tssa")
 
@@ -96,6 +97,17 @@ def test_what_another_command_has_done_is_left_as_it_is(compared):
     before = {path: path.stat().st_mtime_ns for path in files}
     assert compare.run_trial(chosen[0], 0)
     assert before == {path: path.stat().st_mtime_ns for path in chosen[0].trial(0).rglob("*")}
+
+
+def test_a_signal_saves_the_trial_under_way(arguments, tmp_path):
+    """It is passed on to the trial's process; the next run goes on from there."""
+    process = runs.Process("compare", *arguments, f"--workdir={tmp_path}")
+    assert process.wait_for(r"step 3/8"), process.text
+    process.signal(signal.SIGTERM)
+    assert process.end() == INTERRUPTED, process.text
+    assert process.text.endswith("run the same command again to go on\n")
+    (step,) = runs.steps(tmp_path / MODELS[0] / "trial_1")[-1:]
+    assert 3 <= step < 8
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="no /proc")

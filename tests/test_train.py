@@ -228,6 +228,8 @@ def test_bad_commands_are_told(small_training, tmp_path):
         (["--config=nowhere.py", f"--workdir={tmp_path}"], "nowhere.py"),
         (["--config=configs/cross.py:omq", f"--workdir={tmp_path}"], "ValueError: no dataset"),
         ([*run, "--mode=fly"], "train|evaluate|prepare|verify"),
+        ([*run, "--mode=evaluate", "--processes=2"], "--processes does nothing with --mode=eval"),
+        (["--mode=verify", file, "--checkpoint=a"], "--checkpoint does nothing with --mode=verify"),
     ]
     for argv, sentence in cases:
         assert sentence in commands.told("main", *argv), argv

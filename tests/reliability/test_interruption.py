@@ -5,8 +5,9 @@ import signal
 import pytest
 
 from eal_icnet_jax import files, train
-from eal_icnet_jax.errors import INTERRUPTED, Interruption, UserError
+from eal_icnet_jax.errors import INTERRUPTED, Interrupted, Interruption, UserError
 from tests import runs, small_config
+from tests.conftest import SMALL_CONFIG
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,27 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on_bit_for_bit(
     assert runs.epochs(tmp_path) == runs.epochs(workdir)
 
 
+def test_a_validation_under_way_is_left_for_later(data_dir, workdir, tmp_path):
+    """It would take longer than who stops a run waits; the run ends as if nothing had been."""
+    config = small_config.on(data_dir)
+    trainer = train.Trainer(config, tmp_path)
+    validate = trainer.predictor.with_losses
+
+    def signalled(*batch):
+        if int(trainer.state.step) == 16:
+            signal.raise_signal(signal.SIGTERM)
+        return validate(*batch)
+
+    trainer.predictor.with_losses = signalled
+    with pytest.raises(Interrupted, match=r"the checkpoint of step 16 is in .*; run the same"):
+        trainer.run()
+    assert runs.steps(tmp_path)[-1] == 16
+    assert [record["epoch"] for record in runs.epochs(tmp_path)] == [1]
+    train.Trainer(config, tmp_path).run()
+    runs.same(runs.weights(tmp_path, 24), runs.weights(workdir, 24))
+    assert runs.epochs(tmp_path) == runs.epochs(workdir)
+
+
 def test_a_second_interrupt_ends_at_once():
     with Interruption("stopping") as interruption:
         signal.raise_signal(signal.SIGTERM)
@@ -41,6 +63,26 @@ def test_a_second_interrupt_ends_at_once():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_interrupting_other_commands_says_so(workdir, tmp_path):
+    """Ctrl-C in `predict`: no traceback, and nothing half written."""
+    process = runs.Process(
+        "predict", f"--checkpoint={workdir}", "--input=docs", f"--output={tmp_path / 'o'}"
+    )
+    assert process.wait_for(r"\[1/"), process.text
+    process.signal(signal.SIGINT)
+    assert process.end() == 128 + signal.SIGINT, process.text
+    assert process.text.rstrip().endswith("interrupted") and "Traceback" not in process.text
+    assert not list((tmp_path / "o").glob(".*"))
+
+
+def test_one_of_two_prepares_a_dataset_and_the_other_uses_it(tmp_path):
+    arguments = [f"--config={SMALL_CONFIG}", f"--config.dataset.data_dir={tmp_path / 'data'}"]
+    both = [runs.Process("main", *arguments, "--mode=prepare") for _ in range(2)]
+    assert [process.end() for process in both] == [0, 0], both[0].text + both[1].text
+    assert sum("preparing ic_synthetic" in process.text for process in both) == 1
+    assert all("ic_synthetic/tiny/1.0.0 is prepared in" in process.text for process in both)
 
 
 def test_a_second_trainer_in_one_workdir_refuses(data_dir, tmp_path):

@@ -1,7 +1,12 @@
 """Data-parallel training over `jax.distributed`, in processes on one machine."""
 
+import contextlib
+import os
+import pathlib
 import shutil
 import signal
+import socket
+import subprocess
 import time
 
 import jax
@@ -36,18 +41,78 @@ def one(small_training, tmp_path_factory):
     return path
 
 
-def trained(count, *arguments):
-    processes = runs.several(count, *arguments)
+@contextlib.contextmanager
+def two_hosts():
+    """Network namespaces with a cable between them, which only root can make; yields what runs a
+    command in each, and a function that pulls the cable."""
+
+    def ip(*arguments):
+        return subprocess.run(["ip", *arguments], capture_output=True).returncode == 0
+
+    names = [f"eal{os.getpid()}{end}" for end in "ab"]
+    folders = [pathlib.Path("/etc/netns") / name for name in names]
+    try:
+        if shutil.which("ip") is None or not all(ip("netns", "add", name) for name in names):
+            pytest.skip("hosts can only be made by root, with iproute2")
+        ends = ["netns", names[0], "type", "veth", "peer", "cable", "netns", names[1]]
+        assert ip("link", "add", "cable", *ends)
+        for number, (name, folder) in enumerate(zip(names, folders, strict=True), 1):
+            address = f"10.213.77.{number}"
+            # Each is known to itself, and so to the other, by its end of the cable.
+            folder.mkdir(parents=True)
+            (folder / "hosts").write_text(
+                f"127.0.0.1 localhost\n{address} {socket.gethostname()}\n"
+            )
+            assert ip("-n", name, "address", "add", f"{address}/24", "dev", "cable")
+            assert ip("-n", name, "link", "set", "cable", "up")
+            assert ip("-n", name, "link", "set", "lo", "up")
+        within = [["ip", "netns", "exec", name] for name in names]
+        yield within, lambda: ip("-n", names[1], "link", "set", "cable", "down")
+    finally:
+        for name, folder in zip(names, folders, strict=True):
+            ip("netns", "delete", name)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@ordered
+@pytest.mark.soak
+def test_hosts_train_as_one_and_the_loss_of_one_is_noticed(small_training, one, tmp_path, figures):
+    """Of a host that falls silent, from which no end of a connection comes."""
+    with two_hosts() as (within, pull_the_cable):
+
+        def start(*more):
+            return [
+                runs.Process(
+                    "main", *small_training, *BATCH, *more, "--coordinator=10.213.77.1:7777",
+                    "--processes=2", f"--process={index}", within=host,
+                )
+                for index, host in enumerate(within)
+            ]  # fmt: skip
+
+        all_end(start("--config.epochs=2", f"--workdir={tmp_path / 'whole'}"))
+        assert_losses_agree(tmp_path / "whole", one)
+        processes = start("--config.epochs=2000", f"--workdir={tmp_path / 'lost'}")
+        assert processes[0].wait_for(r"epoch \d+/2000 .* left"), processes[0].text
+        pull_the_cable()
+        begin, seconds = time.monotonic(), []
+        for index, process in enumerate(processes):
+            assert process.end(60) == 1, process.text
+            seconds.append(round(time.monotonic() - begin, 1))
+            assert f"error: process {1 - index} of 2 failed or was lost" in process.text
+        figures["seconds_until_each_ended"] = seconds
+
+
+def all_end(processes, seconds=300):
     for process in processes:
-        assert process.end() == 0, process.text
+        assert process.end(seconds) == 0, process.text
     return processes
 
 
 @ordered
 def test_two_processes_train_as_one(small_training, one, tmp_path):
-    """And one goes on with what they wrote."""
+    """They find each other by the cluster's environment; one goes on with what they wrote."""
     arguments = [*small_training, *BATCH, f"--workdir={tmp_path}"]
-    processes = trained(2, *arguments, "--config.epochs=1")
+    processes = all_end(runs.of_cluster(2, *arguments, "--config.epochs=1"))
     assert "test split, 3 images" in processes[0].text
     assert "epoch" not in processes[1].text
     result = commands.run("main", *arguments, "--config.epochs=2")
@@ -96,12 +161,34 @@ def test_what_one_process_cannot_do_ends_all(small_training, workdir, tmp_path):
 @ordered
 @pytest.mark.soak
 def test_four_processes_train_as_one(small_training, one, tmp_path, figures):
-    trained(4, *small_training, *BATCH, "--config.epochs=2", f"--workdir={tmp_path}")
+    arguments = [*small_training, *BATCH, "--config.epochs=2", f"--workdir={tmp_path}"]
+    all_end(runs.several(4, *arguments), 900)
     assert_losses_agree(tmp_path, one)
     pairs = zip(runs.epochs(tmp_path), runs.epochs(one), strict=True)
     figures["largest_relative_difference_of_losses"] = max(
         abs(a[key] / b[key] - 1) for a, b in pairs for key in ("train_loss", "validation_loss")
     )
+
+
+@ordered
+@pytest.mark.soak
+def test_a_validation_that_one_of_two_is_asked_to_stop_is_left_by_both(
+    small_training, tmp_path, figures
+):
+    """Of 400 images, after two steps; both validate when they go on."""
+    validation = f"--config.dataset.splits.validation={'+'.join(['train'] * 50)}"
+    arguments = [*small_training, *BATCH, validation, "--config.epochs=1", f"--workdir={tmp_path}"]
+    processes = runs.several(2, *arguments)
+    assert processes[0].wait_for("step 2/2"), processes[0].text
+    processes[1].signal(signal.SIGTERM)
+    start = time.monotonic()
+    assert [process.end() for process in processes] == [INTERRUPTED, INTERRUPTED]
+    figures["seconds_until_both_ended"] = round(time.monotonic() - start, 1)
+    assert "interrupted: the checkpoint of step 2 is in" in processes[0].text
+    assert runs.epochs(tmp_path) == []
+    all_end(runs.several(2, *arguments))
+    (record,) = runs.epochs(tmp_path)
+    assert record["step"] == 2 and record["train_loss"] > 0
 
 
 @ordered
