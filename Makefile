@@ -45,11 +45,11 @@ $(VENV)/installed-tfds: $(VENV)/installed
 
 # Two workers: most tests wait for one process or one thread of the compiler.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # The lowest releases that setup.py allows, which uv installs; a part of the tests, for time.
 LOWEST := .venv-lowest
-LOWEST_TESTS ?= tests/test_convert.py tests/test_train.py tests/test_mosaics.py
+LOWEST_TESTS ?= $(addprefix tests/test_,convert.py images.py input_pipeline.py layout.py mosaics.py)
 $(LOWEST)/installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet "$(TORCH)" uv
@@ -58,7 +58,7 @@ $(LOWEST)/installed: setup.py pyproject.toml
 	touch $@
 
 test-lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(LOWEST_TESTS)
 
 # What takes an hour: fifty kills, four processes, damage everywhere, fuzzing by coverage. Its figures
 # go to tests/reliability/soak.json.

@@ -13,7 +13,7 @@ TEST = [
     "hypothesis>=6.100",
     "klayout>=0.28",
     "pytest>=8",
-    "pytest-xdist>=3.6",
+    "pytest-xdist>=3.8",
     "setuptools>=77",
     "wheel>=0.43",
     *TORCH,
