@@ -28,11 +28,23 @@ JPEG_ALONE = {0x01, 0xFF, *range(0xD0, 0xDA)}
 ANY_SIZE = "write a larger image as tiled TIFF or Zarr, which `predict` reads in parts"
 
 
+def _check_chunks(data: bytes):
+    """Raises a `ValueError` where a chunk of a PNG is longer than the file: room would be made."""
+    at = 8
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += 12 + length  # and the checksum
+        if at > len(data):
+            raise ValueError("it is cut off")
+        if kind == b"IEND":
+            return
+
+
 def size_of(data: bytes) -> tuple[int, int]:
     """Height and width of PNG, JPEG, TIFF or BMP, as its header says.
 
     Raises:
-      ValueError, struct.error: it has none of these headers.
+      ValueError, struct.error: it has none of these headers, or is a PNG that is cut off.
     """
     if data[:4] in TIFF:
         try:
@@ -41,6 +53,7 @@ def size_of(data: bytes) -> tuple[int, int]:
         except Exception as error:  # of whatever the bytes happen to mean
             raise ValueError("no page") from error
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        _check_chunks(data)
         width, height = struct.unpack_from(">II", data, 16)
     elif data.startswith(b"BM"):
         small = struct.unpack_from("<I", data, 14)[0] == 12

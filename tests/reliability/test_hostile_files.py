@@ -258,6 +258,11 @@ def test_what_claims_to_be_huge_is_refused(tmp_path):
         assert len(data) < 10**5
         with pytest.raises(UserError, match="reads in parts"):
             images.decode(data, "bomb")
+    png = bytearray(cv2.imencode(".png", np.zeros((16, 16), np.uint8))[1].tobytes())
+    at = png.find(b"IDAT")
+    png[at - 4 : at] = struct.pack(">I", 0x6FFFFFF7)  # for which OpenCV makes room
+    with pytest.raises(UserError, match="cannot be read as an image"):
+        images.decode(bytes(png), "bomb")
     for data in svg_attacks():
         with pytest.raises(UserError):
             svg_labels.parse(data, "label.svg")
