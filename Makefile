@@ -60,11 +60,11 @@ $(LOWEST)/installed: setup.py pyproject.toml
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(LOWEST_TESTS)
 
-# What takes an hour: fifty kills, four processes, damage everywhere, fuzzing by coverage. Its figures
+# What takes an hour: fifty kills, power losses, four processes, damage everywhere, fuzzing by coverage. Its figures
 # go to tests/reliability/soak.json.
 soak: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet -e .[soak]
-	$(BIN)/python -m pytest -m soak tests/reliability
+	$(BIN)/python -m pytest -m soak
 
 # Known vulnerabilities of what is installed; asks PyPI.
 audit: $(VENV)/installed

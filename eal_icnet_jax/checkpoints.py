@@ -26,7 +26,7 @@ import orbax.checkpoint as ocp
 from absl import logging as absl_logging
 from flax import nnx
 
-from eal_icnet_jax import models
+from eal_icnet_jax import files, models
 from eal_icnet_jax.distributed import ALONE, Processes
 from eal_icnet_jax.errors import UserError, warn
 
@@ -292,6 +292,8 @@ def load_model(path: str | os.PathLike, **overrides) -> nnx.Module:
 def _write(path: pathlib.Path, metadata: dict, **items: Arrays):
     """Writes a checkpoint directory, which takes its place when it is whole; by this process alone.
 
+    It is on disk when this returns.
+
     Raises:
       OSError, ValueError, RuntimeError: it cannot be written; the latter two are TensorStore's.
     """
@@ -317,6 +319,7 @@ def _write(path: pathlib.Path, metadata: dict, **items: Arrays):
             ),
             force=True,
         )
+    files.flush(path)
 
 
 def _why(error: Exception) -> str:
@@ -342,6 +345,7 @@ def save_model(path: str | os.PathLike, model: nnx.Module):
         _write(fresh, {"model": model.spec.to_json()}, model=weight_arrays(nnx.state(model)))
         shutil.rmtree(path, ignore_errors=True)
         fresh.rename(path)
+        files.flush(path)
     except (OSError, ValueError, RuntimeError) as error:
         for left in path.parent.glob(f"{fresh.name}*"):
             shutil.rmtree(left, ignore_errors=True)

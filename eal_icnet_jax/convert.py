@@ -22,6 +22,7 @@ from flax import nnx
 
 from eal_icnet_jax import checkpoints, models
 from eal_icnet_jax.errors import UserError, command_parser, run_command
+from eal_icnet_jax.files import whole
 from eal_icnet_jax.layers import Counter
 
 LEAF_NAMES = (
@@ -331,25 +332,26 @@ def read_state_dict(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def write_state_dict(path: pathlib.Path, state_dict: Mapping[str, np.ndarray]):
     """Writes `.safetensors`, or a PyTorch file for any other ending, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".safetensors":
-            safetensors.numpy.save_file(dict(state_dict), partial)
-        else:
-            try:
-                import torch
-            except ImportError as error:
-                raise UserError(
-                    f"writing {path.name} needs torch: pip install 'eal-icnet-jax[torch]', or "
-                    "name a .safetensors file"
-                ) from error
-            tensors = {key: torch.from_numpy(value.copy()) for key, value in state_dict.items()}
-            torch.save(tensors, partial)
-        partial.replace(path)
+        with whole(path) as partial:
+            if path.suffix == ".safetensors":
+                safetensors.numpy.save_file(dict(state_dict), partial)
+            else:
+                _write_torch(partial, state_dict)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error}") from error
+
+
+def _write_torch(path: pathlib.Path, state_dict: Mapping[str, np.ndarray]):
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            "writing a PyTorch file needs torch: pip install 'eal-icnet-jax[torch]', or name a "
+            ".safetensors file"
+        ) from error
+    torch.save({key: torch.from_numpy(value.copy()) for key, value in state_dict.items()}, path)
 
 
 def _refuse_existing(path: pathlib.Path, force: bool):

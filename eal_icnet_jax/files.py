@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all, and locks."""
 
 import contextlib
+import os
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -10,19 +11,54 @@ import filelock
 from eal_icnet_jax.errors import UserError
 
 
-def write_whole(path: pathlib.Path, data: bytes | str):
-    """Writes a file whole or not at all, whenever the process dies.
+def _sync(path: pathlib.Path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush(path: pathlib.Path):
+    """Waits until a file, or a folder and all in it, is where no loss of power takes it.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    below = path.rglob("*") if path.is_dir() else ()
+    for each in (path, *below, path.parent):  # the last holds its name
+        _sync(each)
+
+
+@contextlib.contextmanager
+def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A file to write, which takes its place when it is whole, and else is removed.
+
+    Whenever the process dies or the machine's power goes.
 
     Raises:
       UserError: it cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+        yield partial
+        _sync(partial)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_whole(path: pathlib.Path, data: bytes | str):
+    """Writes a file as `whole` does.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with whole(path) as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager

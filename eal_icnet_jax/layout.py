@@ -23,7 +23,7 @@ import shapely
 from eal_icnet_jax import mosaics
 from eal_icnet_jax.datasets.hy5syn import svg_labels
 from eal_icnet_jax.errors import UserError, command_parser, run_command
-from eal_icnet_jax.files import write_whole
+from eal_icnet_jax.files import whole, write_whole
 
 SUFFIXES = (".gds", ".oas", ".svg")
 LAYERS = {"metal": (1, 0), "via": (2, 0)}
@@ -258,19 +258,27 @@ def write(
         counts[kind] = len(found)
         for polygon in found:
             cell.add(*_for_gds(polygon, height, pixel_size, *LAYERS[kind]))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with whole(path) as partial:
         if path.suffix.lower() == ".gds":
             epoch = datetime.datetime(1980, 1, 1)  # so that equal masks give equal files
             library.write_gds(partial, max_points=MOST_VERTICES, timestamp=epoch)
         else:
-            library.write_oas(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+            library.write_oas(partial, validation="crc32")
+        _check_written(partial, path, len(cell.polygons))
     return counts
+
+
+def _check_written(written: pathlib.Path, path: pathlib.Path, polygons: int):
+    """Raises an `OSError` where not all is there: gdstk does not tell, of a full disk for one."""
+    try:
+        if path.suffix.lower() == ".gds":
+            is_whole = gdstk.gds_info(written)["num_polygons"] >= polygons  # large ones are cut
+        else:
+            is_whole, _ = gdstk.oas_validate(written)
+    except OSError:
+        is_whole = False
+    if not is_whole:
+        raise OSError("not all of it came to the disk, which may be full")
 
 
 def check(path: pathlib.Path):

@@ -170,6 +170,7 @@ class Job:
             dtype = np.uint8 if stem in self._masks else np.uint16
             path = self._work / f"{stem}.zarr"
             mosaics.create(path, stem, self._mosaic.shape, dtype, self._mosaic.pixel_size)
+        files.flush(self._work)
         files.write_whole(record, json.dumps({"made_with": self._settings}, indent=1) + "\n")
         return lock
 
@@ -248,7 +249,14 @@ class Job:
                         written += [np.rint(65535 * np.clip(level, 0, 1)) for level in levels]
                     for array, values in zip(arrays, written, strict=True):
                         array[piece.rows, piece.columns] = values.astype(array.dtype)
+                    self._flush(piece)
                     (self._work / "done" / piece.mark).touch()
+
+    def _flush(self, piece: Piece):
+        """Waits until no loss of power takes it: its mark may outlast that."""
+        for stem in self._masks + self._probabilities:
+            for chunks in mosaics.folders(self._work / f"{stem}.zarr", piece.rows):
+                files.flush(chunks)
 
     def _finish(self):
         """Post-processing, pyramids and the results' own format; gone on with after a kill.
@@ -266,8 +274,10 @@ class Job:
                 if self._format == "tiff":
                     partial = self._work / path.name
                     mosaics.write_tiff(group, partial, self._mosaic.pixel_size, self._settings)
+                    files.flush(partial)
                     partial.replace(path)
                 else:
+                    files.flush(ready)
                     ready.replace(path)
             if stem in self._masks:
                 foreground.append(_foreground(mosaics.open_mosaic(path)))

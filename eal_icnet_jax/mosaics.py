@@ -474,6 +474,12 @@ def _levels(group: zarr.Group) -> list[zarr.Array]:
     return [group[dataset["path"]] for dataset in group.attrs["multiscales"][0]["datasets"]]
 
 
+def folders(path: pathlib.Path, rows: slice) -> list[pathlib.Path]:
+    """Of the files that hold these rows of the finest level of what `create` made."""
+    of_rows = (path / "0" / str(row) for row in range(rows.start // CHUNK, -(-rows.stop // CHUNK)))
+    return [folder for folder in of_rows if folder.is_dir()]  # nothing is written of zeros
+
+
 def fill_levels(group: zarr.Group):
     """Computes the smaller levels of a pyramid from the first, piece by piece."""
     for finer, coarser in itertools.pairwise(_levels(group)):

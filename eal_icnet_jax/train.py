@@ -359,6 +359,7 @@ class Trainer:
             "iterator": iterator_state,
             "config": json.loads(self.config.to_json()),
         }
+        self.workdir.flush()  # first: a run that goes on from a step has the records before it
         self.checkpoints.save(step, *self._arrays(), metadata)
 
     def _check(self, step: int, told: Told):

@@ -273,6 +273,15 @@ class Workdir:
             for key, value in record.items():
                 self._add_event(step, summary=scalar(key, value))
 
+    def flush(self):
+        """Waits until all records are where no loss of power takes them."""
+        if not self._writes:
+            return
+        with self._told():
+            for path in self.path.iterdir():
+                if path.is_file():
+                    files.flush(path)
+
     def close_logs(self):
         if self._events is not None:
             with contextlib.suppress(OSError):  # which was told where it was first met

@@ -1,5 +1,7 @@
 """Settings that every test shares."""
 
+import datetime
+import json
 import os
 import pathlib
 
@@ -11,10 +13,13 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import pytest  # noqa: E402
 
+from eal_icnet_jax import provenance  # noqa: E402
+from eal_icnet_jax.files import write_whole  # noqa: E402
 from tests import commands  # noqa: E402
 
 TREE_CONFIG = pathlib.Path(__file__).parent / "tree_config.py"
 DATASETS = ("omc", "omv", "miic", "hy5syn")
+FIGURES = pathlib.Path(__file__).parent / "reliability" / "soak.json"
 SMALL_CONFIG = pathlib.Path(__file__).parent / "small_config.py"
 
 
@@ -69,3 +74,19 @@ def workdir(small_training, tmp_path_factory):
     assert result.returncode == 0, result.stderr
     (path / "stdout.txt").write_text(result.stdout)
     return path
+
+
+@pytest.fixture
+def figures(request):
+    """A dict for a long test to fill; if it passes, it is left in soak.json under its name."""
+    found: dict = {}
+    yield found
+    all_of_them = json.loads(FIGURES.read_text()) if FIGURES.exists() else {}
+    all_of_them[request.node.name] = {
+        "date": datetime.date.today().isoformat(),
+        "commit": provenance.commit(),
+        "versions": {name: provenance.versions()[name] for name in ("python", "jax", "flax")},
+        **found,
+    }
+    if found:
+        write_whole(FIGURES, json.dumps(all_of_them, indent=1, sort_keys=True) + "\n")

@@ -10,7 +10,7 @@ from klayout import db
 from eal_icnet_jax import images, layout
 from eal_icnet_jax.electrical import connected
 from eal_icnet_jax.errors import UserError
-from tests import commands
+from tests import commands, disks
 
 
 def blobs(seed: int, shape=(90, 110)) -> np.ndarray:
@@ -197,3 +197,14 @@ def test_bad_input_is_told(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
     with pytest.raises(UserError, match="is not a folder"):
         layout.write(tmp_path / "no" / "a.oas", {"metal": np.ones((8, 8), bool)})
+
+
+@pytest.mark.parametrize("ending", ["gds", "oas", "svg"])
+def test_a_disk_that_fills_up_leaves_no_half_layout(tmp_path, ending):
+    """gdstk writes on without a word."""
+    mask = np.random.default_rng(0).random((256, 256)) > 0.6
+    with disks.mounted(tmp_path / "disk", "size=32k"):
+        path = tmp_path / "disk" / f"a.{ending}"
+        with pytest.raises(UserError, match=rf"a\.{ending} cannot be written: .*full|No space"):
+            layout.write(path, {"metal": mask})
+        assert not list(path.parent.iterdir())

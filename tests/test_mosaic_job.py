@@ -32,7 +32,7 @@ from eal_icnet_jax import (
 from eal_icnet_jax.errors import UserError
 from eal_icnet_jax.predictor import Predictor
 from eal_icnet_jax.windows import Blended
-from tests import commands
+from tests import commands, disks
 
 WINDOW, OVERLAP = 96, 24
 SHAPE = 1100, 330
@@ -209,6 +209,33 @@ def test_killed_at_random_it_ends_with_the_same_files(arguments, run, tmp_path):
     result = commands.run("predict", *arguments(output, *small))
     assert result.returncode == 0, result.stderr
     same(tmp_path / "whole", output)
+
+
+@pytest.mark.soak
+def test_losing_power_at_random_it_ends_with_the_same_files(arguments, run, tmp_path, figures):
+    """Of a disk that keeps just what was flushed to it: no piece is taken for done that is not."""
+    rng = random.Random(0)
+    small = ["--window=32", "--overlap=16", "--probabilities", "--remove-specks=9"]
+    run(tmp_path / "whole", *small)
+    done = []
+    with disks.ext4(tmp_path) as disk:
+        output = disk.path / "out"
+        command = commands.arguments("predict", *arguments(output, *small))
+        for _ in range(12):
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+            time.sleep(rng.uniform(2, 6))
+            disk.stop()
+            process.kill()
+            process.wait()
+            disk.start()
+            done.append(len(list((output / ".die.partial/done").glob("*"))))
+            if (output / "die.json").exists():
+                same(tmp_path / "whole", output)
+                shutil.rmtree(output)
+        result = commands.run("predict", *arguments(output, *small))
+        assert result.returncode == 0, result.stderr
+        same(tmp_path / "whole", output)
+    figures.update(losses=len(done), pieces_done_after_each=done)
 
 
 def test_two_processes_share_one_mosaic(arguments, whole, tmp_path):

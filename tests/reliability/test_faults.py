@@ -1,11 +1,9 @@
 """Disks that fill up or refuse, folders that go, clocks that jump, checkpoints that rot."""
 
 import collections
-import contextlib
 import os
 import pathlib
 import shutil
-import subprocess
 import time
 
 import numpy as np
@@ -13,22 +11,7 @@ import pytest
 
 from eal_icnet_jax import checkpoints, train
 from eal_icnet_jax.errors import UserError
-from tests import runs, small_config
-
-
-@contextlib.contextmanager
-def mounted(path: pathlib.Path, options: str):
-    """A file system of its own, which only root can make."""
-    path.mkdir(exist_ok=True)
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", os.fspath(path)]
-    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("a file system can only be mounted by root")
-    try:
-        yield lambda other: subprocess.run(
-            ["mount", "-o", f"remount,{other}", os.fspath(path)], check=True
-        )
-    finally:
-        subprocess.run(["umount", "-l", os.fspath(path)], check=True)
+from tests import disks, runs, small_config
 
 
 def arrays_of(data_dir, workdir):
@@ -137,7 +120,7 @@ def test_a_disk_that_fills_up_stops_with_a_sentence_and_the_run_goes_on_later(
     small_training, workdir, tmp_path
 ):
     disk = tmp_path / "disk"
-    with mounted(disk, "size=6m") as change:
+    with disks.mounted(disk, "size=6m") as change:
         arguments = ["main", *small_training, f"--workdir={disk / 'run'}"]
         process = runs.Process(*arguments)
         assert process.end() == 1, process.text
@@ -154,7 +137,7 @@ def test_a_disk_that_fills_up_stops_with_a_sentence_and_the_run_goes_on_later(
 
 def test_a_disk_that_cannot_be_written_is_told_at_once(data_dir, workdir, tmp_path):
     disk = tmp_path / "disk"
-    with mounted(disk, "size=100m") as change:
+    with disks.mounted(disk, "size=100m") as change:
         shutil.copytree(workdir, disk / "run")
         change("ro")
         for path in (disk / "run", disk / "new"):
