@@ -212,30 +212,42 @@ def test_killed_at_random_it_ends_with_the_same_files(arguments, run, tmp_path):
 
 
 @pytest.mark.soak
-def test_losing_power_at_random_it_ends_with_the_same_files(arguments, run, tmp_path, figures):
-    """Of a disk that keeps just what was flushed to it: no piece is taken for done that is not."""
+def test_losing_power_over_and_over_it_ends_with_the_same_files(arguments, run, tmp_path, figures):
+    """When a piece is marked as done, and at random moments after: none is taken for done that the
+    disk does not hold."""
     rng = random.Random(0)
     small = ["--window=32", "--overlap=16", "--probabilities", "--remove-specks=9"]
     run(tmp_path / "whole", *small)
-    done = []
+    done, finished = [], 0
     with disks.ext4(tmp_path) as disk:
         output = disk.path / "out"
         command = commands.arguments("predict", *arguments(output, *small))
-        for _ in range(12):
+        while len(done) < 20:
+            before = marks(output)
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-            time.sleep(rng.uniform(2, 6))
+            while process.poll() is None and marks(output) in (before, set()):
+                time.sleep(0.001)
+            time.sleep(rng.choice([0, 0, rng.uniform(0, 1)]))
+            disk.commit()
             disk.stop()
             process.kill()
             process.wait()
             disk.start()
-            done.append(len(list((output / ".die.partial/done").glob("*"))))
-            if (output / "die.json").exists():
+            done.append(len(marks(output)))
+            if (output / "die.json").exists() and not (output / ".die.partial").exists():
                 same(tmp_path / "whole", output)
                 shutil.rmtree(output)
+                finished += 1
         result = commands.run("predict", *arguments(output, *small))
         assert result.returncode == 0, result.stderr
         same(tmp_path / "whole", output)
-    figures.update(losses=len(done), pieces_done_after_each=done)
+    assert {1, 2, 3} <= set(done) and finished
+    figures.update(losses=len(done), pieces_done_after_each=done, finished=finished)
+
+
+def marks(output) -> set[str]:
+    """Of the pieces that a prediction under way has done."""
+    return {path.name for path in (output / ".die.partial/done").glob("*")}
 
 
 def test_two_processes_share_one_mosaic(arguments, whole, tmp_path):
