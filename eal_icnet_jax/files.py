@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all, and locks."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import shutil
@@ -15,6 +16,9 @@ def _sync(path: pathlib.Path):
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of file systems that flush nothing
+            raise
     finally:
         os.close(descriptor)
 

@@ -1,5 +1,7 @@
 """Machines that lose power: what the kernel had not written yet is gone, and nothing is wrong."""
 
+import errno
+import os
 import random
 import signal
 import time
@@ -7,6 +9,7 @@ import time
 import pytest
 
 from eal_icnet_jax import files, train
+from eal_icnet_jax.errors import UserError
 from tests import commands, disks, runs, small_config
 from tests.reliability.test_soak_kills import ARGUMENTS
 
@@ -32,6 +35,23 @@ def test_what_is_only_written_is_lost_and_what_is_flushed_is_not(disk):
     assert not (disk.path / "later").exists() or not (disk.path / "later").read_bytes()
     assert (disk.path / "folder" / "flushed").read_bytes() == b"1" * 9000
     assert (disk.path / "whole").read_bytes() in [b"old", *(bytes([k]) * 9000 for k in range(3))]
+
+
+def test_file_systems_that_flush_nothing_are_written_and_errors_of_others_told(
+    tmp_path, monkeypatch
+):
+    def refuse(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    number = errno.EINVAL
+    files.write_whole(tmp_path / "a", b"1")
+    assert (tmp_path / "a").read_bytes() == b"1"
+    number = errno.EIO
+    with pytest.raises(UserError, match="a cannot be written: Input/output error"):
+        files.write_whole(tmp_path / "a", b"2")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"1"
 
 
 def test_a_checkpoint_that_is_told_of_is_there_after_a_power_loss(data_dir, workdir, disk):
