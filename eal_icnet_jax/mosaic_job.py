@@ -208,7 +208,12 @@ class Job:
                 self._wait(lambda: not self._work.exists())
                 return
             self._wait(lambda: self._done().all())
-            self._finish()
+            try:
+                self._finish()
+            except (RuntimeError, ValueError) as error:  # of decoders
+                raise UserError(
+                    f"{self._work} is damaged ({error}): remove it and run the same command again"
+                ) from error
         except OSError as error:
             told = error.strerror or error
             raise UserError(

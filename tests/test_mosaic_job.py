@@ -333,7 +333,7 @@ def test_too_little_room_is_told_before_anything_is_written(run, tmp_path, monke
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_disk_that_fills_meanwhile_loses_nothing(run, whole, tmp_path, monkeypatch):
+def test_a_disk_that_fills_meanwhile_or_rots_loses_nothing(run, whole, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
 
         def full(*arguments):
@@ -342,6 +342,12 @@ def test_a_disk_that_fills_meanwhile_loses_nothing(run, whole, tmp_path, monkeyp
         patch.setattr(mosaics, "write_tiff", full)
         with pytest.raises(UserError, match=r"No space left on device.*goes on where it stopped"):
             run(tmp_path)
+    chunk = tmp_path / ".die.partial/die.zarr/0/1/0"
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UserError, match=r"\.die\.partial is damaged .*: remove it and run"):
+        run(tmp_path)
+    chunk.write_bytes(content)
     run(tmp_path)
     np.testing.assert_array_equal(read(tmp_path / "die.ome.tif"), read(whole / "die.ome.tif"))
 
