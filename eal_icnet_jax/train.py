@@ -31,13 +31,10 @@ from eal_icnet_jax.distributed import (
 )
 from eal_icnet_jax.errors import Interrupted, Interruption, UserError, warn, without_interrupts
 from eal_icnet_jax.evaluate import Evaluation, evaluate_examples
+from eal_icnet_jax.layers import shared_by
 from eal_icnet_jax.losses import bce_dice_loss
 from eal_icnet_jax.predictor import Predictor
 from eal_icnet_jax.workdir import Workdir, flat_config
-
-ORDERED = (0, 10, 0)
-"""The release of JAX from which on processes are known to exchange in order on CPU: in 0.7.1 sums
-that do not depend on each other met those of another layer."""
 
 CHECKED = ("loss", "gradients", "parameters")
 """What has to stay finite."""
@@ -114,13 +111,16 @@ def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformat
     orders would mix what they exchange.
     """
 
+    mesh = data_mesh()
+
     def step(state: TrainState, batch) -> tuple[TrainState, Told]:
         def objective(params):
             model = nnx.merge(graphdef, params, state.others, copy=True)
             value = bce_dice_loss(model(batch["image"]), batch["label"], **loss)
             return value, nnx.state(model, nnx.Not(nnx.Param))
 
-        (value, others), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+        with shared_by(mesh.size):
+            (value, others), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
         updates, moments = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = jnp.stack([all_finite(part) for part in (value, gradients, params)])
@@ -133,7 +133,6 @@ def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformat
         )
         return state, Told(finite, batch.get("stops", jnp.zeros(1, bool)).any())
 
-    mesh = data_mesh()
     everywhere = NamedSharding(mesh, PartitionSpec())
     shared = NamedSharding(mesh, PartitionSpec("data"))
     return jax.jit(
@@ -540,11 +539,6 @@ def train(
     if checkpoint:
         raise UserError(
             "--checkpoint is for --mode=evaluate: to start from it, set config.model.checkpoint"
-        )
-    if processes.count > 1 and jax.default_backend() == "cpu" and jax.__version_info__ < ORDERED:
-        raise UserError(
-            f"JAX {jax.__version__} does not train in several processes on CPU: older ones mix up "
-            f"what they exchange; install JAX {'.'.join(map(str, ORDERED))} or newer"
         )
     Trainer(config, workdir, processes).run()
     if processes.is_first:

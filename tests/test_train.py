@@ -102,7 +102,10 @@ def test_evaluate_mode_reports_as_training_did(workdir, small_training, tmp_path
 
 
 def test_more_devices_compute_the_same_step(tmp_path):
-    """Loss, batch statistics and weights of a step over two devices are those of one device."""
+    """Loss, batch statistics and weights of a step over two devices are those of one device.
+
+    Nothing is exchanged within a loop: several processes on CPU would mix that with other sums.
+    """
     code = """
 import sys, numpy as np, jax, optax
 from flax import nnx
@@ -113,11 +116,15 @@ optimizer = optax.sgd(0.1)
 graphdef, state = train.initial_state(model, optimizer)
 step = train.make_train_step(graphdef, optimizer, {})
 rng = np.random.default_rng(0)
-batch = {"image": rng.random((4, 32, 32, 1), np.float32), "label": rng.random((4, 32, 32, 1)) > 0.5}
-state, _ = step(state, batch)
+batch = {"image": rng.random((4, 64, 64, 1), np.float32), "label": rng.random((4, 64, 64, 1)) > 0.5}
+program = step.lower(state, batch).compile()
+loops = [line for line in program.as_text().splitlines() if "/while/body" in line]
+exchanges = sum("all-reduce(" in line for line in loops)
+state, _ = program(state, batch)
 arrays = checkpoints.weight_arrays(state.params, state.others)
 loss = state.running.compute()["loss"]
-np.savez(sys.argv[1], loss=loss, devices=jax.device_count(), **arrays)
+np.savez(sys.argv[1], loss=loss, devices=jax.device_count(), loops=len(loops), exchanges=exchanges,
+         **arrays)
 """
     results = []
     for devices in (1, 2):
@@ -131,6 +138,8 @@ np.savez(sys.argv[1], loss=loss, devices=jax.device_count(), **arrays)
         results.append(dict(np.load(out)))
     one, two = results
     assert (one.pop("devices"), two.pop("devices")) == (1, 2)
+    assert all(result.pop("loops") for result in results)
+    assert [result.pop("exchanges") for result in results] == [0, 0]
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
 

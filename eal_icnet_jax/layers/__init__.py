@@ -21,6 +21,7 @@ from eal_icnet_jax.layers.pooling import avg_pool_3x3, max_pool_2x2
 from eal_icnet_jax.layers.regularization import dropout, dropout_channels, dropout_images
 from eal_icnet_jax.layers.repetition import in_turn
 from eal_icnet_jax.layers.resizing import pad_to_multiple, repeat_pixels, resize_bilinear
+from eal_icnet_jax.layers.sharing import shared_by
 
 __all__ = [
     "TSSA",
@@ -48,4 +49,5 @@ __all__ = [
     "pad_to_multiple",
     "repeat_pixels",
     "resize_bilinear",
+    "shared_by",
 ]

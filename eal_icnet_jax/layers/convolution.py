@@ -11,6 +11,7 @@ from flax import nnx
 from eal_icnet_jax.layers.frame import bounded
 from eal_icnet_jax.layers.initializers import bias_init, kernel_init, uniform_init
 from eal_icnet_jax.layers.normalization import Affine, BatchNorm, BNPReLU
+from eal_icnet_jax.layers.sharing import sharing
 
 WINDOWS = 1024
 """Windows laid out at once for a kernel's gradient: few enough to stay in a core's cache."""
@@ -166,7 +167,8 @@ def kernel_gradient(
 
     A block's windows are laid out side by side and meet its gradients in one matrix product. XLA's
     own form, a convolution with a window of the whole image, takes up to three times as long on
-    CPU, by its release.
+    CPU, by its release. Where a batch is `shared_by` several devices, each adds up its own part and
+    the parts are added at the end: else the devices would exchange every block.
 
     Args:
       x: `[B, H, W, in]`.
@@ -175,6 +177,18 @@ def kernel_gradient(
     Returns:
       `[*kernel_size, in, out]`.
     """
+
+    def of_part(x, gradient):
+        return _kernel_gradient(x, gradient, kernel_size, stride, dilation)
+
+    parts = sharing()
+    if parts == 1:
+        return of_part(x, gradient)
+    x, gradient = (a.reshape(parts, a.shape[0] // parts, *a.shape[1:]) for a in (x, gradient))
+    return jax.vmap(of_part)(x, gradient).sum(0)
+
+
+def _kernel_gradient(x, gradient, kernel_size, stride, dilation):
     (kh, kw), (dh, dw) = kernel_size, dilation
     batch, height, width, outputs = gradient.shape
     features = x.shape[-1]

@@ -11,6 +11,7 @@ import torch
 from flax import nnx
 
 from eal_icnet_jax import layers
+from eal_icnet_jax.errors import UserError
 from eal_icnet_jax.layers import attention, convolution, normalization
 from eal_icnet_jax.layers.convolution import depthwise_conv
 from eal_icnet_jax.models import create_model
@@ -328,6 +329,16 @@ def test_blocks_in_turn(training):
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=1e-5)
     assert bool(looped[2].conv.bn.count[...]) == training
+
+
+def test_blocks_in_turn_of_several_processes(monkeypatch):
+    """They are refused where the backend would mix the loop's sums with others."""
+    blocks = nnx.List([layers.ConvBN(4, 4, dtype=jnp.float32, rngs=nnx.Rngs(0)) for _ in range(2)])
+    x = normal(2, 6, 5, 4)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert layers.in_turn(blocks, x).shape == x.shape  # each has its own batch, as in evaluation
+    with layers.shared_by(2), pytest.raises(UserError, match="in one process, or on GPUs"):
+        layers.in_turn(blocks, x)
 
 
 def test_initialisation_is_pytorchs():

@@ -9,16 +9,10 @@ import socket
 import subprocess
 import time
 
-import jax
 import pytest
 
-from eal_icnet_jax import train
 from eal_icnet_jax.errors import INTERRUPTED
-from tests import commands, runs
-
-ordered = pytest.mark.skipif(
-    jax.__version_info__ < train.ORDERED, reason="this JAX mixes up what processes exchange on CPU"
-)
+from tests import commands, runs, small_config
 
 BATCH = ("--config.batch_size=4",)
 
@@ -74,7 +68,6 @@ def two_hosts():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@ordered
 @pytest.mark.soak
 def test_hosts_train_as_one_and_the_loss_of_one_is_noticed(small_training, one, tmp_path, figures):
     """Of a host that falls silent, from which no end of a connection comes."""
@@ -108,7 +101,6 @@ def all_end(processes, seconds=300):
     return processes
 
 
-@ordered
 def test_two_processes_train_as_one(small_training, one, tmp_path):
     """They find each other by the cluster's environment; one goes on with what they wrote."""
     arguments = [*small_training, *BATCH, f"--workdir={tmp_path}"]
@@ -120,7 +112,6 @@ def test_two_processes_train_as_one(small_training, one, tmp_path):
     assert_losses_agree(tmp_path, one)
 
 
-@ordered
 def test_a_lost_process_ends_the_others_within_a_minute(small_training, one, tmp_path):
     """They go on with what one process wrote; a signal to one stops all of them together."""
     shutil.copytree(one, tmp_path / "run")
@@ -142,14 +133,6 @@ def test_a_lost_process_ends_the_others_within_a_minute(small_training, one, tmp
             assert told in processes[0].text
 
 
-@pytest.mark.skipif(jax.__version_info__ >= train.ORDERED, reason="of an older JAX")
-def test_an_older_jax_refuses_several_processes_on_cpu(small_training, tmp_path):
-    processes = runs.several(2, *small_training, *BATCH, f"--workdir={tmp_path}")
-    assert [process.end(60) for process in processes] == [1, 1]
-    assert all("older ones mix up what they exchange" in p.text for p in processes)
-
-
-@ordered
 def test_what_one_process_cannot_do_ends_all(small_training, workdir, tmp_path):
     """The first finds the workdir in use by another config; the other is told."""
     processes = runs.several(2, *small_training, *BATCH, f"--workdir={workdir}")
@@ -158,7 +141,36 @@ def test_what_one_process_cannot_do_ends_all(small_training, workdir, tmp_path):
     assert "error: process 0 of 2 failed or was lost" in processes[1].text
 
 
-@ordered
+@pytest.mark.soak
+@pytest.mark.parametrize("model", ["eal_icnet", "irdpnet", "unet"])
+def test_whole_networks_train_as_one(model, data_dir, tmp_path, figures):
+    """Whose sums over the batch are many, and do not all depend on each other."""
+    config = pathlib.Path(__file__).parents[2] / "configs" / "synthetic.py"
+    arguments = [
+        f"--config={config}", f"--config.model.name={model}", "--config.dataset.config=tiny",
+        f"--config.dataset.data_dir={data_dir}", "--config.dataset.splits.train=train[:4]", *BATCH,
+    ]  # fmt: skip
+    result = commands.run("main", *arguments, "--config.epochs=1", f"--workdir={tmp_path / 'one'}")
+    assert result.returncode == 0, result.stderr
+    all_end(runs.several(2, *arguments, "--config.epochs=3", f"--workdir={tmp_path / 'two'}"), 900)
+    one, two = runs.epochs(tmp_path / "one"), runs.epochs(tmp_path / "two")
+    assert [record["step"] for record in two] == [1, 2, 3]
+    difference = abs(two[0]["train_loss"] / one[0]["train_loss"] - 1)
+    assert difference < 1e-5
+    figures["relative_difference_of_the_first_loss"] = difference
+
+
+@pytest.mark.soak
+def test_a_network_of_loops_is_refused(data_dir, tmp_path):
+    config = pathlib.Path(small_config.__file__)
+    processes = runs.several(
+        2, f"--config={config}:hrnet_w18", f"--config.dataset.data_dir={data_dir}", *BATCH,
+        f"--workdir={tmp_path}",
+    )  # fmt: skip
+    assert [process.end(300) for process in processes] == [1, 1]
+    assert "does not train in several processes on CPU" in processes[0].text
+
+
 @pytest.mark.soak
 def test_four_processes_train_as_one(small_training, one, tmp_path, figures):
     arguments = [*small_training, *BATCH, "--config.epochs=2", f"--workdir={tmp_path}"]
@@ -170,7 +182,6 @@ def test_four_processes_train_as_one(small_training, one, tmp_path, figures):
     )
 
 
-@ordered
 @pytest.mark.soak
 def test_a_validation_that_one_of_two_is_asked_to_stop_is_left_by_both(
     small_training, tmp_path, figures
@@ -191,7 +202,6 @@ def test_a_validation_that_one_of_two_is_asked_to_stop_is_left_by_both(
     assert record["step"] == 2 and record["train_loss"] > 0
 
 
-@ordered
 @pytest.mark.soak
 def test_losing_any_of_four_ends_the_others(small_training, tmp_path, figures):
     arguments = [*small_training, *BATCH, "--config.epochs=200", f"--workdir={tmp_path}"]
