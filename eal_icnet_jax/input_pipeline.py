@@ -23,6 +23,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from eal_icnet_jax import images, provenance, trees
+from eal_icnet_jax.distributed import ALONE, Processes
 from eal_icnet_jax.errors import UserError, warn
 
 Batch = dict[str, jax.Array]
@@ -317,12 +318,17 @@ def _stack(examples: list[dict]) -> dict[str, np.ndarray]:
 class TrainingBatches:
     """Endless-looking batches of a seeded run, whose position can be saved and set.
 
-    Each epoch is a permutation of its own; every process reads its own share of every batch. The
-    batch at a position depends on the seed alone, not on workers or on where reading began.
+    Each epoch is a permutation of its own. The batch at a position depends on the seed alone, not
+    on workers or on where reading began; every process reads its own part of it, and the parts in
+    turn are the batch of one process, image by image: dropout draws for the place in a batch.
+
+    Args:
+      config: of the run.
+      source: of the training split.
+      processes: that share every batch.
     """
 
-    def __init__(self, config: ConfigDict, source):
-        processes, rank = jax.process_count(), jax.process_index()
+    def __init__(self, config: ConfigDict, source, processes: Processes = ALONE):
         if config.batch_size % jax.device_count():
             raise UserError(
                 f"config.batch_size is {config.batch_size}, which {jax.device_count()} devices "
@@ -346,8 +352,11 @@ class TrainingBatches:
                 dataset = dataset.random_map(RandomCrop(config.dataset.crop_size))
             dataset = dataset.random_map(Augment(**config.augmentation))
             dataset = dataset.map(lambda example: {k: example[k] for k in ("image", "label")})
-            dataset = dataset[: self.batches_per_epoch * config.batch_size][rank::processes]
-            size = config.batch_size // processes
+            dataset = dataset[: self.batches_per_epoch * config.batch_size]
+            size = config.batch_size // processes.count
+            if processes.count > 1:
+                places = range(processes.index * size, (processes.index + 1) * size)
+                dataset = grain.MapDataset.mix([dataset[k :: config.batch_size] for k in places])
             return dataset.batch(size, drop_remainder=True, batch_fn=_stack)
 
         self._dataset = grain.MapDataset.concatenate([epoch(k) for k in range(config.epochs)])

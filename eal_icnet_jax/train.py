@@ -284,10 +284,10 @@ class Trainer:
             raise
 
     def _begin(self):
-        config = self.config
+        config, processes = self.config, self.processes
         train_source = input_pipeline.open_split(config.dataset, "train")
         self.validation_source = input_pipeline.open_split(config.dataset, "validation")
-        self.batches = input_pipeline.TrainingBatches(config, train_source)
+        self.batches = input_pipeline.TrainingBatches(config, train_source, processes)
         model = create_model(config)
         self.workdir.describe(config, model)
         optimizer = make_optimizer(config)
@@ -298,9 +298,9 @@ class Trainer:
         model.eval()
         self.predictor = Predictor(model, **self.loss)
         self.stopping = EarlyStopping()
-        self.checkpoints = checkpoints.TrainingCheckpoints(self.workdir.path, self.processes)
+        self.checkpoints = checkpoints.TrainingCheckpoints(self.workdir.path, processes)
         self._restore()
-        if self.processes.is_first:
+        if processes.is_first:
             digests = input_pipeline.digests(config.dataset)
             self.workdir.record_start(config, int(self.state.step), digests)
 

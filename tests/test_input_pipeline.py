@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from eal_icnet_jax import input_pipeline
+from eal_icnet_jax.distributed import ALONE, Processes
 from eal_icnet_jax.errors import UserError
 from tests import small_config
 
@@ -18,9 +19,9 @@ def config(data_dir):
     return config
 
 
-def batches(config, start=None):
+def batches(config, start=None, processes=ALONE):
     source = input_pipeline.open_split(config.dataset, "train")
-    out = input_pipeline.TrainingBatches(config, source)
+    out = input_pipeline.TrainingBatches(config, source, processes)
     if start:
         out.set_state(start)
     return list(out)
@@ -49,6 +50,17 @@ def test_worker_processes_give_the_same_batches(config):
     threads = batches(config)
     config.workers = 2
     assert_same_batches(threads, batches(config))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_parts_of_several_processes_in_turn_are_the_batch_of_one(config, count):
+    config.batch_size = 4
+    parts = [batches(config, processes=Processes(index, count)) for index in range(count)]
+    joined = []
+    for turn in zip(*parts, strict=True):
+        arrays, states = zip(*turn, strict=True)
+        joined.append((jax.tree.map(lambda *part: np.concatenate(part), *arrays), states[0]))
+    assert_same_batches(batches(config), joined)
 
 
 def test_reading_goes_on_where_a_state_was_saved(config):

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from eal_icnet_jax import models
 from eal_icnet_jax.errors import INTERRUPTED
 from tests import commands, runs, small_config
 
@@ -142,7 +143,7 @@ def test_what_one_process_cannot_do_ends_all(small_training, workdir, tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("model", ["eal_icnet", "irdpnet", "unet"])
+@pytest.mark.parametrize("model", [name for name in models.MODELS if "hrnet" not in name])
 def test_whole_networks_train_as_one(model, data_dir, tmp_path, figures):
     """Whose sums over the batch are many, and do not all depend on each other."""
     config = pathlib.Path(__file__).parents[2] / "configs" / "synthetic.py"
