@@ -60,8 +60,8 @@ $(LOWEST)/installed: setup.py pyproject.toml
 test-lowest: $(LOWEST)/installed
 	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(LOWEST_TESTS)
 
-# What takes an hour: fifty kills, power losses, four processes, damage everywhere, fuzzing by
-# coverage. Its figures go to tests/reliability/soak.json.
+# What takes two hours: fifty kills, power losses, all networks in several processes, damage
+# everywhere, fuzzing by coverage. Its figures go to tests/reliability/soak.json.
 soak: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet -e .[soak]
 	$(BIN)/python -m pytest -m soak
