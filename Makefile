@@ -52,6 +52,7 @@ LOWEST := .venv-lowest
 LOWEST_TESTS ?= $(addprefix tests/test_,convert.py images.py input_pipeline.py layout.py mosaics.py)
 $(LOWEST)/installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
 	$(LOWEST)/bin/python -m pip install --quiet "$(TORCH)" uv
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
 		-e .[test]
@@ -66,21 +67,32 @@ soak: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet -e .[soak]
 	$(BIN)/python -m pytest -m soak
 
-# Known vulnerabilities of what is installed; asks PyPI.
-audit: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/pip-audit --local --skip-editable
+# An environment with nothing but what the package brings.
+PACKAGE := .venv-package
+$(PACKAGE)/installed: setup.py pyproject.toml
+	rm -rf $(PACKAGE)
+	$(PYTHON) -m venv $(PACKAGE)
+	$(PACKAGE)/bin/python -m pip install --quiet --upgrade pip
+	$(PACKAGE)/bin/python -m pip uninstall --quiet --yes setuptools
+	$(PACKAGE)/bin/python -m pip install --quiet .
+	touch $@
 
-# Writes THIRD_PARTY.md, from an environment with nothing but what the package brings.
-licences:
-	rm -rf .venv-licences
-	$(PYTHON) -m venv .venv-licences
-	.venv-licences/bin/python -m pip install --quiet .
-	$(PYTHON) -m venv .venv-licences/tool
-	.venv-licences/tool/bin/python -m pip install --quiet pip-licenses
-	PATH=.venv-licences/tool/bin:$$PATH python -m tests.reliability.licences \
-		.venv-licences/bin/python
-	rm -rf .venv-licences
+# Known vulnerabilities of that; asks PyPI, or a clone of github.com/pypa/advisory-database. The
+# latter takes any environment: AUDITED=.venv-lowest/bin/python for one.
+AUDITED ?= $(PACKAGE)/bin/python
+audit: $(PACKAGE)/installed $(VENV)/installed-dev
+ifdef ADVISORIES
+	$(BIN)/python -m tests.reliability.audit $(ADVISORIES) $(AUDITED)
+else
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(AUDITED) -m pip freeze --exclude eal-icnet-jax | \
+		$(BIN)/pip-audit --strict --disable-pip --no-deps -r /dev/stdin
+endif
+
+# Writes THIRD_PARTY.md.
+licences: $(PACKAGE)/installed $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet pip-licenses
+	PATH=$(BIN):$$PATH $(BIN)/python -m tests.reliability.licences $(PACKAGE)/bin/python
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -91,4 +103,4 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) demo samples build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(PACKAGE) demo samples build dist *.egg-info
