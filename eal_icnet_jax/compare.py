@@ -14,12 +14,10 @@ import dataclasses
 import functools
 import json
 import multiprocessing
-import os
 import pathlib
 import signal
 import statistics
 import sys
-import threading
 import time
 from importlib import metadata
 
@@ -40,7 +38,14 @@ from eal_icnet_jax import (
     turns,
 )
 from eal_icnet_jax.configs import ablation
-from eal_icnet_jax.errors import INTERRUPTED, Interrupted, UserError, told_to_user, warn
+from eal_icnet_jax.errors import (
+    INTERRUPTED,
+    Interrupted,
+    UserError,
+    end_with_parent,
+    told_to_user,
+    warn,
+)
 from eal_icnet_jax.files import write_whole
 from eal_icnet_jax.metrics import COUNTS, METRICS
 from eal_icnet_jax.workdir import (
@@ -258,14 +263,9 @@ def matrix_product_rate() -> float:
     return 2 * 2048**3 / min(seconds[1:])
 
 
-def _die_with_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
 def _put(connection, function, arguments):
     """In the process: no trial goes on behind the back of a command that was killed."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     connection.send(function(*arguments))
 
 

@@ -16,7 +16,14 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from eal_icnet_jax.errors import Interrupted, Interruption, UserError, tell, warn
+from eal_icnet_jax.errors import (
+    Interrupted,
+    Interruption,
+    UserError,
+    ended_by_sigterm,
+    tell,
+    warn,
+)
 
 HEARTBEAT_SECONDS = 45
 """After which JAX gives a process up that is silent, and aborts."""
@@ -222,7 +229,8 @@ def joined(
     host = coordinator.rpartition(":")[0].strip("[]") if coordinator else None
     lifeline = _Lifeline(processes, host)
     try:
-        yield processes
+        with ended_by_sigterm():  # which JAX took over, to no end
+            yield processes
         lifeline.end()
     except Interrupted:  # which all of them are together
         lifeline.end()

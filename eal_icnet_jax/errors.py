@@ -2,7 +2,9 @@
 
 import argparse
 import contextlib
+import functools
 import logging as python_logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -31,6 +33,56 @@ class Interrupted(Exception):
     """
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which like Ctrl-C leaves nothing half written: commands exit with status 143."""
+
+
+def _terminate(number: int, _):
+    signal.signal(number, signal.SIG_IGN)  # while what is half done is put away
+    raise Terminated
+
+
+@functools.cache
+def _insist():
+    """Sends a signal again whose exception went nowhere.
+
+    Those that come while Python collects garbage do, of which JAX is told by a callback: a tenth of
+    those in the first seconds of a command.
+    """
+    earlier = sys.unraisablehook
+
+    def hook(unraisable):
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            earlier(unraisable)
+            return
+        number = signal.SIGINT
+        if isinstance(unraisable.exc_value, Terminated):
+            number = signal.SIGTERM
+            signal.signal(number, _terminate)
+        # Not here, from where it would go nowhere again.
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+
+    sys.unraisablehook = hook
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM raises `Terminated`, in the main thread, which alone may handle signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        _restore(signal.SIGTERM, earlier)
+
+
+def _restore(number: int, handler):
+    # None is a handler that Python does not know, such as JAX's for several hosts.
+    signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
 def printable(text: str) -> str:
     """Text of whatever a file says, without what would steer a terminal."""
     return "".join(
@@ -49,6 +101,8 @@ def tell(error: BaseException) -> int:
         told, status = f"error: {error}", 1
     elif isinstance(error, Interrupted):
         told, status = f"interrupted: {error}", INTERRUPTED
+    elif isinstance(error, Terminated):
+        told, status = "terminated", 128 + signal.SIGTERM
     elif isinstance(error, KeyboardInterrupt):
         told, status = "interrupted", 128 + signal.SIGINT
     else:
@@ -61,15 +115,17 @@ def tell(error: BaseException) -> int:
 def told_to_user() -> Iterator[None]:
     """Turns a `UserError` into its sentence on the standard error and exit status 1.
 
-    So it does with interruptions. Libraries' own warnings, which say nothing that a user could act
-    on, are kept quiet.
+    So it does with interruptions, of which SIGTERM becomes one. Libraries' own warnings, which say
+    nothing that a user could act on, are kept quiet.
     """
     if logging.get_verbosity() < logging.INFO:
         logging.set_verbosity(logging.ERROR)
     for name in ("tifffile", "zarr"):
         python_logging.getLogger(name).setLevel(python_logging.CRITICAL)
+    _insist()
     try:
-        yield
+        with ended_by_sigterm():
+            yield
     except (UserError, Interrupted, KeyboardInterrupt) as error:
         sys.exit(tell(error))
 
@@ -97,8 +153,7 @@ class Interruption:
 
     def __exit__(self, *_):
         for number, handler in self._earlier.items():
-            # None is a handler that Python does not know, such as JAX's for several hosts.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            _restore(number, handler)
 
     def _note(self, number: int, _):
         if self.requested and number == signal.SIGINT:
@@ -123,6 +178,16 @@ def without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, earlier)
+
+
+def end_with_parent():
+    """Ends this process as soon as the one that began it is gone, however that ended."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def command_parser(module: str, text: str) -> argparse.ArgumentParser:

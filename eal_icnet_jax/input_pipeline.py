@@ -20,9 +20,10 @@ import grain
 import jax
 import numpy as np
 from absl import flags
+from google.protobuf import json_format
 from ml_collections import ConfigDict
 
-from eal_icnet_jax import images, provenance, trees
+from eal_icnet_jax import files, images, provenance, trees
 from eal_icnet_jax.distributed import ALONE, Processes
 from eal_icnet_jax.errors import UserError, warn
 
@@ -52,8 +53,25 @@ def dataset_builder(dataset: ConfigDict):
         known = f"choose one of {', '.join(configs)}" if configs else "leave it empty"
         raise UserError(f"dataset {dataset.name} has no config {dataset.config!r}: {known}")
     data_dir = os.path.expanduser(dataset.data_dir) or None
-    return module.Builder(
-        config=dataset.config or None, data_dir=data_dir, file_format="array_record"
+    try:
+        return module.Builder(
+            config=dataset.config or None, data_dir=data_dir, file_format="array_record"
+        )
+    except (ValueError, json_format.ParseError) as error:
+        where = dataset.data_dir or "~/tensorflow_datasets"
+        if "File format is already set" in str(error):
+            raise UserError(
+                f"dataset {dataset.name} in {where} is not of array_record files: build it with "
+                "--file_format=array_record, in another folder"
+            ) from error
+        raise _damaged(f"what says what dataset {dataset.name} holds", where, error) from error
+
+
+def _damaged(what: str, where: os.PathLike | str, error: Exception) -> UserError:
+    told = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+    return UserError(
+        f"{what} cannot be read in {where} ({told}): the files there are damaged, remove them and "
+        "run the same command again, which prepares them anew"
     )
 
 
@@ -131,6 +149,7 @@ def _prepared(dataset: ConfigDict):
                             manual_dir=os.fspath(manual_dir) if manual_dir else None
                         )
                     )
+                files.flush(pathlib.Path(builder.data_dir))
     except OSError as error:
         raise UserError(
             f"{builder.data_dir} cannot be written: {error.strerror or error}; "
@@ -170,6 +189,33 @@ def _check_same_tree(builder, manual_dir: pathlib.Path | None):
                 f"{builder.data_dir} was prepared from other files than {manual_dir} holds now: "
                 "remove it, or name another folder with --config.dataset.data_dir"
             )
+
+
+class Records:
+    """Random access to the examples of a prepared split.
+
+    Raises:
+      UserError: what is asked for cannot be read, as its file is damaged.
+    """
+
+    def __init__(self, builder, split: str, decoders: dict):
+        self._what, self._where = builder.info.full_name, os.fspath(builder.data_dir)
+        try:
+            self._source = builder.as_data_source(split=split, decoders=decoders)
+            self._size = len(self._source)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise _damaged(f"dataset {self._what}", self._where, error) from error
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int):
+        if not 0 <= index < self._size:
+            raise IndexError(index)
+        try:
+            return self._source[index]
+        except Exception as error:  # ArrayRecord's, and of whatever stands in its place
+            raise _damaged(f"record {index} of {self._what}", self._where, error) from error
 
 
 class Several:
@@ -219,7 +265,7 @@ def _open(dataset: ConfigDict, split: str):
     from tensorflow_datasets import decode
 
     encoded = {key: decode.SkipDecoding() for key in ("image", *dataset.labels)}
-    return builder.as_data_source(split=part, decoders=encoded)
+    return Records(builder, part, encoded)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -393,13 +439,24 @@ class TrainingBatches:
         if self._workers:
             if not flags.FLAGS.is_parsed():  # Grain's workers read flags, also outside commands.
                 flags.FLAGS.mark_as_parsed()
+            # What they share when they are stopped is given back, which need not be told.
+            os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
             options = grain.MultiprocessingOptions(num_workers=self._workers)
             batches = rest.to_iter_dataset(grain.ReadOptions(num_threads=1)).mp_prefetch(options)
         else:
             batches = rest.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8))
-        for batch in batches:
-            self._position += 1
-            yield batch, self.get_state()
+        try:
+            for batch in batches:
+                self._position += 1
+                yield batch, self.get_state()
+        except RuntimeError as error:
+            if "terminated unexpectedly" not in str(error):
+                raise
+            raise UserError(
+                f"one of the {self._workers} processes that read images was killed, perhaps as "
+                "memory ran out: lower config.workers, and run the same command again, which goes "
+                "on from the last checkpoint"
+            ) from error
 
 
 def to_devices(batches, sharding, depth: int) -> Iterator[tuple[Batch, dict]]:

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import cv2
 
+from eal_icnet_jax.errors import UserError, end_with_parent, without_interrupts
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -37,14 +39,27 @@ def in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
 
 
 def in_processes(function: Callable[[int], R], count: int) -> Iterator[R]:
-    """`function(0)` to `function(count - 1)`, a process a core; `function` must be picklable."""
+    """`function(0)` to `function(count - 1)`, a process a core; `function` must be picklable.
+
+    Raises:
+      UserError: one of the processes was killed.
+    """
     # `spawn`, because the threads of JAX and TensorFlow do not survive a fork.
     context = multiprocessing.get_context("spawn")
     workers = min(cores(), count)
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _use_one_thread) as pool:
-        yield from pool.map(function, range(count), chunksize=4)
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _begin) as pool:
+        with without_interrupts():
+            results = pool.map(function, range(count), chunksize=4)
+        try:
+            yield from results
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                f"one of the {workers} processes of this command was killed, perhaps as memory ran "
+                "out: run it again with more memory or on fewer cores"
+            ) from error
 
 
-def _use_one_thread():
+def _begin():
     """The processes share the cores already, and OpenCV's threads would contend."""
+    end_with_parent()
     cv2.setNumThreads(1)

@@ -450,8 +450,11 @@ class Trainer:
         self.state = self.state._replace(running=on_all_devices(RunningLoss.empty()))
         return True
 
-    def run(self):
+    def run(self, requested: bool = False):
         """Trains to the end, or on from where the workdir's latest checkpoint is.
+
+        Args:
+          requested: whether a signal came before, and the run is to stop after a step.
 
         Raises:
           Interrupted: SIGTERM or SIGINT came, and a checkpoint is written.
@@ -460,6 +463,7 @@ class Trainer:
         self.workdir.open_logs(int(self.state.step), self._is_to_end_epoch())
         try:
             with Interruption("finishing the step, then a checkpoint is written") as interruption:
+                interruption.requested |= requested
                 self._loop(interruption)
                 self.checkpoints.wait()
         finally:
@@ -540,9 +544,28 @@ def train(
         raise UserError(
             "--checkpoint is for --mode=evaluate: to start from it, set config.model.checkpoint"
         )
-    Trainer(config, workdir, processes).run()
+    trainer, requested = _begun(config, workdir, processes)
+    trainer.run(requested)
     if processes.is_first:
         evaluate(config, workdir)
+
+
+def _begun(config: ConfigDict, workdir: str | None, processes: Processes) -> tuple[Trainer, bool]:
+    """A trainer, and whether a signal came meanwhile.
+
+    Of several processes each goes on after it to the step at which all of them stop.
+
+    Raises:
+      Interrupted: it came, and this process is the only one.
+    """
+    if processes.count > 1:
+        with Interruption("the next step is the last") as interruption:
+            trainer = Trainer(config, workdir, processes)
+        return trainer, interruption.requested
+    try:
+        return Trainer(config, workdir), False
+    except KeyboardInterrupt as error:
+        raise Interrupted("no step was done; run the same command again to go on") from error
 
 
 def _until(interruption: Interruption, examples: Iterator[dict]) -> Iterator[dict]:

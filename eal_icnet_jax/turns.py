@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
+from eal_icnet_jax.errors import end_with_parent
+
 REST = 0.05
 """Seconds between two runs, in which the threads of the last one stop spinning."""
 
@@ -20,6 +22,7 @@ def peak_bytes() -> int:
 
 def _serve(connection, began: float, prepare: Callable, arguments: tuple):
     """A worker's process: prepares, runs once, and then once for every message."""
+    end_with_parent()
     quiet = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # what libraries print is no answer
         os.dup2(quiet, stream)

@@ -59,6 +59,14 @@ class Process:
         else:
             self._popen.send_signal(number)
 
+    def is_gone(self) -> bool:
+        """Whether it and all processes that it began have ended."""
+        try:
+            os.killpg(self._popen.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
     def end(self, seconds: float = 300) -> int:
         """Waits, and returns the exit status."""
         try:

@@ -1,6 +1,7 @@
 """Disks that fill up or refuse, folders that go, clocks that jump, checkpoints that rot."""
 
 import collections
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -114,6 +115,64 @@ def test_all_checkpoints_damaged_is_told_and_nothing_is_lost(data_dir, workdir, 
         UserError, match="is damaged, use another: metadata is not what was written"
     ):
         checkpoints.load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("bytes changed", r"record \d+ of ic_synthetic/tiny/1\.0\.0 cannot be read in .*hash"),
+        ("cut short", r"cannot be read in .* \(.*\): the files there are damaged, remove them"),
+        ("emptied", r"record 0 of ic_synthetic/tiny/1\.0\.0 cannot be read in"),
+        ("described by nothing", "what says what dataset ic_synthetic holds cannot be read in"),
+        ("described as another", r"is not of array_record files: build it with --file_format"),
+    ],
+)
+def test_a_dataset_that_is_damaged_is_told(data_dir, tmp_path, how, told):
+    """Also where another process reads it."""
+    data = tmp_path / "data"
+    shutil.copytree(data_dir, data)
+    (path,) = data.rglob("*train.array_record*")
+    content = bytearray(path.read_bytes())
+    if how == "bytes changed":
+        for k in range(1, 16):
+            at = k * len(content) // 16
+            content[at : at + 64] = bytes(byte ^ 0x5A for byte in content[at : at + 64])
+    elif how == "cut short":
+        del content[len(content) // 2 :]
+    elif how == "emptied":
+        del content[:]
+    else:
+        path = path.with_name("dataset_info.json")
+        kept = path.read_text().replace('"array_record"', '"tfrecord"')
+        content = kept.encode() if how == "described as another" else b""
+    path.write_bytes(content)
+    config = small_config.on(data)
+    config.workers = 2 if how == "bytes changed" else 0
+    with pytest.raises(UserError, match=told):
+        train.Trainer(config, tmp_path / "run").run()
+
+
+def test_a_reader_that_is_killed_stops_the_run_and_it_goes_on_later(data_dir, workdir, tmp_path):
+    """As by a system that is out of memory."""
+    config = small_config.on(data_dir)
+    config.workers, config.epochs = 2, 200
+    trainer = train.Trainer(config, tmp_path)
+    step, taken = trainer.train_step, []
+
+    def then_kill(state, batch):
+        taken.append(1)
+        if len(taken) == 6:
+            multiprocessing.active_children()[0].kill()
+        return step(state, batch)
+
+    trainer.train_step = then_kill
+    with pytest.raises(UserError, match="one of the 2 processes that read images was killed"):
+        trainer.run()
+    assert multiprocessing.active_children() == []
+    assert runs.steps(tmp_path)[-1] < 24
+    config.epochs = 3
+    train.Trainer(config, tmp_path).run()
+    runs.same(runs.weights(tmp_path, 24), runs.weights(workdir, 24))
 
 
 def test_a_disk_that_fills_up_stops_with_a_sentence_and_the_run_goes_on_later(

@@ -1,6 +1,9 @@
 """Signals, and two commands in one place."""
 
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -32,6 +35,74 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on_bit_for_bit(
     assert f"resuming from step {step}" in process.text
     runs.same(runs.weights(tmp_path, 24), runs.weights(workdir, 24))
     assert runs.epochs(tmp_path) == runs.epochs(workdir)
+
+
+def begun_to_draw(*arguments):
+    """A command that prepares a dataset of 500 images, in processes of its own, and is at it."""
+    process = runs.Process("main", *arguments)
+    assert process.wait_for("preparing ic_synthetic"), process.text
+    time.sleep(5)  # in which they begin
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, INTERRUPTED), (signal.SIGINT, INTERRUPTED), (signal.SIGKILL, -9)],
+    ids=["SIGTERM", "SIGINT", "SIGKILL"],
+)
+def test_a_training_that_has_not_begun_ends_at_a_signal(tmp_path, number, status):
+    """As it prepares its dataset, of which nothing is left; nor is any of its processes."""
+    data = tmp_path / "data"
+    process = begun_to_draw(
+        f"--config={SMALL_CONFIG}", "--config.dataset.config=optical_circuit",
+        f"--config.dataset.data_dir={data}", f"--workdir={tmp_path / 'run'}",
+    )  # fmt: skip
+    process.signal(number)
+    assert process.end(60) == status, process.text
+    until = time.monotonic() + 10
+    while not process.is_gone() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert process.is_gone(), "processes of it are left"
+    assert "Traceback" not in process.text
+    if status == INTERRUPTED:
+        assert "interrupted: no step was done; run the same command again" in process.text
+        assert not list(data.rglob("incomplete*"))
+        held = files.lock(tmp_path / "run" / ".lock", "the workdir is still locked")
+        held.release()
+
+
+def test_other_commands_end_at_sigterm(tmp_path):
+    process = begun_to_draw(
+        f"--config={SMALL_CONFIG}", "--config.dataset.config=optical_circuit", "--mode=prepare",
+        f"--config.dataset.data_dir={tmp_path}",
+    )  # fmt: skip
+    process.signal(signal.SIGTERM)
+    assert process.end(60) == 128 + signal.SIGTERM, process.text
+    assert process.text.rstrip().endswith("terminated") and "Traceback" not in process.text
+    assert not list(tmp_path.rglob("incomplete*"))
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_whose_exception_goes_nowhere_comes_again(name):
+    """As those do that come while Python collects garbage."""
+    code = f"""
+import signal, time
+from eal_icnet_jax.errors import told_to_user
+
+class Collected:
+    def __del__(self):
+        signal.raise_signal(signal.{name})
+
+with told_to_user():
+    Collected()
+    time.sleep(20)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    assert result.returncode == 128 + getattr(signal, name), result.stderr
+    assert result.stderr == ("terminated\n" if name == "SIGTERM" else "interrupted\n")
 
 
 def test_a_validation_under_way_is_left_for_later(data_dir, workdir, tmp_path):

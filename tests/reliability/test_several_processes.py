@@ -204,6 +204,19 @@ def test_a_validation_that_one_of_two_is_asked_to_stop_is_left_by_both(
 
 
 @pytest.mark.soak
+def test_a_signal_to_one_before_the_first_step_stops_all_after_it(small_training, tmp_path):
+    arguments = [*small_training, *BATCH, "--config.epochs=200", f"--workdir={tmp_path}"]
+    processes = runs.several(2, *arguments)
+    assert processes[1].wait_for("Gloo"), processes[1].text  # they have joined
+    processes[1].signal(signal.SIGTERM)
+    assert [process.end() for process in processes] == [INTERRUPTED, INTERRUPTED]
+    assert "SIGTERM: the next step is the last" in processes[1].text
+    (step,) = runs.steps(tmp_path)
+    assert step < 3
+    assert f"interrupted: the checkpoint of step {step} is in {tmp_path}" in processes[0].text
+
+
+@pytest.mark.soak
 def test_losing_any_of_four_ends_the_others(small_training, tmp_path, figures):
     arguments = [*small_training, *BATCH, "--config.epochs=200", f"--workdir={tmp_path}"]
     seconds = []
