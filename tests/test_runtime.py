@@ -49,6 +49,22 @@ def test_compiled_programs_are_kept(tmp_path):
     assert list(elsewhere.glob("*-cache")) and not programs(tmp_path / "unused")
 
 
+def test_programs_that_are_damaged_are_compiled_anew(tmp_path):
+    """Cut short, as when power is lost, or with bytes changed."""
+    always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    run(tmp_path, **always)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*-cache")}
+    for damaged in (
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: content[: len(content) // 2] + b"0000" + content[len(content) // 2 + 4 :],
+    ):
+        for path, content in kept.items():
+            path.write_bytes(damaged(content))
+        run(tmp_path, **always)
+
+
 def test_a_cache_that_cannot_be_made_is_done_without(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
