@@ -227,9 +227,10 @@ def joined(
         raise UserError(f"the other processes cannot be joined: {told}") from error
     processes = Processes(jax.process_index(), jax.process_count())
     host = coordinator.rpartition(":")[0].strip("[]") if coordinator else None
-    lifeline = _Lifeline(processes, host)
+    lifeline = None
     try:
         with ended_by_sigterm():  # which JAX took over, to no end
+            lifeline = _Lifeline(processes, host)
             yield processes
         lifeline.end()
     except Interrupted:  # which all of them are together
@@ -239,5 +240,6 @@ def joined(
         if isinstance(error, jax.errors.JaxRuntimeError):
             time.sleep(5)  # a computation that broke off because another is lost: that is told
         status = tell(error)
-        lifeline.fail()
+        if lifeline is not None:
+            lifeline.fail()
         os._exit(status)  # Python's own exit would wait for the others

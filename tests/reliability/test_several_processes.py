@@ -207,7 +207,9 @@ def test_a_validation_that_one_of_two_is_asked_to_stop_is_left_by_both(
 def test_a_signal_to_one_before_the_first_step_stops_all_after_it(small_training, tmp_path):
     arguments = [*small_training, *BATCH, "--config.epochs=200", f"--workdir={tmp_path}"]
     processes = runs.several(2, *arguments)
-    assert processes[1].wait_for("Gloo"), processes[1].text  # they have joined
+    until = time.monotonic() + 300
+    while not (tmp_path / "config.json").exists() and time.monotonic() < until:
+        time.sleep(0.05)
     processes[1].signal(signal.SIGTERM)
     assert [process.end() for process in processes] == [INTERRUPTED, INTERRUPTED]
     assert "SIGTERM: the next step is the last" in processes[1].text
