@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from eal_icnet_jax import files, images, provenance, trees
 from eal_icnet_jax.distributed import ALONE, Processes
-from eal_icnet_jax.errors import UserError, warn
+from eal_icnet_jax.errors import UserError, end_with_parent, warn
 
 Batch = dict[str, jax.Array]
 
@@ -64,7 +64,7 @@ def dataset_builder(dataset: ConfigDict):
                 f"dataset {dataset.name} in {where} is not of array_record files: build it with "
                 "--file_format=array_record, in another folder"
             ) from error
-        raise _damaged(f"what says what dataset {dataset.name} holds", where, error) from error
+        raise _damaged(f"the description of dataset {dataset.name}", where, error) from error
 
 
 def _damaged(what: str, where: os.PathLike | str, error: Exception) -> UserError:
@@ -442,7 +442,8 @@ class TrainingBatches:
             # What they share when they are stopped is given back, which need not be told.
             os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
             options = grain.MultiprocessingOptions(num_workers=self._workers)
-            batches = rest.to_iter_dataset(grain.ReadOptions(num_threads=1)).mp_prefetch(options)
+            batches = rest.to_iter_dataset(grain.ReadOptions(num_threads=1))
+            batches = batches.mp_prefetch(options, worker_init_fn=_begin_reading)
         else:
             batches = rest.to_iter_dataset(grain.ReadOptions(num_threads=4, prefetch_buffer_size=8))
         try:
@@ -457,6 +458,12 @@ class TrainingBatches:
                 "memory ran out: lower config.workers, and run the same command again, which goes "
                 "on from the last checkpoint"
             ) from error
+
+
+def _begin_reading(index: int, count: int):
+    """In a worker, which Grain would leave behind where its trainer is killed."""
+    del index, count
+    end_with_parent()
 
 
 def to_devices(batches, sharding, depth: int) -> Iterator[tuple[Batch, dict]]:

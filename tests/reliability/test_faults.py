@@ -123,7 +123,7 @@ def test_all_checkpoints_damaged_is_told_and_nothing_is_lost(data_dir, workdir, 
         ("bytes changed", r"record \d+ of ic_synthetic/tiny/1\.0\.0 cannot be read in .*hash"),
         ("cut short", r"cannot be read in .* \(.*\): the files there are damaged, remove them"),
         ("emptied", r"record 0 of ic_synthetic/tiny/1\.0\.0 cannot be read in"),
-        ("described by nothing", "what says what dataset ic_synthetic holds cannot be read in"),
+        ("described by nothing", "the description of dataset ic_synthetic cannot be read in"),
         ("described as another", r"is not of array_record files: build it with --file_format"),
     ],
 )

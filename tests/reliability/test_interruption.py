@@ -37,6 +37,13 @@ def test_a_signal_finishes_the_step_and_the_run_goes_on_bit_for_bit(
     assert runs.epochs(tmp_path) == runs.epochs(workdir)
 
 
+def assert_nothing_is_left(process):
+    until = time.monotonic() + 10
+    while not process.is_gone() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert process.is_gone(), "processes of it are left"
+
+
 def begun_to_draw(*arguments):
     """A command that prepares a dataset of 500 images, in processes of its own, and is at it."""
     process = runs.Process("main", *arguments)
@@ -59,16 +66,21 @@ def test_a_training_that_has_not_begun_ends_at_a_signal(tmp_path, number, status
     )  # fmt: skip
     process.signal(number)
     assert process.end(60) == status, process.text
-    until = time.monotonic() + 10
-    while not process.is_gone() and time.monotonic() < until:
-        time.sleep(0.1)
-    assert process.is_gone(), "processes of it are left"
+    assert_nothing_is_left(process)
     assert "Traceback" not in process.text
     if status == INTERRUPTED:
         assert "interrupted: no step was done; run the same command again" in process.text
         assert not list(data.rglob("incomplete*"))
         held = files.lock(tmp_path / "run" / ".lock", "the workdir is still locked")
         held.release()
+
+
+def test_processes_that_read_images_end_with_a_training_that_is_killed(small_training, tmp_path):
+    process = runs.Process("main", *small_training, "--config.workers=2", f"--workdir={tmp_path}")
+    assert process.wait_for("step 2/24"), process.text
+    process.signal(signal.SIGKILL)
+    assert process.end() == -signal.SIGKILL
+    assert_nothing_is_left(process)
 
 
 def test_other_commands_end_at_sigterm(tmp_path):
