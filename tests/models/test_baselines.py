@@ -22,10 +22,20 @@ from tests.models.parity import (
 
 BASELINES = [name for name in models.MODELS if name != "eal_icnet"]
 
-KINKS = {"edanet": 1e-2, "manet": 1e-2}
-"""Networks whose golden gradients are off by more than 1e-3: in PyTorch's float32 a value crosses a
-ReLU's kink by rounding. PyTorch's own gradients in float64, which ours are held to exactly, differ
-from the golden ones by 2.8e-3 and 3.7e-3."""
+ROUNDED = {"edanet": 1e-2, "manet": 1e-2, "hrnet_w48": 3e-3}
+"""Networks whose gradients in float32 may differ by more than 1e-3 from the golden ones, and are
+held to them in float64.
+
+In PyTorch's float32 a value of EDANet and MA-Net crosses a ReLU's kink by rounding: PyTorch's own
+gradients in float64, which ours are held to exactly, differ from the golden ones by 2.8e-3 and
+3.7e-3. HRNet-W48's in float64 are within 5.4e-4 of the golden ones; how far XLA's in float32 are
+depends on the processor: 5.4e-4 on some, on others six of 921 up to 1.7e-3."""
+
+
+def without_fast_forms(name, monkeypatch):
+    """An HRNet's 300 convolutions', which have tests of their own, would compile for minutes."""
+    if name.startswith("hrnet"):
+        monkeypatch.setattr(convolution, "cpu_conv", convolution.direct_conv)
 
 
 def golden(name):
@@ -56,9 +66,7 @@ def test_weights_pass_through_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_logits_loss_and_gradients_match_pytorch(monkeypatch, name):
-    if name.startswith("hrnet"):
-        # Its 300 convolutions' fast forms, which have tests of their own, compile for minutes.
-        monkeypatch.setattr(convolution, "cpu_conv", convolution.direct_conv)
+    without_fast_forms(name, monkeypatch)
     model = reference_model(name)
     shape = (2, 1, 128, 128)
     want = golden(name)
@@ -66,20 +74,26 @@ def test_logits_loss_and_gradients_match_pytorch(monkeypatch, name):
     assert_logits(logits, want["logits_square_every_2nd"], every=2)
     np.testing.assert_allclose(loss, want["loss_eval"], rtol=1e-5)
     norms = gradient_norms(model, gradients, want["grad_norm_keys"])
-    rtol = KINKS.get(name, 1e-3)
+    rtol = ROUNDED.get(name, 1e-3)
     # Of a gradient of 1e-34 float32 leaves nothing.
     np.testing.assert_allclose(norms, want["grad_norms_eval"], rtol=rtol, atol=1e-30)
 
 
-@pytest.mark.parametrize("name", KINKS)
-def test_gradients_match_pytorch_in_float64(name):
-    """Where its float32 does not determine them."""
+@pytest.mark.parametrize("name", ROUNDED)
+def test_gradients_match_pytorch_in_float64(name, monkeypatch):
+    """Where float32 does not determine them: PyTorch's in float64 where those are golden, else in
+    float32."""
+    without_fast_forms(name, monkeypatch)
     want = golden(name)
+    double = "grad_norms_eval_float64"
+    norms_of_torch, rtol = (
+        (want[double], 1e-7) if double in want else (want["grad_norms_eval"], 1e-3)
+    )
     with reference_model_in_float64(name) as model:
         x, y = (jnp.asarray(f(2, 1, 128, 128), "f8") for f in (images, targets))
         _, gradients = logits_loss_and_gradients(model, x, y)
         norms = gradient_norms(model, gradients, want["grad_norm_keys"])
-        np.testing.assert_allclose(norms, want["grad_norms_eval_float64"], rtol=1e-7)
+        np.testing.assert_allclose(norms, norms_of_torch, rtol=rtol, atol=1e-30)
 
 
 @pytest.mark.parametrize("name", ["irdpnet", "edanet", "contextnet", "esnet", "fcn", "hrnet_w48"])
