@@ -51,7 +51,7 @@ setup(
         "filelock>=3.12",
         "flax>=0.12",
         "gdstk>=0.9.50",
-        "grain>=0.2.12",
+        "grain>=0.2.14",
         "imagecodecs>=2025.8.2",
         "imagehash>=4.3",
         "importlib-resources>=6",  # which tensorflow-datasets uses and does not require
