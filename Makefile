@@ -1,73 +1,91 @@
-# `make demo` and `make test` set up everything they need, in .venv.
+# `make demo` and `make test` set up everything that they need, in .venv.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The CPU build of torch is enough for the converter's tests; name another release here.
+# The tests of the converter need no more than the CPU build of torch. Name another release here.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-lowest soak datasets lint format audit licences clean
+.PHONY: demo test test-lowest soak datasets docs lint contract platforms format audit licences clean
+
+# uv installs in seconds what takes pip minutes.
+UV := $(VENV)/bin/uv pip install --quiet --python
 
 $(VENV)/installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e .
+	$(BIN)/python -m pip install --quiet uv
+	$(UV) $(BIN)/python -e .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -e .[dev]
+	$(UV) $(BIN)/python "$(TORCH)"
+	$(UV) $(BIN)/python -e .[dev]
 	touch $@
 
 # Draws the optical circuit dataset, trains, evaluates on the test split, writes pictures.
 demo: $(VENV)/installed
-	$(BIN)/python -m eal_icnet_jax.main --config=configs/demo.py --workdir=demo/run \
+	$(BIN)/eal-icnet train --config=configs/demo.py --workdir=demo/run \
 		--config.dataset.data_dir=demo/data
 
-# The whole path of the four datasets, on drawn trees in their on-disk form: tfds build, two epochs of
-# the paper's config, evaluation and pictures, inspection. Installs TensorFlow, for the tfds command.
+# Every step with the four datasets, on small drawn folders in their on-disk form: `tfds build`, two
+# epochs of the paper's config, evaluation, inspection. Installs TensorFlow for the `tfds` command.
 SAMPLES := omc omv miic hy5syn
 datasets: $(VENV)/installed-tfds $(SAMPLES:%=samples-%)
 
 samples-%:
 	rm -rf samples/$*
 	mkdir -p samples/$*
-	$(BIN)/python -m eal_icnet_jax.sample_tree $* samples/$*/tree --size=128
-	$(BIN)/python -m eal_icnet_jax.inspect_data $* --manual_dir=samples/$*/tree --output=samples/$*/report
+	$(BIN)/eal-icnet draw dataset $* samples/$*/tree --size=128
+	$(BIN)/eal-icnet inspect $* --manual-dir=samples/$*/tree -o samples/$*/report
 	cd datasets/$* && $(abspath $(BIN))/tfds build --file_format=array_record \
 		--manual_dir=$(CURDIR)/samples/$*/tree --data_dir=$(CURDIR)/samples/$*/data
-	$(BIN)/python -m eal_icnet_jax.main --config=configs/$*.py --workdir=samples/$*/run \
+	$(BIN)/eal-icnet train --config=configs/$*.py --workdir=samples/$*/run \
 		--config.dataset.data_dir=samples/$*/data --config.epochs=2
 
 $(VENV)/installed-tfds: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet -e .[tfds]
+	$(UV) $(BIN)/python -e .[tfds]
 	touch $@
 
-# Two workers: most tests wait for one process or one thread of the compiler.
+# Two workers, because most tests wait for one process or for one thread of the compiler.
+PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python $(PYTEST)
 
-# The lowest releases that setup.py allows, which uv installs; a part of the tests, for time.
+# A part of the tests with the lowest releases that pyproject.toml allows.
 LOWEST := .venv-lowest
-LOWEST_TESTS ?= $(addprefix tests/test_,convert.py images.py input_pipeline.py layout.py mosaics.py)
-$(LOWEST)/installed: setup.py pyproject.toml
+LOWEST_TESTS ?= tests/models/test_torch_weights.py tests/imaging tests/vector tests/data
+$(LOWEST)/installed: setup.py pyproject.toml $(VENV)/installed-dev
 	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --quiet --upgrade pip
-	$(LOWEST)/bin/python -m pip install --quiet "$(TORCH)" uv
-	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct \
-		-e .[test]
+	$(UV) $(LOWEST)/bin/python "$(TORCH)"
+	$(UV) $(LOWEST)/bin/python --resolution lowest-direct -e .[test]
 	touch $@
 
 test-lowest: $(LOWEST)/installed
-	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(LOWEST_TESTS)
+	$(LOWEST)/bin/python $(PYTEST) $(LOWEST_TESTS)
 
-# What takes two hours: fifty kills, power losses, all networks in several processes, damage
-# everywhere, fuzzing by coverage. Its figures go to tests/reliability/soak.json.
+# Takes two hours: fifty kills, power losses, all networks in several processes, damage at many
+# places, fuzzing guided by coverage. The figures go to tests/reliability/soak.json.
 soak: $(VENV)/installed-dev
-	$(BIN)/python -m pip install --quiet -e .[soak]
+	$(UV) $(BIN)/python -e .[soak]
 	$(BIN)/python -m pytest -m soak
 
-# An environment with nothing but what the package brings.
+# The documentation site, in site/.
+docs: $(VENV)/installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
+# Resolves the default install for each platform from wheels, without installing anything. Only
+# promise, which tensorflow-datasets requires and which is pure Python, has no wheel.
+PLATFORMS := x86_64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc
+platforms: $(VENV)/installed-dev
+	mkdir -p build
+	@for platform in $(PLATFORMS); do \
+		$(BIN)/uv pip compile --quiet --no-header --no-annotate --only-binary :all: --no-binary promise \
+			--python-version 3.12 --python-platform $$platform pyproject.toml \
+			-o build/$$platform.txt && \
+		echo "$$platform: $$(grep -c == build/$$platform.txt) packages resolve" || exit 1; \
+	done
+
+# An environment with only the package and its requirements.
 PACKAGE := .venv-package
 $(PACKAGE)/installed: setup.py pyproject.toml
 	rm -rf $(PACKAGE)
@@ -77,30 +95,49 @@ $(PACKAGE)/installed: setup.py pyproject.toml
 	$(PACKAGE)/bin/python -m pip install --quiet .
 	touch $@
 
-# Known vulnerabilities of that; asks PyPI, or a clone of github.com/pypa/advisory-database. The
-# latter takes any environment: AUDITED=.venv-lowest/bin/python for one.
+# Known vulnerabilities of that environment, from PyPI, or from a clone of
+# github.com/pypa/advisory-database, which can check any environment:
+# make audit ADVISORIES=DIR AUDITED=.venv-lowest/bin/python
 AUDITED ?= $(PACKAGE)/bin/python
 audit: $(PACKAGE)/installed $(VENV)/installed-dev
 ifdef ADVISORIES
 	$(BIN)/python -m tests.reliability.audit $(ADVISORIES) $(AUDITED)
 else
-	$(BIN)/python -m pip install --quiet pip-audit
+	$(UV) $(BIN)/python pip-audit
 	$(AUDITED) -m pip freeze --exclude eal-icnet-jax | \
 		$(BIN)/pip-audit --strict --disable-pip --no-deps -r /dev/stdin
 endif
 
 # Writes THIRD_PARTY.md.
 licences: $(PACKAGE)/installed $(VENV)/installed-dev
-	$(BIN)/python -m pip install --quiet pip-licenses
+	$(UV) $(BIN)/python pip-licenses
 	PATH=$(BIN):$$PATH $(BIN)/python -m tests.reliability.licences $(PACKAGE)/bin/python
 
-lint: $(VENV)/installed-dev
+# Format, style, types of the public modules, and the contract between folders.
+TYPED := eal_icnet_jax/__init__.py eal_icnet_jax/models/checkpoints.py \
+	eal_icnet_jax/models/creation.py eal_icnet_jax/models/losses.py \
+	eal_icnet_jax/models/registry.py eal_icnet_jax/models/torch_weights.py \
+	eal_icnet_jax/inference/predictor.py eal_icnet_jax/evaluation/metrics.py \
+	eal_icnet_jax/evaluation/electrical.py eal_icnet_jax/imaging/mosaic_files.py \
+	eal_icnet_jax/system/errors.py eal_icnet_jax/vector/layout_files.py \
+	eal_icnet_jax/vector/layout_options.py
+lint: $(VENV)/installed-dev contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+
+# The wheel's layout, in which datasets/ and configs/ are folders of the package; import-linter
+# needs an `__init__.py` in each.
+CONTRACT := build/contract
+contract: $(VENV)/installed-dev
+	rm -rf $(CONTRACT) && mkdir -p $(CONTRACT)
+	cp -RL eal_icnet_jax $(CONTRACT)
+	touch $(CONTRACT)/eal_icnet_jax/datasets/__init__.py $(CONTRACT)/eal_icnet_jax/configs/__init__.py
+	cd $(CONTRACT) && PYTHONPATH=. $(abspath $(BIN))/lint-imports --no-cache $(CURDIR)/pyproject.toml
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(PACKAGE) demo samples build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(PACKAGE) demo samples site build dist *.egg-info

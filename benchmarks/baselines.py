@@ -1,11 +1,11 @@
-"""Times every network here against its PyTorch original: inference on CPU.
+"""Time every other network against its PyTorch original: inference on CPU.
 
     python benchmarks/baselines.py --originals=DIR --output=benchmarks/results
 
-DIR holds clones of the originals' repositories, as originals.py says. Ours and the original run in
-processes of their own with the same weights, and take turns; a ratio is the median of the rounds'
-own ratios, the original's time by ours, and `differs` what the probabilities differ by at
-most.
+DIR holds clones of the originals' repositories, as originals.py lists them. Ours and the original
+run alternately, in processes of their own and with the same weights. `ratio` is the original's time
+over ours, the median of the rounds' ratios. `difference` is the largest difference of the
+probabilities.
 """
 
 import argparse
@@ -14,89 +14,109 @@ import statistics
 import tempfile
 
 import numpy as np
-from speed import keeping_result, listed, lively, machine, write_results
+from reporting import comma_separated, machine, write_results
+from runtimes import keeping_first_result, randomize_statistics
+from tabulate import tabulate
 
-from eal_icnet_jax import models, turns
+from eal_icnet_jax.comparison import interleaved_timing
+from eal_icnet_jax.models.registry import MODELS
 
 
-def image_of(size: int) -> np.ndarray:
+def random_image(size: int) -> np.ndarray:
+    """Return an image `[1, size, size, 1]`."""
     return np.random.default_rng(0).random((1, size, size, 1), np.float32)
 
 
-def ours(name: str, size: int, folder: pathlib.Path):
+def prepare_ours(name: str, size: int, folder: pathlib.Path):
+    """Prepare our network, and write its weights for the original."""
     from flax import nnx
 
-    from eal_icnet_jax import convert, runtime
-    from eal_icnet_jax.predictor import Predictor
+    from eal_icnet_jax import models
+    from eal_icnet_jax.inference.predictor import Predictor
+    from eal_icnet_jax.models import torch_files, torch_weights
+    from eal_icnet_jax.system import jax_settings
 
-    runtime.configure()
-    weights = lively(convert.to_torch(models.create_model(name, rngs=nnx.Rngs(0))))
-    convert.write_state_dict(folder / "weights.safetensors", weights)
-    model = convert.from_torch(weights, name)
+    jax_settings.configure()
+    model = models.create_model(name, rngs=nnx.Rngs(0))
+    weights = randomize_statistics(torch_weights.to_torch(model))
+    torch_files.write_state_dict(folder / "weights.safetensors", weights)
+    model = torch_weights.from_torch(weights, name)
     model.eval()
-    predictor, image = Predictor(model), image_of(size)
-    return keeping_result(lambda: predictor.probabilities(image)[..., 0], folder / "ours.npy")
+    predictor, image = Predictor(model), random_image(size)
+    path = folder / "ours.npy"
+    return keeping_first_result(lambda: predictor.probabilities(image)[..., 0], path)
 
 
-def original(name: str, size: int, folder: pathlib.Path, clones: pathlib.Path):
+def prepare_original(name: str, size: int, folder: pathlib.Path, clones: pathlib.Path):
+    """Prepare the original with our weights."""
     import originals
     import torch
     from safetensors.torch import load_file
 
     model = originals.load(name, clones, load_file(folder / "weights.safetensors"))
-    image = torch.tensor(image_of(size)).permute(0, 3, 1, 2)
+    image = torch.tensor(random_image(size)).permute(0, 3, 1, 2)
 
     def run():
         with torch.inference_mode():
             return torch.sigmoid(model(image)).numpy()[:, 0]
 
-    return keeping_result(run, folder / "original.npy")
+    return keeping_first_result(run, folder / "original.npy")
+
+
+def start_worker(title: str, prepare, name: str, *arguments) -> interleaved_timing.Worker:
+    """Start the process of a network, or end the command with an error."""
+    try:
+        return interleaved_timing.Worker(prepare, name, *arguments)
+    except interleaved_timing.WorkerError as error:
+        raise SystemExit(f"error: {name}: {title}: {error}") from error
 
 
 def measure(name: str, size: int, rounds: int, clones: pathlib.Path) -> dict:
+    """Time a network and its original. Returns a row of figures."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        one = turns.Worker(ours, name, size, folder)
-        other = turns.Worker(original, name, size, folder, clones)
-        for who, worker in (("ours", one), ("the original", other)):
-            if "error" in worker.first:
-                raise SystemExit(f"error: {name}: {who}: {worker.first['error']}")
-        turns.take_turns([one, other], rounds)
-        results = [np.load(folder / f"{who}.npy") for who in ("ours", "original")]
-        low, middle, high = turns.ratio(one, other)
-        row = {
-            "model": name,
-            "size": size,
-            "milliseconds": 1e3 * statistics.median(one.seconds),
-            "original_milliseconds": 1e3 * statistics.median(other.seconds),
-            "ratio": middle,
-            "ratio_low": low,
-            "ratio_high": high,
-            "peak_mb": one.last["peak"] / 1e6,
-            "original_peak_mb": other.last["peak"] / 1e6,
-            "compile_s": max(0.0, one.first["seconds"] - statistics.median(one.seconds)),
-            "differs": float(abs(results[0] - results[1]).max()),
-        }
-        one.end()
-        other.end()
-        return row
+        with (
+            start_worker("ours", prepare_ours, name, size, folder) as ours,
+            start_worker("the original", prepare_original, name, size, folder, clones) as original,
+        ):
+            interleaved_timing.interleave([ours, original], rounds)
+        results = [np.load(folder / f"{which}.npy") for which in ("ours", "original")]
+    low, middle, high = interleaved_timing.ratio(ours, original)
+    return {
+        "model": name,
+        "size": size,
+        "milliseconds": 1e3 * statistics.median(ours.seconds),
+        "original_milliseconds": 1e3 * statistics.median(original.seconds),
+        "ratio": middle,
+        "ratio_low": low,
+        "ratio_high": high,
+        "peak_mb": ours.last["peak"] / 1e6,
+        "original_peak_mb": original.last["peak"] / 1e6,
+        "compile_s": max(0.0, ours.first["seconds"] - statistics.median(ours.seconds)),
+        "difference": float(abs(results[0] - results[1]).max()),
+    }
 
 
 def table(rows: list[dict]) -> str:
-    head = (
-        f"{'model':13s} {'ms':>7s} {'PyTorch':>8s} {'by ours':>8s} {'quartiles':>12s} "
-        f"{'peak MB':>8s} {'PyTorch':>8s} {'compile':>8s} {'differs':>8s}"
-    )
-    return "\n".join(
-        [head]
-        + [
-            f"{row['model']:13s} {row['milliseconds']:7.0f} {row['original_milliseconds']:8.0f} "
-            f"{row['ratio']:8.2f} {row['ratio_low']:6.2f}-{row['ratio_high']:<5.2f} "
-            f"{row['peak_mb']:8.0f} {row['original_peak_mb']:8.0f} {row['compile_s']:7.1f}s "
-            f"{row['differs']:8.0e}"
-            for row in rows
-        ]
-    )
+    """Return the rows as aligned text."""
+    headings = ("model", "ms", "PyTorch", "ratio", "quartiles", "peak MB", "PyTorch", "compile",
+                "difference")  # fmt: skip
+    lines = [
+        (
+            row["model"],
+            f"{row['milliseconds']:.0f}",
+            f"{row['original_milliseconds']:.0f}",
+            f"{row['ratio']:.2f}",
+            f"{row['ratio_low']:.2f}-{row['ratio_high']:.2f}",
+            f"{row['peak_mb']:.0f}",
+            f"{row['original_peak_mb']:.0f}",
+            f"{row['compile_s']:.1f}s",
+            f"{row['difference']:.0e}",
+        )
+        for row in rows
+    ]
+    align = ("left", *["right"] * 8)
+    return tabulate(lines, headings, disable_numparse=True, colalign=align)
 
 
 def main():
@@ -104,9 +124,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    names = [name for name in models.MODELS if name != "eal_icnet"]  # speed.py times that one
+    names = [name for name in MODELS if name != "eal_icnet"]  # speed.py times that one
     add("--originals", type=pathlib.Path, required=True, help="folder of clones")
-    add("--models", type=listed(str), default=names)
+    add("--models", type=comma_separated(str), default=names)
     add("--size", type=int, default=512)
     add("--rounds", type=int, default=7)
     add("--output", type=pathlib.Path, help="folder for baselines.csv and baselines.txt")

@@ -1,9 +1,10 @@
-"""Each fast path in `layers` against the plain form of what it computes, milliseconds.
+"""Time each fast path in `layers` against the plain form of the same computation.
 
     python benchmarks/layers.py
 
-At the sizes of EAL-ICNet on a 512x512 image, forward and with gradients. The two forms take turns;
-each figure is the median of nine, the ratio the median of the rounds' own, plain by fast.
+Sizes are those of EAL-ICNet on a 512x512 image; forward passes and gradients are timed. The two
+forms run alternately in nine rounds. Times are medians in milliseconds; the ratio is the median of
+the rounds' ratios of plain to fast.
 """
 
 import statistics
@@ -14,30 +15,26 @@ import jax.numpy as jnp
 
 from eal_icnet_jax.layers import max_pool_2x2
 from eal_icnet_jax.layers.attention import position_attention, token_statistics_attention
-from eal_icnet_jax.layers.convolution import (
-    dense_conv,
-    depthwise_conv,
-    direct_conv,
-    spread_conv,
-    transposed_conv,
-)
+from eal_icnet_jax.layers.dense_convolution import dense_conv, direct_conv
+from eal_icnet_jax.layers.depthwise_convolution import depthwise_conv
 from eal_icnet_jax.layers.normalization import batch_norm_prelu
+from eal_icnet_jax.layers.transposed_convolution import direct_transposed_conv, transposed_conv
 
 
 def grouped_conv(x, kernel, dilation):
-    pads = [(d * (k // 2),) * 2 for d, k in zip(dilation, kernel.shape[:2], strict=True)]
+    padding = [(d * (k // 2),) * 2 for d, k in zip(dilation, kernel.shape[:2], strict=True)]
     return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), pads, rhs_dilation=dilation, feature_group_count=x.shape[-1],
+        x, kernel, (1, 1), padding, rhs_dilation=dilation, feature_group_count=x.shape[-1],
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )  # fmt: skip
 
 
-def whole_attention(query, key, value):
+def plain_attention(query, key, value):
     return jax.nn.softmax(query @ key.swapaxes(1, 2), axis=-1) @ value
 
 
-def broadcast_statistics(w, temperature):
-    """TSSA with its sums as reductions of whole arrays."""
+def plain_tssa(w, temperature):
+    """Compute TSSA with its sums as reductions of whole arrays."""
     energy = jnp.square(w)
     share = energy / jnp.maximum(energy.sum(1, keepdims=True), 1e-24)
     membership = jax.nn.softmax(share.sum(-1, keepdims=True) * temperature, axis=2)
@@ -52,12 +49,12 @@ def plain_batch_norm_prelu(x, scale, bias, slope):
     return jnp.where(y > 0, y, y * slope)
 
 
-def window_maximum(x):
+def plain_max_pool(x):
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
 def cases():
-    """Name, fast form, plain form, shapes of the arguments."""
+    """Yield name, fast form, plain form and shapes of the arguments of each comparison."""
     for size, features, d in ((128, 32, 2), (64, 64, 4), (64, 64, 16)):
         yield (
             f"depthwise 3x1 {size}x{size}x{features} dilation {d}",
@@ -84,7 +81,7 @@ def cases():
         yield (
             f"transposed 3x3 {size}x{size} {features}->{outputs}",
             transposed_conv,
-            spread_conv,
+            direct_transposed_conv,
             ((1, size, size, features), (3, 3, features, outputs)),
         )
     for size, features in ((256, 32), (128, 64), (64, 128)):
@@ -94,18 +91,18 @@ def cases():
             plain_batch_norm_prelu,
             ((1, size, size, features), *[(features,)] * 3),
         )
-    yield "2x2 maximum 256x256x33", max_pool_2x2, window_maximum, ((1, 256, 256, 33),)
+    yield "2x2 maximum 256x256x33", max_pool_2x2, plain_max_pool, ((1, 256, 256, 33),)
     tokens = 64 * 64
     yield (
         "position attention 4096 tokens",
         position_attention,
-        whole_attention,
+        plain_attention,
         ((1, tokens, 16), (1, tokens, 16), (1, tokens, 128)),
     )
     yield (
         "TSSA 4096 tokens",
         token_statistics_attention,
-        broadcast_statistics,
+        plain_tssa,
         ((1, tokens, 8, 16), (8, 1)),
     )
 
@@ -127,17 +124,17 @@ def main():
     for name, fast, plain, shapes in cases():
         keys = jax.random.split(jax.random.key(0), len(shapes))
         arguments = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
-        for what in ("forward", "gradient"):
+        for task in ("forward", "gradient"):
             functions = [
-                jax.jit(f) if what == "forward" else with_gradients(f, arguments)
+                jax.jit(f) if task == "forward" else with_gradients(f, arguments)
                 for f in (fast, plain)
             ]
             for function in functions:
                 milliseconds(function, arguments)
             times = [[milliseconds(f, arguments) for f in functions] for _ in range(9)]
-            ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
+            fast_ms, plain_ms = (statistics.median(column) for column in zip(*times, strict=True))
             ratio = statistics.median(b / a for a, b in times)
-            print(f"{name:40s} {what:9s} {ours:8.2f} {theirs:8.2f} {ratio:6.2f}")
+            print(f"{name:40s} {task:9s} {fast_ms:8.2f} {plain_ms:8.2f} {ratio:6.2f}")
 
 
 if __name__ == "__main__":

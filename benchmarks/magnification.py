@@ -1,9 +1,10 @@
-"""Accuracy on one photograph with a hand-drawn mask, by how much the photograph is magnified.
+"""Measure accuracy on a photograph with a hand-drawn mask, by the photograph's magnification.
 
     python benchmarks/magnification.py --checkpoint=DIR --image=PHOTO --label=MASK --output=DIR
 
-A network knows lines of the width that it was trained on; this says at which magnification a
-photograph meets them. The mask may be larger than the photograph, if it shows the same field.
+A network knows lines of the width on which it was trained. The table shows the magnification at
+which the photograph has such lines. The mask may be larger than the photograph if both show the
+same field.
 """
 
 import argparse
@@ -11,13 +12,26 @@ import pathlib
 
 import cv2
 import numpy as np
+from tabulate import tabulate
 
-from eal_icnet_jax import checkpoints, images, metrics, pictures
-from eal_icnet_jax.predictor import Predictor
+from eal_icnet_jax.evaluation import metrics, pictures
+from eal_icnet_jax.imaging import decoding, overlays, pixel_values, png
+from eal_icnet_jax.inference.predictor import Predictor
+from eal_icnet_jax.models import checkpoints
+
+
+def magnified_mask(predictor: Predictor, photo: np.ndarray, channels: int, factor: float):
+    """Return the mask `[H, W]` of a photograph that is predicted magnified."""
+    larger = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    image = pixel_values.to_unit_range(larger, channels)
+    probabilities = predictor.probabilities(image[None])[0, ..., 0]
+    return cv2.resize(probabilities, photo.shape[1::-1], interpolation=cv2.INTER_AREA) >= 0.5
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("checkpoint", "image", "label", "output"):
         parser.add_argument(f"--{name}", type=pathlib.Path, required=True)
     parser.add_argument("--factors", type=float, nargs="+", default=[1, 2, 3, 4])
@@ -25,24 +39,20 @@ def main():
     model = checkpoints.load_model(arguments.checkpoint)
     channels = dict(model.spec.options)["in_channels"]
     predictor = Predictor(model)
-    photo = images.read(arguments.image)
-    size = photo.shape[1::-1]
-    label = images.read(arguments.label)
-    label = cv2.resize(label, size, interpolation=cv2.INTER_AREA) > np.iinfo(label.dtype).max / 2
+    photo = decoding.read(arguments.image)
+    label = decoding.read(arguments.label)
+    half = np.iinfo(label.dtype).max / 2
+    label = cv2.resize(label, photo.shape[1::-1], interpolation=cv2.INTER_AREA) > half
     arguments.output.mkdir(parents=True, exist_ok=True)
-    print(f"{'magnified':>9s}" + "".join(f"{name:>10s}" for name in metrics.METRICS))
+    shown = pixel_values.to_unit_range(photo, 3)
+    rows = []
     for factor in arguments.factors:
-        larger = cv2.resize(photo, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-        unit = images.to_unit_range(larger, channels)
-        probabilities = predictor.probabilities(unit[None])[0, ..., 0]
-        mask = cv2.resize(probabilities, size, interpolation=cv2.INTER_AREA) >= 0.5
-        figures = metrics.evaluate_masks(label, mask)
-        print(f"{factor:9.1f}" + "".join(f"{100 * v:10.2f}" for v in figures.values()))
+        mask = magnified_mask(predictor, photo, channels, factor)
+        scores = metrics.evaluate_masks(label, mask)
+        rows.append((factor, *(100 * score for score in scores.values())))
         path = arguments.output / f"magnified_{factor:g}.png"
-        shown = images.to_unit_range(photo, 3)
-        images.write(
-            path, np.hstack([pictures.overlay(shown, mask), pictures.error_map(label, mask)])
-        )
+        png.write(path, np.hstack([overlays.overlay(shown, mask), pictures.error_map(label, mask)]))
+    print(tabulate(rows, ("magnified", *metrics.METRICS), floatfmt=("g", *[".2f"] * 5)))
 
 
 if __name__ == "__main__":

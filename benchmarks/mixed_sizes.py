@@ -1,9 +1,9 @@
-"""A folder of images of many sizes: programs that sizes share against one for each size.
+"""Time prediction of images of many sizes: with shared programs, and with one program per size.
 
     python benchmarks/mixed_sizes.py --images=40
 
-Draws sizes between 200 and 1000 pixels a side and predicts an image of each, all programs compiled
-anew, as on the first day, in turns.
+Draws sizes between 200 and 1000 pixels a side and predicts one image of each size. Both ways run
+alternately, and every run compiles all its programs.
 """
 
 import argparse
@@ -14,17 +14,24 @@ import jax
 import numpy as np
 from flax import nnx
 
-from eal_icnet_jax import models, predictor
+from eal_icnet_jax import models
+from eal_icnet_jax.inference import predictor
 
 
 def seconds(images: list[np.ndarray], model: nnx.Module, cost: float) -> float:
-    """Time to predict them all by a new `Predictor` to which a program costs that many pixels."""
+    """Return the seconds in which a new `Predictor` compiles its programs and predicts all images.
+
+    Args:
+      images: arrays `[1, H, W, 1]`.
+      model: network in evaluation mode.
+      cost: value of `predictor.PROGRAM_COST`, the cost of a program in pixels.
+    """
     jax.clear_caches()
     predictor.PROGRAM_COST = cost
-    ours = predictor.Predictor(model)
+    fresh = predictor.Predictor(model)
     start = time.perf_counter()
     for image in images:
-        ours.probabilities(image)
+        fresh.probabilities(image)
     return time.perf_counter() - start
 
 
@@ -40,14 +47,13 @@ def main():
     images = [rng.random((1, *size, 1), np.float32) for size in sizes]
     model = models.create_model("eal_icnet", rngs=nnx.Rngs(0))
     model.eval()
-    shared = predictor.PROGRAM_COST
-    times = [
-        [seconds(images, model, cost) for cost in (shared, -1)] for _ in range(arguments.rounds)
-    ]
-    ours, each = (statistics.median(column) for column in zip(*times, strict=True))
+    costs = (predictor.PROGRAM_COST, -1)
+    times = [[seconds(images, model, cost) for cost in costs] for _ in range(arguments.rounds)]
+    shared, separate = (statistics.median(column) for column in zip(*times, strict=True))
     ratio = statistics.median(b / a for a, b in times)
     print(
-        f"{arguments.images} sizes: shared {ours:.1f} s, one each {each:.1f} s, ratio {ratio:.2f}"
+        f"{arguments.images} sizes: shared programs {shared:.1f} s, "
+        f"one program per size {separate:.1f} s, ratio {ratio:.2f}"
     )
 
 

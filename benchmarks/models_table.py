@@ -1,8 +1,8 @@
-"""Writes the README's table of networks: what they are, what they cost, what they reach.
+"""Write the table of networks into docs/networks.md: their names, cost, speed and accuracy.
 
     python benchmarks/models_table.py
 
-Parameters and operations are counted from the networks; speed and accuracy are those of the
+Parameters and operations are counted on the networks. Speed and accuracy are those of the
 comparison in results/comparison.csv.
 """
 
@@ -10,22 +10,25 @@ import csv
 import pathlib
 import re
 
-from eal_icnet_jax import cost, models
+from eal_icnet_jax import models
+from eal_icnet_jax.models import cost
 
 ROOT = pathlib.Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "networks.md"
 RESULTS = ROOT / "benchmarks" / "results" / "comparison.csv"
-BETWEEN = re.compile(r"(<!-- models -->\n)(.*?)(<!-- /models -->)", re.DOTALL)
+MARKS = re.compile(r"(<!-- models -->\n)(.*?)(<!-- /models -->)", re.DOTALL)
+"""The marks in the page, with the table as the second group."""
 
 
 def costs(name: str) -> tuple[int, float]:
-    """A network's parameters, and its GFLOP for an image of 512x512."""
+    """Return a network's parameters, and its GFLOP for a 512x512 image."""
     model = models.blank_model(name)
     model.eval()
     return cost.parameters(model), cost.operations(model, (1, 512, 512, 1)) / 1e9
 
 
 def table() -> str:
-    """The table as Markdown, a line a network."""
+    """Return the table as Markdown, with a line for each network."""
     with RESULTS.open() as file:
         compared = {record["model"]: record for record in csv.DictReader(file)}
     lines = [
@@ -48,9 +51,10 @@ def table() -> str:
 
 
 def main():
-    readme = ROOT / "README.md"
-    text = BETWEEN.sub(lambda found: found[1] + table() + found[3], readme.read_text())
-    readme.write_text(text)
+    text = PAGE.read_text()
+    if not MARKS.search(text):
+        raise SystemExit(f"error: {PAGE} has no marks <!-- models --> and <!-- /models -->")
+    PAGE.write_text(MARKS.sub(lambda match: match[1] + table() + match[3], text))
 
 
 if __name__ == "__main__":

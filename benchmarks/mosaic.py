@@ -1,11 +1,11 @@
-"""A whole die, from its photograph to its layout, against what was drawn: cost and errors.
+"""Measure a whole die from photograph to layout: time, memory and errors against the drawn metal.
 
-    python -m eal_icnet_jax.sample_die die
+    eal-icnet draw die die
     python benchmarks/mosaic.py --checkpoint=demo/run --die=die --work=work --output=results
 
-Predicts the die's image with `predict --layout=metal.gds`, in a process whose memory is watched,
-writes the drawn metal as GDSII by `layout`, opens both with KLayout, and compares them: area,
-wires, opens and shorts. The picture shows the whole die, a part of it, and that part's layout.
+Predicts the die's image with `predict --layout=metal.gds` in a process whose memory is measured,
+writes the drawn metal as GDSII with `layout`, reads both files with KLayout, and compares them:
+area, wires, opens and shorts. The picture shows the whole die, a part of it, and the part's layout.
 """
 
 import argparse
@@ -18,155 +18,183 @@ import time
 
 import cv2
 import klayout.db as kdb
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import shapely
+from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
-from matplotlib.patches import PathPatch
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from eal_icnet_jax import electrical, metrics, mosaics
+from eal_icnet_jax.evaluation import electrical, metrics
+from eal_icnet_jax.imaging import mosaic_files, mosaics, pyramid
+
+Polygons = list[shapely.Polygon]
 
 
-def run(*command) -> dict:
-    """Runs a command of the package; its seconds, and peak memory in MB."""
+def run(*arguments) -> dict:
+    """Run an `eal-icnet` command. Returns its seconds, and its peak memory in MB."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", *map(str, command)])
-    _, status, used = os.wait4(process.pid, 0)
+    process = subprocess.Popen([sys.executable, "-m", "eal_icnet_jax", *map(str, arguments)])
+    _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"error: {command[0]} ended with {process.returncode}")
-    return {"seconds": time.perf_counter() - start, "peak_mb": used.ru_maxrss / 1e3}
+        raise SystemExit(f"error: {arguments[0]} ended with status {process.returncode}")
+    return {"seconds": time.perf_counter() - start, "peak_mb": usage.ru_maxrss / 1e3}
 
 
-def opened(
-    path: pathlib.Path, height: int, pixel_size: float
-) -> tuple[list[shapely.Polygon], float]:
-    """The metal of a layout: merged polygons in pixels, y downwards, and its area in pixels."""
+def read_metal(path: pathlib.Path, height: int, pixel_size: float) -> tuple[Polygons, float]:
+    """Read the metal of a layout.
+
+    Args:
+      path: of the layout file.
+      height: of the image in pixels.
+      pixel_size: in micrometres.
+
+    Returns:
+      The merged polygons in pixels, y downwards, and their area in pixels.
+    """
     layout = kdb.Layout()
     layout.read(str(path))
     region = kdb.Region(layout.top_cell().begin_shapes_rec(layout.layer(1, 0)))
     region.merge()
     pixel = pixel_size / layout.dbu
-    polygons = []
-    for polygon in region.each():
-        outer = [(point.x / pixel, height - point.y / pixel) for point in polygon.each_point_hull()]
-        holes = [
-            [(point.x / pixel, height - point.y / pixel) for point in polygon.each_point_hole(k)]
-            for k in range(polygon.holes())
-        ]
-        polygons.append(shapely.Polygon(outer, holes))
+
+    def in_pixels(points):
+        return [(point.x / pixel, height - point.y / pixel) for point in points]
+
+    polygons = [
+        shapely.Polygon(
+            in_pixels(polygon.each_point_hull()),
+            [in_pixels(polygon.each_point_hole(k)) for k in range(polygon.holes())],
+        )
+        for polygon in region.each()
+    ]
     return polygons, region.area() / pixel**2
 
 
-def draw(path, image, polygons, differences, part: tuple[int, int, int]):
-    """The die, a part of it, and the part's layout with what is wrong in colour."""
-    x, y, size = part
-    box = shapely.box(x, y, x + size, y + size)
-    figure, axes = plt.subplots(1, 3, figsize=(15, 5.4), layout="constrained")
+def mean_iou(label: mosaics.MosaicMask, mask: mosaics.MosaicMask) -> float:
+    """Return the mIoU of two large masks in percent, read by strips."""
+    counts = np.zeros(4, np.int64)
+    for rows in pyramid.slices_of(label.shape[0], 2048):
+        part = rows, slice(0, label.shape[1])
+        counts += np.bincount((2 * label[part] + mask[part]).ravel(), minlength=4)
+    tn, fp, fn, tp = counts
+    return 50 * (tp / (tp + fp + fn) + tn / (tn + fp + fn))
+
+
+def compare(die: pathlib.Path, work: pathlib.Path) -> tuple[dict, Polygons, Polygons]:
+    """Compare the predicted metal with the drawn metal. Returns figures, drawn and predicted."""
+    image = mosaic_files.open_mosaic(die / "image.ome.tif")
+    height, pixel_size = image.shape[0], image.pixel_size[0]
+    drawn, drawn_area = read_metal(work / "drawn.gds", height, pixel_size)
+    predicted, predicted_area = read_metal(work / "metal.gds", height, pixel_size)
+    pixels = np.prod(image.shape)
+    paths = die / "metal.ome.tif", work / "image.ome.tif"
+    masks = [mosaics.MosaicMask(mosaic_files.open_mosaic(path)) for path in paths]
+    faults = metrics.electrically_significant_differences(drawn, predicted, size=image.shape)
+    figures = {
+        "drawn": {"wires": len(drawn), "area_percent": 100 * drawn_area / pixels},
+        "metal": {"wires": len(predicted), "area_percent": 100 * predicted_area / pixels},
+        "electrical": vars(faults),
+        "mIoU": mean_iou(*masks),
+    }
+    return figures, drawn, predicted
+
+
+def _draw_die(axis: Axes, image: mosaics.Mosaic, box: Rectangle):
+    """Draw the whole die, reduced by strips, and the box of the part that is shown."""
     step = max(1, image.shape[0] // 1500)
-    band = 128 * step
-    bands = [
+    strips = [
         cv2.resize(
-            image[top : top + band, 0 : image.shape[1]],
-            None,
-            fx=1 / step,
-            fy=1 / step,
-            interpolation=cv2.INTER_AREA,
+            image[rows, 0 : image.shape[1]],
+            None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA,
         )
-        for top in range(0, image.shape[0], band)
-    ]
-    axes[0].imshow(np.concatenate(bands), cmap="gray")
-    corner = plt.Rectangle(
-        (x / step, y / step), size / step, size / step, fill=False, color="w", linewidth=2
-    )
-    axes[0].add_patch(corner)
-    axes[0].set_title(f"{image.shape[1]:,} x {image.shape[0]:,} pixels")
-    axes[1].imshow(
-        image[y : y + size, x : x + size], cmap="gray", extent=(x, x + size, y + size, y)
-    )
-    axes[1].set_title(f"{size} x {size} of them")
-    opens, shorts, false = differences
-    for shapes, colour in (
-        ([p for k, p in enumerate(polygons) if k not in opens | shorts | false], "#4d4d4d"),
-        ([polygons[k] for k in opens], "#0072B2"),
-        ([polygons[k] for k in shorts], "#D55E00"),
-        ([polygons[k] for k in false], "#E69F00"),
-    ):
-        patches = [
-            PathPatch(
-                Path.make_compound_path(
-                    *(Path(np.asarray(r.coords)) for r in (p.exterior, *p.interiors))
-                )
-            )
-            for p in shapes
-            if p.intersects(box)
-        ]
-        axes[2].add_collection(PatchCollection(patches, facecolor=colour, edgecolor="none"))
-    axes[2].set(xlim=(x, x + size), ylim=(y + size, y), aspect="equal")
-    axes[2].set_title("layout; open nets blue, shorts orange, false wires yellow")
-    for axis in axes:
+        for rows in pyramid.slices_of(image.shape[0], 128 * step)
+    ]  # fmt: skip
+    extent = (0, image.shape[1], image.shape[0], 0)
+    axis.imshow(np.concatenate(strips), cmap="gray", extent=extent)
+    axis.add_patch(box)
+    axis.set_title(f"{image.shape[1]:,} x {image.shape[0]:,} pixels")
+
+
+def _draw_layout(axis: Axes, drawn: Polygons, predicted: Polygons, area: shapely.Polygon):
+    """Draw the predicted wires of an area, in the colour of their fault."""
+    predicted = [polygon for polygon in predicted if polygon.area >= electrical.MIN_WIRE_AREA]
+    matching = electrical.match_polygons(drawn, predicted, None, 0, None)
+    nets = matching.nets_per_wire()
+    colours = np.where(matching.is_part_of_open(), "#0072B2", "#4d4d4d")
+    colours[nets > 1], colours[nets == 0] = "#D55E00", "#E69F00"
+    patches, patch_colours = [], []
+    for polygon, colour in zip(predicted, colours, strict=True):
+        if polygon.intersects(area):
+            rings = (polygon.exterior, *polygon.interiors)
+            path = Path.make_compound_path(*(Path(np.asarray(ring.coords)) for ring in rings))
+            patches.append(PathPatch(path))
+            patch_colours.append(colour)
+    axis.add_collection(PatchCollection(patches, facecolors=patch_colours, edgecolor="none"))
+    axis.set_title("layout; open nets blue, shorts orange, false wires yellow")
+
+
+def draw(
+    path: pathlib.Path,
+    image: mosaics.Mosaic,
+    drawn: Polygons,
+    predicted: Polygons,
+    part: tuple[int, int, int],
+):
+    """Draw the die, a part of it, and the part's layout with its faults in colour.
+
+    Args:
+      path: of the picture.
+      image: of the die.
+      drawn, predicted: metal in pixels.
+      part: x, y and side of the part in pixels.
+    """
+    x, y, size = part
+    figure = Figure(figsize=(15, 5.4), layout="constrained")
+    whole, detail, layout = figure.subplots(1, 3)
+    _draw_die(whole, image, Rectangle((x, y), size, size, fill=False, color="w", linewidth=2))
+    pixels = image[y : y + size, x : x + size]
+    detail.imshow(pixels, cmap="gray", extent=(x, x + size, y + size, y))
+    detail.set_title(f"{size} x {size} of them")
+    _draw_layout(layout, drawn, predicted, shapely.box(x, y, x + size, y + size))
+    layout.set(xlim=(x, x + size), ylim=(y + size, y), aspect="equal")
+    for axis in (whole, detail, layout):
         axis.set(xticks=[], yticks=[])
     figure.savefig(path, dpi=80)
-    plt.close(figure)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
-    add("--checkpoint", required=True, help="of one mask, metal")
-    add("--die", type=pathlib.Path, required=True, help="of sample_die")
-    add("--work", type=pathlib.Path, required=True, help="folder for masks and layouts, new")
-    add("--name", default="mosaic", help="of the results (mosaic)")
+    add("--checkpoint", required=True, help="of a network with one mask, metal")
+    add("--die", type=pathlib.Path, required=True, help="folder of `eal-icnet draw die`")
+    add("--work", type=pathlib.Path, required=True, help="new folder for masks and layouts")
+    add("--name", default="mosaic", help="name of the results (mosaic)")
     add("--output", type=pathlib.Path, help="folder for NAME.json and NAME.jpg")
     add("--part", type=int, nargs=3, default=(4096, 4096, 1500), help="x, y and size to show")
     add("--more", nargs="*", default=[], help="options of predict, without their dashes")
     arguments = parser.parse_args()
-    work = arguments.work
+    die, work = arguments.die, arguments.work
     work.mkdir(parents=True)
-    image = mosaics.open_mosaic(arguments.die / "image.ome.tif")
-    height, pixel_size = image.shape[0], image.pixel_size[0]
-    told = {"shape": image.shape, "pixel_size": pixel_size}
-    told["predict"] = run(
-        "eal_icnet_jax.predict", f"--checkpoint={arguments.checkpoint}",
-        f"--input={image.path}", f"--output={work}", f"--layout={work / 'metal.gds'}",
-        *(f"--{option}" for option in arguments.more),
+    image = mosaic_files.open_mosaic(die / "image.ome.tif")
+    results = {"shape": image.shape, "pixel_size": image.pixel_size[0]}
+    results["predict"] = run(
+        "predict", image.path, f"--output={work}", f"--checkpoint={arguments.checkpoint}",
+        f"--layout={work / 'metal.gds'}", *(f"--{option}" for option in arguments.more),
     )  # fmt: skip
-    told["layout"] = run(
-        "eal_icnet_jax.layout", f"--metal={arguments.die / 'metal.ome.tif'}",
-        f"--output={work / 'drawn.gds'}",
-    )  # fmt: skip
-    shapes = {name: opened(work / f"{name}.gds", height, pixel_size) for name in ("drawn", "metal")}
-    for name, (polygons, area) in shapes.items():
-        told[name] = {"wires": len(polygons), "area_percent": 100 * area / np.prod(image.shape)}
-    (drawn, _), (found, _) = shapes["drawn"], shapes["metal"]
-    differences = metrics.electrically_significant_differences(drawn, found, size=image.shape)
-    told["electrical"] = vars(differences)
-    masks = [arguments.die / "metal.ome.tif", work / "image.ome.tif"]
-    label, mask = (mosaics.Mask(mosaics.open_mosaic(path)) for path in masks)
-    hits = np.zeros(4, np.int64)
-    for rows in mosaics.pieces(height, 2048):
-        part = rows, slice(0, image.shape[1])
-        hits += np.bincount((2 * label[part] + mask[part]).ravel(), minlength=4)
-    tn, fp, fn, tp = hits
-    told["mIoU"] = 50 * (tp / (tp + fp + fn) + tn / (tn + fp + fn))
-    print(json.dumps(told, indent=1, default=float))
+    results["layout"] = run("layout", die / "metal.ome.tif", f"--output={work / 'drawn.gds'}")
+    figures, drawn, predicted = compare(die, work)
+    text = json.dumps(results | figures, indent=1, default=float)
+    print(text)
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(told, indent=1, default=float) + "\n"
-        (arguments.output / f"{arguments.name}.json").write_text(text)
-        found = [polygon for polygon in found if polygon.area >= electrical.SMALLEST]
-        matching = electrical.match_polygons(drawn, found, None, 0, None)
-        of_wire = matching.nets_of_wires()
-        shorts = set(np.flatnonzero(of_wire > 1))
-        opens = set(np.flatnonzero(matching.opened())) - shorts
-        wrong = opens, shorts, set(np.flatnonzero(of_wire == 0))
+        (arguments.output / f"{arguments.name}.json").write_text(text + "\n")
         path = arguments.output / f"{arguments.name}.jpg"
-        draw(path, image, found, wrong, tuple(arguments.part))
+        draw(path, image, drawn, predicted, tuple(arguments.part))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The baselines' PyTorch originals, out of clones of their repositories.
+"""The baselines' PyTorch originals, loaded from clones of their repositories.
 
-A folder holds the clones: EAL-ICNet (github.com/chndaz), pytorch-FCN-easiest-demo (bat67),
-HRNet-Semantic-Segmentation (HRNet) and segmentation_models.pytorch (qubvel-org). What they import
-beside torch and do not need for a forward pass may be absent.
+One folder holds the clones: EAL-ICNet (github.com/chndaz), pytorch-FCN-easiest-demo (bat67),
+HRNet-Semantic-Segmentation (HRNet) and segmentation_models.pytorch (qubvel-org). Packages that they
+import but do not need for a forward pass need not be installed.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 
 def _stand_in(name: str, **attributes):
-    """A module in place of one that is not installed."""
+    """Register an empty module with these attributes if the module is not installed."""
     try:
         importlib.import_module(name)
     except ImportError:
@@ -26,12 +26,12 @@ def _stand_in(name: str, **attributes):
 
 
 def _bare_package(name: str, folder: pathlib.Path):
-    """A package whose modules can be imported without what its `__init__` imports."""
+    """Register a package whose modules can be imported without running its `__init__`."""
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [str(folder)]
 
 
-def _of_eal_icnet(file: str, cls: str):
+def _eal_icnet_loader(file: str, cls: str):
     def load(folder: pathlib.Path) -> nn.Module:
         root = folder / "EAL-ICNet"
         _stand_in("torchsummary", summary=None)
@@ -45,14 +45,14 @@ def _of_eal_icnet(file: str, cls: str):
 
 
 class _VGG(nn.Module):
-    """What FCN.py takes of torchvision's class."""
+    """Stand-in for torchvision's VGG with the parts that FCN.py uses."""
 
     def __init__(self, features):
         super().__init__()
         self.features, self.classifier = features, nn.Identity()
 
 
-def _fcn(folder: pathlib.Path) -> nn.Module:
+def _load_fcn(folder: pathlib.Path) -> nn.Module:
     _stand_in("torchvision", models=None)
     _stand_in("torchvision.models.vgg", VGG=_VGG)
     sys.path.insert(0, str(folder / "pytorch-FCN-easiest-demo"))
@@ -64,7 +64,7 @@ def _fcn(folder: pathlib.Path) -> nn.Module:
 
 
 class _Attributes(dict):
-    """A dict whose keys are attributes too."""
+    """A dictionary whose keys are also attributes."""
 
     __getattr__ = dict.__getitem__
 
@@ -79,9 +79,9 @@ class _HRNet(nn.Module):
         return functional.interpolate(y, x.shape[2:], mode="bilinear", align_corners=True)
 
 
-def _hrnet(width: int):
+def _hrnet_loader(width: int):
     def load(folder: pathlib.Path) -> nn.Module:
-        vars(np).setdefault("int", int)  # a name that NumPy has dropped since
+        vars(np).setdefault("int", int)  # a name that newer NumPy no longer has
         _bare_package("hrnet_models", folder / "HRNet-Semantic-Segmentation/lib/models")
         module = importlib.import_module("hrnet_models.seg_hrnet")
         extra = {
@@ -117,7 +117,7 @@ class _EncoderDecoder(nn.Module):
         return self.segmentation_head(self.decoder(self.encoder(x)))
 
 
-def _of_smp(network: str, cls: str):
+def _smp_loader(network: str, cls: str):
     def load(folder: pathlib.Path) -> nn.Module:
         root = folder / "segmentation_models.pytorch/segmentation_models_pytorch"
         smp = "segmentation_models_pytorch"
@@ -140,23 +140,29 @@ def _of_smp(network: str, cls: str):
 
 
 ORIGINALS = {
-    "irdpnet": _of_eal_icnet("IRDP", "IRDPNet"),
-    "edanet": _of_eal_icnet("EDANet", "EDANet"),
-    "contextnet": _of_eal_icnet("ContextNet", "ContextNet"),
-    "esnet": _of_eal_icnet("ESNet", "ESNet"),
-    "letnet": _of_eal_icnet("LETNet", "LETNet"),
-    "unet": _of_eal_icnet("UNet", "UNet"),
-    "fcn": _fcn,
-    "hrnet_w18": _hrnet(18),
-    "hrnet_w48": _hrnet(48),
-    "manet": _of_smp("manet", "MAnetDecoder"),
-    "unetplusplus": _of_smp("unetplusplus", "UnetPlusPlusDecoder"),
+    "irdpnet": _eal_icnet_loader("IRDP", "IRDPNet"),
+    "edanet": _eal_icnet_loader("EDANet", "EDANet"),
+    "contextnet": _eal_icnet_loader("ContextNet", "ContextNet"),
+    "esnet": _eal_icnet_loader("ESNet", "ESNet"),
+    "letnet": _eal_icnet_loader("LETNet", "LETNet"),
+    "unet": _eal_icnet_loader("UNet", "UNet"),
+    "fcn": _load_fcn,
+    "hrnet_w18": _hrnet_loader(18),
+    "hrnet_w48": _hrnet_loader(48),
+    "manet": _smp_loader("manet", "MAnetDecoder"),
+    "unetplusplus": _smp_loader("unetplusplus", "UnetPlusPlusDecoder"),
 }
-"""By our name: a function of the folder to the network for one channel and one class."""
+"""By our name: function from the folder to the network for one channel and one class."""
 
 
 def load(name: str, folder: pathlib.Path, weights: dict[str, torch.Tensor]) -> nn.Module:
-    """An original with weights, in evaluation mode."""
+    """Return an original with weights, in evaluation mode.
+
+    Args:
+      name: a key of `ORIGINALS`.
+      folder: folder that holds the clones.
+      weights: state_dict of the network.
+    """
     model = ORIGINALS[name](folder)
     target = model.network if isinstance(model, _HRNet) else model
     target.load_state_dict(weights)

@@ -1,11 +1,11 @@
-"""What an image costs in operations and bytes, against what this machine reaches in the same run.
+"""Compare EAL-ICNet's operations and memory traffic per image with the machine's peak rates.
 
     python benchmarks/roofline.py --output=benchmarks/results
 
-Operations are those of the formulas, counted by PyTorch on the network of `torch_eal_icnet.py` (a
-product and a sum are two). Bytes are those that the compiled program says it moves to and from
-memory, caches not counted. The machine's rates are those of a 2048x2048 float32 matrix product and
-of a copy of 256 MB, both by XLA and between the timed runs.
+PyTorch counts the operations on the network of `torch_eal_icnet.py`; a product and a sum are two.
+Bytes are XLA's estimate of the compiled program's memory traffic, without caches. The machine's
+rates are those of a 2048x2048 float32 matrix product and of a copy of 256 MB, both by XLA and
+measured between the timed runs.
 """
 
 import argparse
@@ -17,14 +17,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from speed import machine
+from reporting import machine
+from tabulate import tabulate
 
-from eal_icnet_jax import models, runtime
+from eal_icnet_jax import models
 from eal_icnet_jax.layers import fold_batch_norms
+from eal_icnet_jax.system import jax_settings
 
 
 def operations(size: int, training: bool) -> float:
-    """Of the convolutions and matrix products; the rest is few."""
+    """Count the operations of convolutions and matrix products; all others are few.
+
+    Args:
+      size: height and width of the image.
+      training: whether the backward pass is included.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     from torch_eal_icnet import EALICNet
@@ -39,7 +46,11 @@ def operations(size: int, training: bool) -> float:
 
 
 def cases(size: int):
-    """Name, operations, compiled program and arguments of each thing to run."""
+    """Yield name, operations, jitted function and arguments of each task.
+
+    Args:
+      size: height and width of the image.
+    """
     image = jnp.asarray(np.random.default_rng(0).random((1, size, size, 1), np.float32))
     model = models.create_model("eal_icnet", rngs=nnx.Rngs(0))
     model.eval()
@@ -61,6 +72,41 @@ def seconds(function, arguments) -> float:
     return time.perf_counter() - start
 
 
+def measure(size: int, rounds: int) -> str:
+    """Time all cases between the machine's probes. Returns a table, and the machine's rates."""
+    n = 2048
+    matrix = jnp.ones((n, n))
+    array = jnp.ones(2**26)
+    probes = [(jax.jit(jnp.matmul), (matrix, matrix)), (jax.jit(lambda a: a + 1), (array,))]
+    rows = []
+    for name, count, function, inputs in cases(size):
+        compiled = function.lower(*inputs).compile()
+        moved = compiled.cost_analysis()["bytes accessed"]
+        runs = [(compiled, inputs), *probes]
+        for run in runs:
+            seconds(*run)
+        times = [[seconds(*run) for run in runs] for _ in range(rounds)]
+        own, product, copy = (statistics.median(column) for column in zip(*times, strict=True))
+        rate, bandwidth = 2 * n**3 / product, 2 * array.nbytes / copy
+        rows.append(
+            (
+                name,
+                f"{count / 1e9:.1f}",
+                f"{moved / 1e9:.2f}",
+                f"{1e3 * own:.1f}",
+                f"{count / own / 1e9:.0f}",
+                f"{count / own / rate:.0%}",
+                f"{1e3 * count / rate:.0f} ms",
+                f"{1e3 * moved / bandwidth:.0f} ms",
+            )
+        )
+    headings = ("", "GFLOP", "GB", "ms", "GFLOP/s", "of product", "products", "transfer")
+    align = ("left", *["right"] * 7)
+    table = tabulate(rows, headings, disable_numparse=True, colalign=align)
+    rates = f"matrix product {rate / 1e9:.0f} GFLOP/s, copy {bandwidth / 1e9:.1f} GB/s"
+    return f"{table}\n\n{rates}"
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -69,33 +115,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--output", type=pathlib.Path, help="folder for roofline.txt")
     arguments = parser.parse_args()
-    runtime.configure(training=True)
-    n = 2048
-    matrix = jnp.ones((n, n))
-    array = jnp.ones(2**26)
-    probes = [(jax.jit(jnp.matmul), (matrix, matrix)), (jax.jit(lambda a: a + 1), (array,))]
-    lines = [
-        machine(),
-        "",
-        f"{'':10s} {'GFLOP':>6s} {'GB':>6s} {'ms':>7s} {'GFLOP/s':>8s} {'of product':>11s} "
-        f"{'products':>9s} {'transfer':>9s}",
-    ]
-    for name, count, function, inputs in cases(arguments.size):
-        compiled = function.lower(*inputs).compile()
-        moved = compiled.cost_analysis()["bytes accessed"]
-        runs = [(compiled, inputs), *probes]
-        for run in runs:
-            seconds(*run)
-        times = [[seconds(*run) for run in runs] for _ in range(arguments.rounds)]
-        own, product, copy = (statistics.median(column) for column in zip(*times, strict=True))
-        rate, bandwidth = 2 * n**3 / product, 2 * array.nbytes / copy
-        lines.append(
-            f"{name:10s} {count / 1e9:6.1f} {moved / 1e9:6.2f} {1e3 * own:7.1f} "
-            f"{count / own / 1e9:8.0f} {count / own / rate:10.0%} "
-            f"{1e3 * count / rate:6.0f} ms {1e3 * moved / bandwidth:6.0f} ms"
-        )
-    lines += ["", f"matrix product {rate / 1e9:.0f} GFLOP/s, copy {bandwidth / 1e9:.1f} GB/s"]
-    text = "\n".join(lines) + "\n"
+    jax_settings.configure(training=True)
+    text = f"{machine()}\n\n{measure(arguments.size, arguments.rounds)}\n"
     print(text)
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)

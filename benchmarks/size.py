@@ -1,10 +1,11 @@
-"""How EAL-ICNet's cost grows with the image: seconds and peak memory by size.
+"""Measure seconds and peak memory of EAL-ICNet by the size of the image.
 
     python benchmarks/size.py --output=benchmarks/results
-    python benchmarks/size.py --what=training --sizes=256,512,1024
+    python benchmarks/size.py --tasks=training --sizes=256,512,1024
 
-Batch 1, float32, every size in a process of its own. A figure is the median of nine runs, of fewer
-where they take long (`runs`); where one takes over a minute it is the first, compilation and all.
+Batch 1, float32, every size in a separate process. Times are medians of nine runs, or of fewer if
+they take long (column `runs`). If one run takes over a minute, the time is that of the first run,
+compilation included.
 """
 
 import argparse
@@ -12,84 +13,94 @@ import pathlib
 import statistics
 import tempfile
 
-from speed import Case, listed, machine, worker_of, write_results, write_weights
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from reporting import comma_separated, machine, write_results
+from runtimes import Case, start_worker, write_weights
+from tabulate import tabulate
 
-PATIENCE = 30
-"""Seconds after which a size's further runs are spared."""
+from eal_icnet_jax.comparison.interleaved_timing import WorkerError
+
+TIME_LIMIT = 30
+"""Seconds of timed runs after which no further run of a size starts."""
 
 
-def measure(what: str, size: int) -> dict:
+RUNS = 9
+"""Number of timed runs of a size, unless they take long."""
+
+LONG_RUN = 60
+"""Seconds of the first run after which it is the only one."""
+
+COLOURS = {"inference": "#0072B2", "training": "#E69F00"}
+
+
+def measure(task: str, size: int) -> dict:
+    """Time a task at a size. Returns a row of figures."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_weights(folder)
-        worker = worker_of("ours", Case(what, size, 1, "float32"), folder)
-        if "error" in worker.first:
-            raise SystemExit(f"error: {what} at {size}x{size}: {worker.first['error']}")
-        first = worker.first["seconds"]
-        while first < 60 and len(worker.seconds) < 9 and sum(worker.seconds) < PATIENCE:
-            worker.run()
-        worker.end()
-        return {
-            "what": what,
-            "size": size,
-            "seconds": statistics.median(worker.seconds or [first]),
-            "runs": len(worker.seconds),
-            "peak_mb": worker.last["peak"] / 1e6,
-        }
+        try:
+            with start_worker("ours", Case(task, size, 1, "float32"), folder) as worker:
+                first = worker.first["seconds"]
+                runs = RUNS if first < LONG_RUN else 0
+                while len(worker.seconds) < runs and sum(worker.seconds) < TIME_LIMIT:
+                    worker.run()
+        except WorkerError as error:
+            raise SystemExit(f"error: {task} at {size}x{size}: {error}") from error
+    return {
+        "task": task,
+        "size": size,
+        "seconds": statistics.median(worker.seconds or [first]),
+        "runs": len(worker.seconds),
+        "peak_mb": worker.last["peak"] / 1e6,
+    }
 
 
 def table(rows: list[dict]) -> str:
-    lines = [f"{'':10s} {'size':>5s} {'seconds':>8s} {'x last':>7s} {'peak MB':>8s} {'runs':>5s}"]
-    last = None
-    for row in rows:
-        same = last is not None and last["what"] == row["what"]
-        growth = f"{row['seconds'] / last['seconds']:7.1f}" if same else " " * 7
-        lines.append(
-            f"{row['what']:10s} {row['size']:5d} {row['seconds']:8.3f} {growth} "
-            f"{row['peak_mb']:8.0f} {row['runs']:5d}"
-        )
-        last = row
-    return "\n".join(lines)
+    """Return the rows as aligned text; `growth` is relative to the size before."""
+    lines = []
+    for before, row in zip([None, *rows], rows, strict=False):
+        same_task = before is not None and before["task"] == row["task"]
+        growth = f"{row['seconds'] / before['seconds']:.1f}" if same_task else ""
+        figures = f"{row['seconds']:.3f}", growth, f"{row['peak_mb']:.0f}", row["runs"]
+        lines.append((row["task"], row["size"], *figures))
+    headings = ("", "size", "seconds", "growth", "peak MB", "runs")
+    align = ("left", *["right"] * 5)
+    return tabulate(lines, headings, disable_numparse=True, colalign=align)
+
+
+def _plot_growth(axis: Axes, rows: list[dict], sizes: list[int]):
+    """Draw the time as it would grow with the pixels, and with their square."""
+    base = next((row for row in rows if row["task"] == "inference"), rows[0])
+    for power, style, label in (
+        (2, ":", "proportional to pixels"),
+        (4, "--", "proportional to pixels squared"),
+    ):
+        values = [base["seconds"] * (size / base["size"]) ** power for size in sizes]
+        axis.plot(sizes, values, style, color="#999999", lw=1, label=label)
 
 
 def plot(rows: list[dict], path: pathlib.Path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(8.6, 3.6), layout="constrained")
-    for axis, key, label in zip(
-        axes, ("seconds", "peak_mb"), ("seconds per image", "peak memory, MB"), strict=True
-    ):
-        for what, colour in (("inference", "#0072B2"), ("training", "#E69F00")):
-            own = [row for row in rows if row["what"] == what]
-            if not own:
-                continue
-            sizes, values = ([row[k] for row in own] for k in ("size", key))
-            axis.plot(sizes, values, "o-", color=colour, label=what)
-        if key == "seconds":
-            base = next(row for row in rows if row["what"] == "inference")
-            for power, style, told in ((2, ":", "as the pixels"), (4, "--", "as their square")):
-                values = [
-                    base["seconds"] * (size / base["size"]) ** power for size in sizes_of(rows)
-                ]
-                axis.plot(sizes_of(rows), values, style, color="#999999", lw=1, label=told)
-            axis.set_yscale("log")
-        else:
-            axis.set_ylim(bottom=0)
+    """Draw seconds and peak memory by size."""
+    figure = Figure(figsize=(8.6, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    sizes = sorted({row["size"] for row in rows})
+    panels = (("seconds", "seconds per image"), ("peak_mb", "peak memory, MB"))
+    for axis, (key, title) in zip(axes, panels, strict=True):
+        for task, colour in COLOURS.items():
+            own = {row["size"]: row[key] for row in rows if row["task"] == task}
+            if own:
+                axis.plot(own.keys(), own.values(), "o-", color=colour, label=task)
         axis.set_xscale("log", base=2)
-        axis.set_xticks(sizes_of(rows), [str(size) for size in sizes_of(rows)])
+        axis.set_xticks(sizes, [str(size) for size in sizes])
         axis.set_xlabel("height and width of the image")
-        axis.set_title(label, fontsize=10)
+        axis.set_title(title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
+    _plot_growth(axes[0], rows, sizes)
+    axes[0].set_yscale("log")
+    axes[1].set_ylim(bottom=0)
     axes[0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def sizes_of(rows: list[dict]) -> list[int]:
-    return sorted({row["size"] for row in rows})
 
 
 def main():
@@ -97,16 +108,16 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--what", type=listed(str), default=["inference", "training"])
-    add("--sizes", type=listed(int), default=[256, 512, 1024, 2048, 4096])
+    add("--tasks", type=comma_separated(str), default=["inference", "training"])
+    add("--sizes", type=comma_separated(int), default=[256, 512, 1024, 2048, 4096])
     add("--largest-training", type=int, default=1024, help="size up to which steps are timed")
     add("--output", type=pathlib.Path, help="folder for size.csv, size.txt and size.png")
     arguments = parser.parse_args()
     rows = []
-    for what in arguments.what:
+    for task in arguments.tasks:
         for size in arguments.sizes:
-            if what == "inference" or size <= arguments.largest_training:
-                rows.append(measure(what, size))
+            if task == "inference" or size <= arguments.largest_training:
+                rows.append(measure(task, size))
                 print(table(rows[-1:]).splitlines()[-1], flush=True)
     text = f"{machine()}\n\n{table(rows)}\n"
     print(f"\n{text}")

@@ -1,7 +1,7 @@
-"""EAL-ICNet in PyTorch, the peer that the benchmarks time.
+"""EAL-ICNet in PyTorch, with which the benchmarks compare ours.
 
-Written from the wiring, with the parameter names of the released checkpoints;
-`tests/test_benchmarks.py` holds it to the golden figures.
+Written from the paper's wiring, with the parameter names of the released checkpoints. The
+benchmarks' tests compare it with the golden figures.
 """
 
 import torch
@@ -20,7 +20,7 @@ class BNPReLU(nn.Module):
 
 
 class Conv(nn.Module):
-    """A bias-free convolution that keeps the size, then BNPReLU where `activated`."""
+    """A bias-free convolution that keeps the size, then BNPReLU if `activated`."""
 
     def __init__(self, inputs, outputs, kernel=(3, 3), *, stride=1, dilation=(1, 1), groups=1,
                  activated=True):  # fmt: skip
@@ -107,7 +107,7 @@ class PositionAttention(nn.Module):
 
 
 class EALICNet(nn.Module):
-    """Image `[B, in_channels, H, W]` to logits `[B, classes, H, W]`; H and W multiples of 8."""
+    """Images `[B, in_channels, H, W]` to logits `[B, classes, H, W]`; H, W are multiples of 8."""
 
     def __init__(self, in_channels=1, classes=1):
         super().__init__()

@@ -1,11 +1,12 @@
-"""The paper's ablations of EAL-ICNet: `--config=configs/ablation.py:without_tssa`.
+"""Ablations of EAL-ICNet from the paper: `--config=configs/ablation.py:without_tssa`.
 
-The paper names them; this is how they are read here. R-DAB1 and R-DAB2 leave a block out: what
-enters it leaves it. O-DC leaves out the dilated branch of every DAB module. O-TSSA and O-PMA leave
-out what TSSA and the position attention add. Of the dilation settings, each rate is that of two
-modules in a row of the second block, as 4, 8 and 16 are in the network; the first keeps its 2.
+The paper only names its ablations. They are understood here as follows. R-DAB1 and R-DAB2 remove a
+DAB block, so that its input is its output. O-DC removes the dilated branch of every DAB module.
+O-TSSA and O-PMA remove the contributions of TSSA and of the position attention. In the dilation
+settings, each rate is used by two consecutive modules of the second block, as 4, 8 and 16 are in
+the network. The first block keeps its rate of 2.
 
-Trains on OMC; `--config.dataset.name=omv` on OMV.
+They train on OMC; `--config.dataset.name=omv` trains on OMV.
 """
 
 from eal_icnet_jax.configs import default

@@ -1,4 +1,4 @@
-"""The networks side by side in an afternoon on two CPU cores: 300 steps on 256x256 crops each."""
+"""Comparison of all networks, 300 steps on 256x256 crops each: an afternoon on two CPU cores."""
 
 from eal_icnet_jax.configs import synthetic
 

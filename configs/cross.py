@@ -1,7 +1,7 @@
-"""The paper's cross-dataset test: train on three of its datasets, test on the fourth.
+"""Cross-dataset test of the paper: train on three of its datasets, test on the fourth.
 
-`--config=configs/cross.py:omv` tests on OMV; each dataset must be prepared, or lie in a folder of
-its name in `--config.dataset.manual_dir`.
+`--config=configs/cross.py:omv` tests on OMV. Each dataset must be prepared, or its files must be in
+a folder of its name in `--config.dataset.manual_dir`.
 """
 
 from eal_icnet_jax.configs import default

@@ -1,4 +1,4 @@
-"""The synthetic training made small: 256x256 crops, three epochs, minutes on two CPU cores."""
+"""Small training on drawn optical micrographs: 256x256 crops, a few minutes on two CPU cores."""
 
 from eal_icnet_jax.configs import synthetic
 

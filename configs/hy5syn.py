@@ -1,7 +1,7 @@
-"""The paper's training on HY5SYN: crops of scanning electron micrographs, metal tracks labelled.
+"""Training of the paper on HY5SYN: crops of scanning electron micrographs, masks of the tracks.
 
-`--config.dataset.config=grid` leaves out the crops that overlap, and
-`--config.dataset.labels='("label","via_label")'` predicts vias as a second output.
+`--config.dataset.config=grid` leaves out the overlapping crops, and
+`--config.dataset.labels='("label","via_label")'` predicts the vias as a second output.
 """
 
 from eal_icnet_jax.configs import default

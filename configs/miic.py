@@ -1,4 +1,4 @@
-"""The paper's training on MIIC: scanning electron micrographs, circuits labelled."""
+"""Training of the paper on MIIC: scanning electron micrographs with masks of the circuits."""
 
 from eal_icnet_jax.configs import default
 

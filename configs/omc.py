@@ -1,4 +1,4 @@
-"""The paper's training on OMC: optical micrographs, circuits labelled."""
+"""Training of the paper on OMC: optical micrographs with masks of the circuits."""
 
 from eal_icnet_jax.configs import default
 

@@ -1,4 +1,4 @@
-"""The paper's training on OMV: optical micrographs, vias labelled."""
+"""Training of the paper on OMV: optical micrographs with masks of the vias."""
 
 from eal_icnet_jax.configs import default
 

@@ -1,4 +1,4 @@
-"""EAL-ICNet on drawn optical micrographs, metal labelled."""
+"""Training on drawn optical micrographs with masks of the metal."""
 
 from eal_icnet_jax.configs import default
 

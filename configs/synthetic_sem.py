@@ -1,4 +1,4 @@
-"""EAL-ICNet on drawn electron micrographs, metal labelled."""
+"""Training on drawn electron micrographs with masks of the metal."""
 
 from eal_icnet_jax.configs import synthetic
 

@@ -1,4 +1,4 @@
-"""EAL-ICNet on drawn electron micrographs, metal and vias as two outputs."""
+"""Training on drawn electron micrographs, with metal and vias as two outputs."""
 
 from eal_icnet_jax.configs import synthetic
 

@@ -1,4 +1,4 @@
-"""EAL-ICNet on drawn optical micrographs, vias labelled."""
+"""Training on drawn optical micrographs with masks of the vias."""
 
 from eal_icnet_jax.configs import synthetic
 

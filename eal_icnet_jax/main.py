@@ -1,56 +1,81 @@
-"""Prepares, trains, evaluates or verifies what a config file describes."""
+"""Prepare, train, evaluate or verify what a config file describes.
 
-import sys
+    python -m eal_icnet_jax.main --config=configs/omv.py --workdir=DIR --config.x=y
 
-from absl import app, flags
+`--mode` chooses what to do. `eal-icnet train`, `evaluate`, `prepare` and `verify` do the same.
+"""
 
-from eal_icnet_jax import command_line, distributed, runtime, train, verify
-from eal_icnet_jax.errors import UserError, told_to_user
+import argparse
+import pathlib
+from collections.abc import Sequence
 
-MODES = {"evaluate": train.evaluate, "prepare": train.prepare}
+from eal_icnet_jax.commands import evaluate, prepare, train, verify
+from eal_icnet_jax.commands.config_arguments import add_config_arguments
+from eal_icnet_jax.commands.parser import CommandParser, add_process_arguments
+from eal_icnet_jax.system.errors import UserError
 
-MODE = flags.DEFINE_enum("mode", "train", ["train", *MODES, "verify"], "What to do.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "", "To evaluate; else the best of the workdir.")
-COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "Training in several processes: HOST:PORT where the first is reached."
-)
-PROCESSES = flags.DEFINE_integer("processes", None, "Training in several processes: how many.")
-PROCESS = flags.DEFINE_integer(
-    "process", None, "Training in several processes: which this is, from 0."
-)
-DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Training in several processes, as the cluster's environment says."
-)
+MODES = {"train": train, "evaluate": evaluate, "prepare": prepare, "verify": verify}
+
+PROCESS_ARGUMENTS = ("coordinator", "processes", "process", "distributed")
 
 
-def _check_flags():
-    """Raises a `UserError` where one is given that the mode has no use for."""
-    of_training = COORDINATOR, PROCESSES, PROCESS, DISTRIBUTED
-    useless = [] if MODE.value == "train" else [*of_training]
-    if MODE.value == "verify":
-        useless.append(CHECKPOINT)
-    if given := [f"--{flag.name}" for flag in useless if flag.present]:
-        raise UserError(f"{', '.join(given)} does nothing with --mode={MODE.value}: leave it away")
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `python -m eal_icnet_jax.main`."""
+    parser = CommandParser(prog="python -m eal_icnet_jax.main", description=__doc__)
+    parser.add_argument("--mode", choices=MODES, default="train", help="what to do (train)")
+    parser.add_argument(
+        "--checkpoint", help="checkpoint to evaluate, by default the best of the workdir"
+    )
+    add_config_arguments(parser)
+    add_process_arguments(parser)
+    return parser
 
 
-def main(argv: list[str]):
-    with told_to_user():
-        _check_flags()
-        workdir, checkpoint = command_line.WORKDIR.value, CHECKPOINT.value
-        if MODE.value == "verify":
-            runtime.configure()
-            verify.verify(*command_line.given_workdir(argv))
-            return
-        config = command_line.given_config(argv)
-        if MODE.value != "train":
-            runtime.configure()
-            MODES[MODE.value](config, workdir, checkpoint)
-            return
-        given = COORDINATOR.value, PROCESSES.value, PROCESS.value
-        with distributed.joined(*given, DISTRIBUTED.value) as processes:
-            runtime.configure(training=True)
-            train.train(config, workdir, checkpoint, processes)
+def check_flags(arguments: argparse.Namespace):
+    """Raise a `UserError` if a flag is given that does nothing in this mode."""
+    useless = [] if arguments.mode == "train" else list(PROCESS_ARGUMENTS)
+    if arguments.mode in ("verify", "prepare"):
+        useless.append("checkpoint")
+    given = [f"--{name}" for name in useless if getattr(arguments, name) not in (None, False)]
+    if given:
+        raise UserError(f"{', '.join(given)} does nothing with --mode={arguments.mode}: remove it")
+    if arguments.mode == "train" and arguments.checkpoint:
+        raise UserError(
+            "--checkpoint is for --mode=evaluate: to start from it, set config.model.checkpoint"
+        )
+
+
+def take_workdir(arguments: argparse.Namespace):
+    """Take the work directory to verify from --workdir or from the one positional argument."""
+    places = [word for word in arguments.config_overrides if not word.startswith("-")]
+    named = [*places, *([arguments.workdir] if arguments.workdir else [])]
+    if len(named) != 1:
+        raise UserError(f"name one workdir to verify, not {len(named)}: --mode=verify WORKDIR")
+    arguments.config_overrides = [w for w in arguments.config_overrides if w.startswith("-")]
+    arguments.workdir = pathlib.Path(named[0])
+
+
+def run(arguments: argparse.Namespace):
+    """Run the command that the mode names."""
+    check_flags(arguments)
+    if arguments.mode == "evaluate":
+        arguments.threshold = arguments.pictures = None  # knobs of the config
+        print(evaluate.evaluate_on_dataset(arguments))
+        return
+    if arguments.mode == "verify":
+        take_workdir(arguments)
+    MODES[arguments.mode].run(arguments)
+
+
+def main(argv: Sequence[str] | None = None):
+    """Run `python -m eal_icnet_jax.main` with the given arguments."""
+    arguments, overrides = build_parser().parse_known_args(argv)
+    arguments.config_overrides = overrides
+    from eal_icnet_jax.system.command_process import exit_on_user_error
+
+    with exit_on_user_error():
+        run(arguments)
 
 
 if __name__ == "__main__":
-    app.run(main, argv=sys.argv, flags_parser=command_line.parse)
+    main()

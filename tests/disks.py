@@ -1,4 +1,4 @@
-"""File systems of their own, which only root can make: tests skip where they may not."""
+"""File systems made for a test. Only root can make them: otherwise the test is skipped."""
 
 import contextlib
 import fcntl
@@ -19,7 +19,7 @@ def _as_root(*command: str | os.PathLike):
 
 @contextlib.contextmanager
 def mounted(path: pathlib.Path, options: str):
-    """One in memory; gives a function that mounts it again with other options."""
+    """Mount a file system in memory; yield a function that mounts it again with other options."""
     path.mkdir(exist_ok=True)
     _as_root("mount", "-t", "tmpfs", "-o", options, "tmpfs", path)
     try:
@@ -30,14 +30,20 @@ def mounted(path: pathlib.Path, options: str):
 
 SHUTDOWN = 0x8004587D
 """EXT4_IOC_SHUTDOWN of Linux."""
+
 JOURNAL_UNWRITTEN = 2
+"""Flag of that call: the journal is not written."""
 
 
 class Ext4:
-    """An ext4 file system whose machine can lose its power.
+    """An ext4 file system that can lose its power.
 
     Args:
-      folder: for its image and its mount point, `path`.
+      folder: for its image and its mount point.
+      megabytes: size of the image.
+
+    Attributes:
+      path: of the mount point.
     """
 
     def __init__(self, folder: pathlib.Path, megabytes: int = 200):
@@ -53,19 +59,20 @@ class Ext4:
         _as_root("mount", "-o", "loop", self._image, self.path)
 
     def unmount(self):
-        for _ in range(50):  # until the last process that was killed is gone
+        """Unmount it, once the last process that was killed is gone."""
+        for _ in range(50):
             if subprocess.run(["umount", self.path], capture_output=True).returncode == 0:
                 return
             time.sleep(0.2)
         raise OSError(f"{self.path} is in use")
 
     def commit(self):
-        """Writes names and sizes, as every five seconds, but of no file's content what waits."""
+        """Write names and sizes, as the kernel does every five seconds, but no waiting content."""
         with (self.path / "commit").open("w") as file:
             os.fsync(file.fileno())
 
     def stop(self):
-        """From now on nothing more is written, not even what the kernel holds of it."""
+        """Write nothing from now on, not even what the kernel holds in memory."""
         folder = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.ioctl(folder, SHUTDOWN, struct.pack("I", JOURNAL_UNWRITTEN))
@@ -73,17 +80,19 @@ class Ext4:
             os.close(folder)
 
     def start(self):
-        """With what was on disk."""
+        """Mount it again, with what was on disk."""
         self.unmount()
         self._mount()
 
     def lose_power(self):
+        """Stop and start."""
         self.stop()
         self.start()
 
 
 @contextlib.contextmanager
 def ext4(folder: pathlib.Path):
+    """Yield an `Ext4` in a folder."""
     disk = Ext4(folder)
     try:
         yield disk

@@ -1,5 +1,7 @@
-"""A network on the tiny dataset, by default EAL-ICNet of two DAB modules, with dropout so that
-random numbers are part of what is compared: the path in seconds."""
+"""A training of seconds on the tiny dataset, by default of EAL-ICNet with two DAB modules.
+
+Its dropout makes random numbers part of what tests compare.
+"""
 
 from eal_icnet_jax.configs import synthetic
 
@@ -21,7 +23,7 @@ def get_config(model="eal_icnet"):
 
 
 def on(data_dir):
-    """The config, with the dataset that was prepared there."""
+    """Return the config with the dataset that is prepared in `data_dir`."""
     config = get_config()
     config.dataset.data_dir = str(data_dir)
     return config

@@ -1,4 +1,7 @@
-"""A paper's config with a network of two DAB modules: `tests/tree_config.py:omv`."""
+"""A config of the paper with a network of two DAB modules: `tests/tree_config.py:omv`.
+
+An argument of the config follows its name: `tests/tree_config.py:cross-omv`.
+"""
 
 import importlib
 

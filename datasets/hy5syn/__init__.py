@@ -1,1 +1,1 @@
-"""Scanning electron micrographs, metal tracks and vias labelled as SVG."""
+"""HY5SYN: scanning electron micrographs with metal tracks and vias as SVG."""

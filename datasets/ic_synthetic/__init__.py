@@ -1,1 +1,1 @@
-"""Procedurally drawn IC layers with exact masks."""
+"""Drawn layers of integrated circuits with exact masks."""

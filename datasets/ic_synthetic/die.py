@@ -1,7 +1,7 @@
 """A whole die layer, drawn field of view by field of view, as a microscope photographs it.
 
-The geometry is one for the die; each field has its own light, dust, noise and etching, and so
-neighbours differ in brightness and meet to within a pixel, as in a stitched mosaic.
+All fields share one geometry. Each field has its own light, dust, noise and etching, so neighbours
+differ in brightness and match to within a pixel, as in a stitched mosaic.
 """
 
 import dataclasses
@@ -10,28 +10,38 @@ import math
 import pathlib
 
 import numpy as np
-from eal_icnet_jax.datasets.ic_synthetic import layout, micrograph
 
-from eal_icnet_jax import images
+from eal_icnet_jax.datasets.ic_synthetic import micrograph, random_layers
+from eal_icnet_jax.datasets.ic_synthetic.geometry import Layer
+from eal_icnet_jax.datasets.ic_synthetic.rasterization import (
+    SUPERSAMPLING,
+    rasterize_metal,
+    rasterize_vias,
+    signed_distance,
+)
+from eal_icnet_jax.imaging import decoding, pixel_values
 
 FIELD = 1024
 """Side of a field of view in pixels."""
 
 MARGIN = 96
-"""Pixels around a field that are drawn with it: further than edges reach."""
+"""Width in pixels of the border that is drawn around a field; no edge reaches further."""
 
 BLOCK = 1200
-"""Pixels a block of one style has on a side, about."""
+"""Approximate side in pixels of a block of one style."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Die:
-    """What is drawn.
+    """Description of a die layer.
 
-    height, width: in pixels.
-    seed: of everything that is drawn.
-    optical: an RGB bright-field image, else a grey scanning electron micrograph.
-    metal: image file of a mask to draw instead of random metal; then there are no vias.
+    Attributes:
+      height: in pixels.
+      width: in pixels.
+      seed: of everything that is drawn.
+      optical: whether it is an RGB bright-field image; otherwise a grey scanning electron
+        micrograph.
+      metal: image file of a mask that is drawn instead of random metal. Then there are no vias.
     """
 
     height: int
@@ -41,102 +51,137 @@ class Die:
     metal: pathlib.Path | None = None
 
     def fields(self) -> tuple[int, int]:
-        """How many fields of view it takes, down and across."""
+        """Return the number of fields of view down and across."""
         return -(-self.height // FIELD), -(-self.width // FIELD)
 
 
-class Layers:
-    """A die's geometry: pieces of it are found by their place."""
+class _PlacedLayer:
+    """A layer whose shapes can be found by their place."""
+
+    def __init__(self, layer: Layer):
+        self._layer = layer
+        points = {
+            "wires": [points for points, _ in layer.wires],
+            "polygons": layer.polygons,
+            "holes": layer.holes,
+            "vias": [[via[:2]] for via in layer.vias],
+        }
+        self._boxes = {name: self._bounds(shapes) for name, shapes in points.items()}
+
+    def _bounds(self, shapes: list) -> np.ndarray:
+        """Return the box (x0, y0, x1, y1) that each shape may cover, `[N, 4]`."""
+        if not shapes:
+            return np.empty((0, 4))
+        reach = self._layer.pitch * 4
+        low = [np.min(points, 0) - reach for points in shapes]
+        high = [np.max(points, 0) + reach for points in shapes]
+        return np.hstack([low, high])
+
+    def part(self, x: int, y: int, size: int) -> Layer:
+        """Return the shapes that may show in a square, whose corner (x, y) becomes (0, 0)."""
+        part = Layer(self._layer.pitch)
+        for name, box in self._boxes.items():
+            inside = np.all((box[:, 2:] > (x, y)) & (box[:, :2] < (x + size, y + size)), axis=1)
+            shapes = getattr(self._layer, name)
+            getattr(part, name).extend(shapes[k] for k in np.flatnonzero(inside))
+        return part.transformed(np.eye(2), np.array([-x, -y], float))
+
+
+class DieGeometry:
+    """The metal, the lower metal and the vias of a die, drawn square by square.
+
+    Attributes:
+      pitch: of the narrowest lines, in pixels.
+    """
 
     def __init__(self, die: Die):
         rng = np.random.default_rng([die.seed, 0])
         side = max(die.height, die.width)
         blocks = max(0, round(2 * math.log2(1.2 * side / BLOCK)))
-        self.pitch = layout.draw_pitch(rng)
-        self._below = self._placed(
-            layout.random_layer(rng, side, self.pitch * rng.uniform(0.8, 1.8), blocks=blocks)
+        self.pitch = random_layers.draw_pitch(rng)
+        lower_pitch = self.pitch * rng.uniform(0.8, 1.8)
+        self._lower = _PlacedLayer(
+            random_layers.random_layer(rng, side, lower_pitch, blocks=blocks)
         )
         self._mask = self._metal = None
         if die.metal is None:
-            self._metal = self._placed(layout.random_layer(rng, side, self.pitch, blocks=blocks))
+            self._metal = _PlacedLayer(
+                random_layers.random_layer(rng, side, self.pitch, blocks=blocks)
+            )
         else:
-            self._mask = images.to_mask(images.read(die.metal))[0]
+            self._mask, _ = pixel_values.to_mask(decoding.read(die.metal))
 
-    @staticmethod
-    def _placed(layer: layout.Layer) -> tuple[layout.Layer, dict[str, np.ndarray]]:
-        """The layer, and of each of its shapes the box (x0, y0, x1, y1)."""
-        reach = layer.pitch * 4
-
-        def boxes(points):
-            low = [np.min(p, 0) - reach for p in points]
-            high = [np.max(p, 0) + reach for p in points]
-            return np.hstack([low, high]) if low else np.empty((0, 4))
-
-        vias = [[via[:2]] for via in layer.vias]
-        wires = [points for points, _ in layer.wires]
-        found = {"wires": wires, "polygons": layer.polygons, "holes": layer.holes, "vias": vias}
-        return layer, {name: boxes(points) for name, points in found.items()}
-
-    @staticmethod
-    def _part(placed, x: int, y: int, size: int) -> layout.Layer:
-        """What of a layer may show in a square, whose corner becomes (0, 0)."""
-        layer, boxes = placed
-        part = layout.Layer(layer.pitch)
-        for name, box in boxes.items():
-            inside = np.all((box[:, 2:] > (x, y)) & (box[:, :2] < (x + size, y + size)), axis=1)
-            shapes = getattr(layer, name)
-            getattr(part, name).extend(shapes[k] for k in np.flatnonzero(inside))
-        return part.transformed(np.eye(2), np.array([-x, -y], float))
+    def _mask_canvas(self, x: int, y: int, size: int) -> np.ndarray:
+        """Return a square of the mask, supersampled, with its border repeated outwards."""
+        rows, columns = (
+            np.clip(np.arange(start, start + size), 0, length - 1)
+            for start, length in zip((y, x), self._mask.shape, strict=True)
+        )
+        metal = self._mask[np.ix_(rows, columns)].astype(np.uint8)
+        return np.kron(metal, np.ones((SUPERSAMPLING, SUPERSAMPLING), np.uint8))
 
     def distances(self, x: int, y: int, size: int) -> dict[str, np.ndarray]:
-        """Signed distances `[size, size]` to the drawn edges of metal, lower metal and vias."""
-        below = layout.rasterize_metal(self._part(self._below, x, y, size), size)
+        """Return the signed distances to the drawn edges in a square.
+
+        Args:
+          x: left column of the square.
+          y: top row of the square.
+          size: side of the square in pixels.
+
+        Returns:
+          Distances `[size, size]` of `metal`, `lower` and `vias`, in pixels, positive inside.
+        """
+        lower = rasterize_metal(self._lower.part(x, y, size), size)
         if self._metal is None:
-            rows, columns = (np.clip(np.arange(a, a + size), 0, n - 1)
-                             for a, n in zip((y, x), self._mask.shape, strict=True))  # fmt: skip
-            metal = self._mask[np.ix_(rows, columns)].astype(np.uint8)
-            metal = np.kron(metal, np.ones((layout.SUPERSAMPLING,) * 2, np.uint8))
+            metal = self._mask_canvas(x, y, size)
             vias = np.zeros_like(metal)
         else:
-            part = self._part(self._metal, x, y, size)
-            metal, vias = layout.rasterize_metal(part, size), layout.rasterize_vias(part, size)
-        drawn = {"metal": metal, "lower": below, "vias": vias}
-        return {name: layout.signed_distance(canvas) for name, canvas in drawn.items()}
+            part = self._metal.part(x, y, size)
+            metal, vias = rasterize_metal(part, size), rasterize_vias(part, size)
+        canvases = {"metal": metal, "lower": lower, "vias": vias}
+        return {name: signed_distance(canvas) for name, canvas in canvases.items()}
 
 
 @functools.lru_cache(1)
-def layers_of(die: Die) -> Layers:
-    return Layers(die)
+def geometry_of(die: Die) -> DieGeometry:
+    """Return the geometry of a die, which is kept for its next field."""
+    return DieGeometry(die)
 
 
 def draw_field(die: Die, index: int) -> dict[str, np.ndarray]:
-    """One field of view, counted row by row.
+    """Draw one field of view.
+
+    Args:
+      die: the whole layer.
+      index: of the field, counted row by row.
 
     Returns:
-      image `[h, w]` or `[h, w, 3]`, metal and via `[h, w]` of 0 and 255, uint8; h and w are `FIELD`
-      but for what goes over the die's edge.
+      `image` `[H, W]` or `[H, W, 3]` uint8, and the masks `metal` and `via` `[H, W]` uint8 of 0 and
+      255. H and W are `FIELD`, except for fields at the die's right and lower edge.
     """
-    layers = layers_of(die)
+    geometry = geometry_of(die)
     row, column = divmod(index, die.fields()[1])
     top, left = row * FIELD, column * FIELD
     rng = np.random.default_rng([die.seed, 1, index])
     look = np.random.default_rng([die.seed, 2])
-    rounding = layers.pitch * look.uniform(0.02, 0.06)
+    rounding = geometry.pitch * look.uniform(0.02, 0.06)
     roughness = look.uniform(0.15, 0.45) if die.optical else look.uniform(0.3, 0.6)
-    distances = layers.distances(left - MARGIN, top - MARGIN, FIELD + 2 * MARGIN)
+    distances = geometry.distances(left - MARGIN, top - MARGIN, FIELD + 2 * MARGIN)
     for name in ("metal", "lower"):
-        distances[name] = micrograph.shaped(
+        distances[name] = micrograph.etched(
             rng, distances[name], rounding=rounding, roughness=roughness
         )
     if die.optical:
         image = micrograph.optical_micrograph(rng, **distances, look=look)
     else:
         image = micrograph.electron_micrograph(rng, **distances, compressed=False, look=look)
-    drawn = {"image": image}
-    for name, key in (("metal", "metal"), ("via", "vias")):
-        drawn[name] = 255 * (distances[key] > 0).astype(np.uint8)
+    arrays = {
+        "image": image,
+        "metal": 255 * (distances["metal"] > 0).astype(np.uint8),
+        "via": 255 * (distances["vias"] > 0).astype(np.uint8),
+    }
     inside = (
         slice(MARGIN, MARGIN + min(FIELD, die.height - top)),
         slice(MARGIN, MARGIN + min(FIELD, die.width - left)),
     )
-    return {name: np.ascontiguousarray(value[inside]) for name, value in drawn.items()}
+    return {name: np.ascontiguousarray(array[inside]) for name, array in arrays.items()}

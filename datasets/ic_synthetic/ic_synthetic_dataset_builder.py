@@ -1,27 +1,27 @@
-"""TFDS builder of the synthetic IC micrographs, generated without TensorFlow."""
+"""TFDS builder of drawn micrographs, which are generated without TensorFlow."""
 
 import dataclasses
 import functools
 
 import tensorflow_datasets.public_api as tfds
-from eal_icnet_jax.datasets.ic_synthetic import examples
 from etils import epath
 
-from eal_icnet_jax import builders, parallel
+from eal_icnet_jax.data import tfds_builder
+from eal_icnet_jax.datasets.ic_synthetic import examples
+from eal_icnet_jax.system import workers
 
 
 @dataclasses.dataclass(kw_only=True)
 class Config(tfds.core.BuilderConfig):
-    """A kind of data as a builder config."""
+    """A kind of drawn examples as a builder config."""
 
     kind: examples.Kind
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """Features: image, label, name, and via_label where the config has one."""
+class Builder(tfds_builder.ReproducibleBuilder, tfds.core.GeneratorBasedBuilder):
+    """Builder with the features image, label and name, and via_label if the config has it."""
 
-    # The README, citation and tags lie beside this file, in a checkout as in a wheel.
-    pkg_dir_path = epath.Path(__file__).parent
+    pkg_dir_path = epath.Path(__file__).parent  # of README, citation and tags
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
     BUILDER_CONFIGS = [
@@ -46,9 +46,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
         )
 
-    def _example_writer(self) -> tfds.core.ExampleWriter:
-        return builders.ReproducibleWriter(self.info.file_format)
-
     def _split_generators(self, dl_manager):
         del dl_manager
         counts = self.builder_config.kind.images
@@ -58,6 +55,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, split: str, count: int):
-        # Encoded bytes, not arrays: TFDS encodes arrays with TensorFlow.
+        # Encoded bytes, because TFDS encodes arrays with TensorFlow.
         draw = functools.partial(examples.encoded_example, self.builder_config.kind, split)
-        yield from parallel.in_processes(draw, count)
+        yield from workers.map_in_processes(draw, count)

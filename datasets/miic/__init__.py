@@ -1,1 +1,1 @@
-"""Scanning electron micrographs, circuits labelled."""
+"""MIIC: scanning electron micrographs with masks of the circuits."""

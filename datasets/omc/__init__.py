@@ -1,1 +1,1 @@
-"""Optical micrographs, circuits labelled."""
+"""OMC: optical micrographs with masks of the circuits."""

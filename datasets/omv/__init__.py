@@ -1,1 +1,1 @@
-"""Optical micrographs, vias labelled."""
+"""OMV: optical micrographs with masks of the vias."""

@@ -1,21 +1,21 @@
-"""TFDS builder of OMV, optical micrographs with vias labelled."""
+"""TFDS builder of OMV: optical micrographs with masks of the vias."""
 
 import tensorflow_datasets.public_api as tfds
 from etils import epath
 
-from eal_icnet_jax import builders, trees
+from eal_icnet_jax.data import paired_folders, tfds_builder
 
 
-class Builder(builders.TreeBuilder):
-    """Features: image (RGB), label (vias), name."""
+class Builder(tfds_builder.PairedFolderBuilder):
+    """Builder with the features image (RGB), label (vias) and name."""
 
     pkg_dir_path = epath.Path(__file__).parent
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        "OMV is private: ask the authors of EAL-ICNet for it, or take micrographs of your own; "
-        "lay them out as image/ and label/ with the same file names, flat or under train/, val/ "
-        "and test/"
+        "OMV is private: ask the authors of EAL-ICNet for it, or use your own micrographs; lay "
+        "them out as image/ and label/ with the same file names, flat or under train/, val/ and "
+        "test/"
     )
     LICENSE = "Private to the authors of EAL-ICNet."
-    SOURCE = trees.Source(channels=3)
+    SOURCE = paired_folders.SourceFormat(channels=3)

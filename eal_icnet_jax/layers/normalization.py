@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from eal_icnet_jax.layers.leaves import assign
-
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance `[C]` of `[..., C]`."""
+    """Return mean and biased variance `[C]` of `[..., C]`."""
     axes = tuple(range(x.ndim - 1))
     mean = x.mean(axes)
     return mean, jnp.square(x - mean).mean(axes)
@@ -25,17 +23,21 @@ def _prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
 def batch_norm_prelu(
     x: jax.Array, scale: jax.Array, bias: jax.Array, slope: jax.Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Normalisation by the batch's own statistics, then PReLU.
+    """Normalise by the statistics of the batch, then apply PReLU.
 
-    The backward pass computes everything again from `x`, so that nothing between is kept or read
-    from memory, which takes longer than computing it.
+    The backward pass recomputes all intermediate values from `x`: reading them from memory would
+    take longer than computing them.
 
     Args:
       x: `[..., C]`, float32 or wider.
-      scale, bias, slope: `[C]`.
+      scale: `[C]`.
+      bias: `[C]`.
+      slope: slope of PReLU for negative values, `[C]`.
+      epsilon: number added to the variance.
 
     Returns:
-      The output, and the batch's mean and biased variance `[C]`, which carry no gradient.
+      The output `[..., C]`, and the batch's mean and biased variance, each `[C]`, which carry no
+      gradient.
     """
     mean, var = _moments(x)
     factor = scale * jax.lax.rsqrt(var + epsilon)
@@ -47,45 +49,48 @@ def _batch_norm_prelu_forward(x, scale, bias, slope, epsilon):
     return (out, mean, var), (x, scale, bias, slope, mean, var)
 
 
-def _batch_norm_prelu_backward(epsilon, kept, gradients):
-    x, scale, bias, slope, mean, var = kept
-    gradient = gradients[0]
+def _batch_norm_prelu_backward(epsilon, residuals, gradients):
+    x, scale, bias, slope, mean, var = residuals
+    out_gradient = gradients[0]
     axes = tuple(range(x.ndim - 1))
     count = x.size // x.shape[-1]
     inverse = jax.lax.rsqrt(var + epsilon)
-    normal = (x - mean) * inverse
-    y = normal * scale + bias
-    to_slope = jnp.where(y > 0, 0, gradient * y).sum(axes)
-    to_y = jnp.where(y > 0, gradient, gradient * slope)
-    to_bias = to_y.sum(axes)
-    to_scale = (to_y * normal).sum(axes)
-    to_x = scale * inverse * (to_y - to_bias / count - normal * (to_scale / count))
-    return to_x, to_scale, to_bias, to_slope
+    normalised = (x - mean) * inverse
+    y = normalised * scale + bias
+    slope_gradient = jnp.where(y > 0, 0, out_gradient * y).sum(axes)
+    y_gradient = jnp.where(y > 0, out_gradient, out_gradient * slope)
+    bias_gradient = y_gradient.sum(axes)
+    scale_gradient = (y_gradient * normalised).sum(axes)
+    x_gradient = (
+        scale
+        * inverse
+        * (y_gradient - bias_gradient / count - normalised * (scale_gradient / count))
+    )
+    return x_gradient, scale_gradient, bias_gradient, slope_gradient
 
 
 batch_norm_prelu.defvjp(_batch_norm_prelu_forward, _batch_norm_prelu_backward)
 
 
 class Counter(nnx.BatchStat):
-    """PyTorch's `num_batches_tracked`: how many batches the running statistics have seen."""
+    """PyTorch's `num_batches_tracked`: number of batches in the running statistics."""
 
 
 class BatchNorm(nnx.Module):
     """`torch.nn.BatchNorm2d` over the last axis.
 
-    Differs from `nnx.BatchNorm` in what PyTorch does differently: `momentum` weighs the new batch,
-    and the running variance takes the unbiased batch variance (n / (n - 1)), while the
-    normalisation itself takes the biased one. Statistics are float32 at least. Under
-    `jax.jit` over a mesh the batch is the global batch, so the statistics are the global batch's.
+    In training mode (`model.train()`) the batch's statistics normalise, and the running statistics
+    are updated. In evaluation mode (`model.eval()`) the running statistics normalise.
+
+    Follows PyTorch where `nnx.BatchNorm` differs: `momentum` is the weight of the new batch, and
+    the running variance takes the unbiased batch variance (n / (n - 1)), while the normalisation
+    uses the biased one. Under `jax.jit` over a mesh the statistics are those of the global batch.
 
     Args:
       features: channels C.
-      epsilon: added to the variance.
-      momentum: weight of the batch in the running statistics.
-      dtype: of the output.
-
-    In training mode (`model.train()`) batch statistics normalise and the running ones are updated;
-    in evaluation mode (`model.eval()`) the running ones normalise.
+      epsilon: number added to the variance.
+      momentum: weight of the new batch in the running statistics.
+      dtype: dtype of the output; parameters and statistics are float32 at least.
     """
 
     def __init__(self, features: int, *, epsilon=1e-5, momentum=0.1, dtype=jnp.float32):
@@ -100,44 +105,58 @@ class BatchNorm(nnx.Module):
         self.use_running_average = False
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[..., C]` to the same shape."""
+        """Map `[..., C]` to the same shape."""
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if self.use_running_average:
             mean, var = self.mean[...], self.var[...]
         else:
             mean, var = _moments(x)
-            self.update(mean, var, x.size // x.shape[-1])
+            self.update_statistics(mean, var, x.size // x.shape[-1])
         factor = self.scale[...] * jax.lax.rsqrt(var + self.epsilon)
         return ((x - mean) * factor + self.bias[...]).astype(self.dtype)
 
-    def update(self, mean: jax.Array, var: jax.Array, n: int):
-        """Takes the mean and biased variance of `n` values into the running statistics."""
-        if n < 2:
+    def update_statistics(self, mean: jax.Array, var: jax.Array, count: int):
+        """Update the running statistics with those of a batch.
+
+        Args:
+          mean: mean per channel, `[C]`.
+          var: biased variance per channel, `[C]`.
+          count: number of values per channel.
+
+        Raises:
+          ValueError: `count` is less than 2.
+        """
+        if count < 2:
             raise ValueError(
                 "batch statistics need more than one value per channel: use a larger image or batch"
             )
-        mean, var = jax.lax.stop_gradient((mean, var * (n / (n - 1))))
-        assign(
-            self,
-            mean=self.mean[...] + self.momentum * (mean - self.mean[...]),
-            var=self.var[...] + self.momentum * (var - self.var[...]),
-            count=self.count[...] + 1,
-        )
+        mean, var = jax.lax.stop_gradient((mean, var * (count / (count - 1))))
+        # `variable[...] = value` asks a traced value for its sharding, which searches the whole
+        # trace: minutes for a deep network. `set_value` does not.
+        self.mean.set_value(self.mean[...] + self.momentum * (mean - self.mean[...]))
+        self.var.set_value(self.var[...] + self.momentum * (var - self.var[...]))
+        self.count.set_value(self.count[...] + 1)
 
-    def folded(self) -> "Affine":
-        """What this computes in evaluation mode, from its running statistics."""
+    def to_affine(self) -> "Affine":
+        """Return a layer that computes what this one computes in evaluation mode."""
         scale, bias, mean, var = (
-            np.asarray(leaf[...], np.float64)
-            for leaf in (self.scale, self.bias, self.mean, self.var)
+            np.asarray(variable[...], np.float64)
+            for variable in (self.scale, self.bias, self.mean, self.var)
         )
         factor = scale / np.sqrt(var + self.epsilon)
-        kept = self.scale[...].dtype
         offset = bias - mean * factor
-        return Affine(factor.astype(kept), offset.astype(kept), dtype=self.dtype)
+        param_dtype = self.scale[...].dtype
+        return Affine(factor.astype(param_dtype), offset.astype(param_dtype), dtype=self.dtype)
 
 
 class Affine(nnx.Module):
-    """`x * scale + offset` per channel, float32 at least: a `BatchNorm` that learns no more."""
+    """`x * scale + offset` per channel, computed in float32 at least: a `BatchNorm` for evaluation.
+
+    Args:
+      scale: `[C]`.
+      offset: `[C]`.
+      dtype: dtype of the output.
+    """
 
     def __init__(self, scale: np.ndarray, offset: np.ndarray, *, dtype=jnp.float32):
         self.scale = nnx.Param(scale)
@@ -145,34 +164,47 @@ class Affine(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[..., C]` to the same shape."""
+        """Map `[..., C]` to the same shape."""
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         return (x * self.scale[...] + self.offset[...]).astype(self.dtype)
 
 
 class PReLU(nnx.Module):
-    """`x` where positive, else `slope * x`, with a learned slope per channel, 0.25 at first."""
+    """`x` where positive, otherwise `slope * x`; the slope of each channel is learned from 0.25.
+
+    Args:
+      features: channels C.
+    """
 
     def __init__(self, features: int):
         self.slope = nnx.Param(jnp.full(features, 0.25, jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Map `[..., C]` to the same shape and dtype."""
         return _prelu(x, self.slope[...].astype(x.dtype))
 
 
 class BNPReLU(nnx.Module):
-    """`BatchNorm` with epsilon 1e-3, none once a convolution has taken it in, then `PReLU`."""
+    """`BatchNorm` with epsilon 1e-3, then `PReLU`.
+
+    The normalisation is None after a convolution has absorbed it (`fold_batch_norms`).
+
+    Args:
+      features: channels C.
+      dtype: dtype of the output.
+    """
 
     def __init__(self, features: int, *, dtype=jnp.float32):
         self.bn = BatchNorm(features, epsilon=1e-3, dtype=dtype)
         self.prelu = PReLU(features)
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Map `[..., C]` to the same shape."""
         bn = self.bn
         if not isinstance(bn, BatchNorm) or bn.use_running_average:
             return self.prelu(x if bn is None else bn(x))
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        leaves = (bn.scale[...], bn.bias[...], self.prelu.slope[...])
-        out, mean, var = batch_norm_prelu(x, *leaves, bn.epsilon)
-        bn.update(mean, var, x.size // x.shape[-1])
+        parameters = (bn.scale[...], bn.bias[...], self.prelu.slope[...])
+        out, mean, var = batch_norm_prelu(x, *parameters, bn.epsilon)
+        bn.update_statistics(mean, var, x.size // x.shape[-1])
         return out.astype(bn.dtype)

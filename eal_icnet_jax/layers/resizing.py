@@ -7,67 +7,78 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from eal_icnet_jax.layers.frame import extent, is_framed
+from eal_icnet_jax.layers.canvas import image_extent, is_on_canvas
 
 
-class _Between(NamedTuple):
-    """Where the new pixels of an axis lie among the old ones: beyond which one, and how far."""
+class _Neighbours(NamedTuple):
+    """The two old pixels on an axis between which each new pixel lies."""
 
-    below: jax.Array
+    lower: jax.Array
+    """Index of the lower neighbour, int32 `[new]`; the upper one has the next index."""
+
     fraction: jax.Array
+    """Distance from the lower neighbour in pixels, float32 `[new]`, in [0, 1]."""
 
     @classmethod
-    def of(cls, positions, old: int):
-        """From positions `[new]` in [0, old - 1]; NumPy's stay exact."""
+    def from_positions(cls, positions, old: int):
+        """Return the neighbours of positions `[new]` in [0, old - 1].
+
+        NumPy positions are split in NumPy, in float64.
+        """
         xp = np if isinstance(positions, np.ndarray) else jnp
-        below = xp.clip(xp.floor(positions), 0, max(old - 2, 0)).astype(xp.int32)
-        return cls(jnp.asarray(below), jnp.asarray(positions - below, jnp.float32))
+        lower = xp.clip(xp.floor(positions), 0, max(old - 2, 0)).astype(xp.int32)
+        return cls(jnp.asarray(lower), jnp.asarray(positions - lower, jnp.float32))
 
     def weights(self, old: int) -> jax.Array:
-        """What each new pixel takes from the old ones, `[new, old]`."""
-        own = (1 - self.fraction)[:, None] * jax.nn.one_hot(self.below, old)
-        return own + self.fraction[:, None] * jax.nn.one_hot(self.below + 1, old)
+        """Return the weights of the old pixels in each new one, `[new, old]`."""
+        lower = (1 - self.fraction)[:, None] * jax.nn.one_hot(self.lower, old)
+        return lower + self.fraction[:, None] * jax.nn.one_hot(self.lower + 1, old)
 
 
-def _along(x: jax.Array, axis: int, between: _Between) -> jax.Array:
-    """Both neighbours of each new pixel, weighted: faster than a product with the weights."""
+def _interpolate_axis(x: jax.Array, axis: int, neighbours: _Neighbours) -> jax.Array:
+    """Weigh both neighbours of each new pixel: faster than a product with `weights`."""
     shape = tuple(-1 if k == axis else 1 for k in range(x.ndim))
-    fraction = between.fraction.astype(x.dtype).reshape(shape)
-    above = jnp.minimum(between.below + 1, x.shape[axis] - 1)
-    own, following = (jnp.take(x, index, axis=axis) for index in (between.below, above))
-    return own * (1 - fraction) + following * fraction
+    fraction = neighbours.fraction.astype(x.dtype).reshape(shape)
+    upper = jnp.minimum(neighbours.lower + 1, x.shape[axis] - 1)
+    below, above = (jnp.take(x, index, axis=axis) for index in (neighbours.lower, upper))
+    return below * (1 - fraction) + above * fraction
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _interpolated(x, rows: _Between, columns: _Between, old: tuple[int, int]) -> jax.Array:
-    """`[B, *old, C]` to `[B, new rows, new columns, C]`."""
-    return _along(_along(x, 2, columns), 1, rows)
+def _interpolate(x, rows: _Neighbours, columns: _Neighbours, old: tuple[int, int]) -> jax.Array:
+    """Interpolate `[B, *old, C]` to `[B, new rows, new columns, C]`."""
+    return _interpolate_axis(_interpolate_axis(x, 2, columns), 1, rows)
 
 
-def _interpolated_forward(x, rows, columns, old):
-    return _interpolated(x, rows, columns, old), (rows, columns)
+def _interpolate_forward(x, rows, columns, old):
+    return _interpolate(x, rows, columns, old), (rows, columns)
 
 
-def _interpolated_backward(old, between, gradient):
-    """A product with the weights: scattered sums would depend on their order on an accelerator."""
+def _interpolate_backward(old, neighbours, gradient):
+    # A product with the weights, because the result of scattered sums would depend on their order
+    # on an accelerator.
     rows, columns = (
-        axis.weights(size).astype(gradient.dtype) for axis, size in zip(between, old, strict=True)
+        axis.weights(size).astype(gradient.dtype)
+        for axis, size in zip(neighbours, old, strict=True)
     )
-    # Highest: a weight must not be rounded to what an accelerator multiplies fastest.
-    to_x = jnp.einsum("ih,jw,bijc->bhwc", rows, columns, gradient, precision="highest")
-    return to_x, None, None
+    # "highest" keeps an accelerator from rounding the weights to a narrower dtype.
+    x_gradient = jnp.einsum("ih,jw,bijc->bhwc", rows, columns, gradient, precision="highest")
+    return x_gradient, None, None
 
 
-_interpolated.defvjp(_interpolated_forward, _interpolated_backward)
+_interpolate.defvjp(_interpolate_forward, _interpolate_backward)
 
 
-def _corner_positions(old: int, new: int) -> np.ndarray:
-    """Where new pixels lie among the old ones if the outermost of both coincide."""
+def _corner_aligned_positions(old: int, new: int) -> np.ndarray:
+    """Return the new pixels' positions among the old ones if the outermost pixels coincide."""
     return np.arange(new) * ((old - 1) / max(new - 1, 1))
 
 
-def _centre_positions(new: int, old_extent, new_extent):
-    """The same if the outer edges of both coincide; extents are the axes' own, or the framed."""
+def _edge_aligned_positions(new: int, old_extent, new_extent):
+    """Return the new pixels' positions among the old ones if the outer edges coincide.
+
+    The extents are the lengths of the axes, or those of the image on a canvas (traced).
+    """
     xp = np if isinstance(old_extent, int) else jnp
     return xp.clip((xp.arange(new) + 0.5) * (old_extent / new_extent) - 0.5, 0, old_extent - 1)
 
@@ -76,14 +87,15 @@ def _centre_positions(new: int, old_extent, new_extent):
 def resize_bilinear(
     x: jax.Array, size: tuple[int, int], *, align_corners: bool = False
 ) -> jax.Array:
-    """Bilinear interpolation without antialiasing.
+    """Resize by bilinear interpolation without antialiasing.
 
-    `torch.nn.functional.interpolate(mode="bilinear")`.
+    Equals `torch.nn.functional.interpolate(mode="bilinear")`.
 
     Args:
       x: `[B, H, W, C]`.
-      size: new (H, W).
-      align_corners: the centres of the outermost pixels stay; else their outer edges do.
+      size: new height and width.
+      align_corners: True if the centres of the outermost pixels keep their places, False if the
+        outer edges do.
 
     Returns:
       `[B, *size, C]`.
@@ -92,25 +104,25 @@ def resize_bilinear(
     if old == tuple(size):
         return x
     if align_corners:
-        positions = [_corner_positions(*axis) for axis in zip(old, size, strict=True)]
+        positions = [_corner_aligned_positions(*axis) for axis in zip(old, size, strict=True)]
     else:
-        extents = (extent(old), extent(size)) if is_framed() else (old, size)
-        positions = [_centre_positions(*axis) for axis in zip(size, *extents, strict=True)]
-    between = [_Between.of(*axis) for axis in zip(positions, old, strict=True)]
-    return _interpolated(x, *between, old)
+        extents = (image_extent(old), image_extent(size)) if is_on_canvas() else (old, size)
+        positions = [_edge_aligned_positions(*axis) for axis in zip(size, *extents, strict=True)]
+    rows, columns = (_Neighbours.from_positions(*axis) for axis in zip(positions, old, strict=True))
+    return _interpolate(x, rows, columns, old)
 
 
 def repeat_pixels(x: jax.Array) -> jax.Array:
-    """Each pixel four times, `torch.nn.functional.interpolate(scale_factor=2, mode="nearest")`.
+    """Double height and width by repeating each pixel.
 
-    `[B, H, W, C]` to `[B, 2 H, 2 W, C]`.
+    Equals `torch.nn.functional.interpolate(scale_factor=2, mode="nearest")`.
+
+    Args:
+      x: `[B, H, W, C]`.
+
+    Returns:
+      `[B, 2 H, 2 W, C]`.
     """
     batch, height, width, features = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, features))
     return x.reshape(batch, 2 * height, 2 * width, features)
-
-
-def pad_to_multiple(x: jax.Array, multiple: int) -> jax.Array:
-    """Repeats the last row and column until both sizes of `[B, H, W, C]` are multiples."""
-    below, right = (-size % multiple for size in x.shape[1:3])
-    return jnp.pad(x, ((0, 0), (0, below), (0, right), (0, 0)), "edge") if below or right else x

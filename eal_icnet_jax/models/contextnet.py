@@ -1,8 +1,8 @@
-"""ContextNet: a shallow branch at full resolution and a deep one at a quarter of it.
+"""ContextNet: a shallow branch at full resolution and a deep branch at a quarter of it.
 
 Poudel et al., "ContextNet: Exploring Context and Detail for Semantic Segmentation in Real-time",
 BMVC 2018. Wiring and PyTorch names follow ContextNet.py of https://github.com/chndaz/EAL-ICNet,
-whose deep branch takes one channel whatever the image has; here it takes the image's.
+whose deep branch always takes one channel; here it takes all channels of the image.
 """
 
 import jax
@@ -12,14 +12,17 @@ from flax import nnx
 from eal_icnet_jax.layers import Conv, ConvBN, dropout, resize_bilinear
 from eal_icnet_jax.models.network import Network
 
-UNPADDED = ((0, 0), (0, 0))
+NO_PADDING = ((0, 0), (0, 0))
 
 STAGES = ((32, 1, 1, 1), (32, 1, 6, 1), (48, 3, 6, 2), (64, 3, 6, 2), (96, 2, 6, 1), (128, 2, 6, 1))
-"""Of the deep branch: channels, bottlenecks, their expansion, and the stride of the first."""
+"""Stages of the deep branch: channels, number of bottlenecks, expansion, stride of the first."""
 
 
 class DepthwiseSeparable(nnx.Module):
-    """A 3x3 depthwise convolution and a 1x1: `[B, H, W, in]` to `[B, H / stride, ..., out]`."""
+    """A 3x3 depthwise convolution, then a 1x1 convolution.
+
+    `[B, H, W, in]` to `[B, ceil(H / stride), ceil(W / stride), out]`.
+    """
 
     def __init__(self, in_features: int, out_features: int, stride: int = 1, **options):
         self.depthwise = ConvBN(in_features, in_features, stride=stride, depthwise=True, **options)
@@ -30,7 +33,11 @@ class DepthwiseSeparable(nnx.Module):
 
 
 class LinearBottleneck(nnx.Module):
-    """A depthwise convolution on `expansion` times the channels, added to the input if alike."""
+    """Inverted bottleneck: a depthwise convolution on `expansion` times the channels.
+
+    `[B, H, W, in]` to `[B, ceil(H / stride), ceil(W / stride), out]`. The input is added if it has
+    the output's shape.
+    """
 
     def __init__(self, in_features, out_features, expansion: int, stride: int, **options):
         wide = in_features * expansion
@@ -45,10 +52,10 @@ class LinearBottleneck(nnx.Module):
 
 
 class SpatialDetail(nnx.Module):
-    """The shallow branch: `[B, H, W, in]` to 128 channels at about an eighth of the size."""
+    """The shallow branch: `[B, H, W, in]` to about `[B, H / 8, W / 8, 128]`."""
 
     def __init__(self, in_channels: int, **options):
-        self.conv = ConvBN(in_channels, 32, stride=2, pads=UNPADDED, **options)
+        self.conv = ConvBN(in_channels, 32, stride=2, padding=NO_PADDING, **options)
         self.dsconv1 = DepthwiseSeparable(32, 64, 2, **options)
         self.dsconv2 = DepthwiseSeparable(64, 128, 2, **options)
         self.dsconv3 = DepthwiseSeparable(128, 128, **options)
@@ -58,10 +65,10 @@ class SpatialDetail(nnx.Module):
 
 
 class Context(nnx.Module):
-    """The deep branch: `[B, H, W, in]` to 128 channels at about an eighth of the size."""
+    """The deep branch: `[B, H, W, in]` to about `[B, H / 8, W / 8, 128]`."""
 
     def __init__(self, in_channels: int, **options):
-        self.conv = ConvBN(in_channels, 32, stride=2, pads=UNPADDED, **options)
+        self.conv = ConvBN(in_channels, 32, stride=2, padding=NO_PADDING, **options)
         self.stages = nnx.Dict()
         features = 32
         for k, (width, count, expansion, stride) in enumerate(STAGES, 1):
@@ -81,7 +88,10 @@ class Context(nnx.Module):
 
 
 class FeatureFusion(nnx.Module):
-    """The deep branch's features resized to the shallow one's, and their sum."""
+    """Sum of both branches at the shallow branch's size.
+
+    `[B, H, W, features]` and `[B, h, w, features]` to `[B, H, W, features]`.
+    """
 
     def __init__(self, features: int, **options):
         plain = {"use_bias": True, "activation": None, **options}
@@ -96,7 +106,10 @@ class FeatureFusion(nnx.Module):
 
 
 class Classifier(nnx.Module):
-    """Two depthwise separable convolutions, and logits."""
+    """Two depthwise separable convolutions, then a 1x1 convolution to logits.
+
+    `[B, H, W, features]` to `[B, H, W, classes]`.
+    """
 
     def __init__(self, features: int, classes: int, rate: float, *, dtype, rngs: nnx.Rngs):
         options = {"dtype": dtype, "rngs": rngs}
@@ -110,14 +123,14 @@ class Classifier(nnx.Module):
 
 
 class ContextNet(Network):
-    """The network.
+    """ContextNet.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      dropout: rate before the last convolution in training.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
-      rngs: streams `params`, and `dropout` where that rate is not 0.
+      dropout: rate of dropout before the last convolution in training.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
+      rngs: stream `params`, and stream `dropout` if that rate is not 0.
     """
 
     align_corners = True
@@ -139,7 +152,7 @@ class ContextNet(Network):
         self.dtype = dtype
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """To logits at about an eighth of the image's size."""
+        """Map `[B, H, W, in_channels]` to logits of about `[B, H / 8, W / 8, classes]`."""
         quarter = resize_bilinear(x, (x.shape[1] // 4, x.shape[2] // 4), align_corners=True)
         return self.classifier(self.feature_fusion(self.spatial_detail(x), self.context(quarter)))
 

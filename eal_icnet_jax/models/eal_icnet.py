@@ -1,4 +1,4 @@
-"""EAL-ICNet: dilated convolutions joined with TSSA and position attention.
+"""EAL-ICNet: dilated convolutions combined with TSSA and position attention.
 
 Wiring and PyTorch names follow the released code, https://github.com/chndaz/EAL-ICNet.
 """
@@ -27,7 +27,13 @@ STEM, BLOCK_1, BLOCK_2 = 32, 64, 128
 class DABModule(nnx.Module):
     """Depth-wise asymmetric bottleneck: a plain and a dilated branch of 3x1 and 1x3 filters.
 
-    `[B, H, W, features]` to the same shape; `dilation` is that of the second branch, None for none.
+    `[B, H, W, features]` to the same shape.
+
+    Args:
+      features: channels, even.
+      dilation: dilation of the second branch, or None to omit that branch.
+      dtype: dtype of the computation.
+      rngs: stream `params`.
     """
 
     def __init__(self, features: int, dilation: int | None, *, dtype, rngs: nnx.Rngs):
@@ -54,7 +60,7 @@ class DABModule(nnx.Module):
 
 
 class Downsample(nnx.Module):
-    """Stride-2 convolution, beside the max-pooled input where that makes up the wider output.
+    """Stride-2 convolution, concatenated with the max-pooled input if the output is wider.
 
     `[B, H, W, in]` to `[B, ceil(H / 2), ceil(W / 2), out]`.
     """
@@ -73,23 +79,25 @@ class Downsample(nnx.Module):
 
 
 class EALICNet(InjectionNetwork):
-    """The network.
+    """EAL-ICNet.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      block_1_dilations, block_2_dilations: one DAB module each; without any, what enters a block
-        leaves it.
-      dilated_branch: whether DAB modules have their second branch.
-      use_tssa, use_position_attention: whether TSSA's and the position attention's outputs are
-        added to those of the second block; the latter's holds the block's input.
-      heads: of TSSA, a divisor of 128.
-      dropout: rate on TSSA's output in training, 0 as released.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
-      rngs: streams `params`, and `dropout` where that rate is not 0.
+      block_1_dilations: dilation of each DAB module of the block at H/4; an empty block returns its
+        input.
+      block_2_dilations: dilation of each DAB module of the block at H/8.
+      dilated_branch: whether the DAB modules have their dilated branch.
+      use_tssa: whether TSSA of the second block's input is added to the block's output.
+      use_position_attention: whether position attention of the second block's input, which includes
+        that input, is added to the block's output.
+      heads: heads of TSSA, a divisor of 128.
+      dropout: rate of dropout on TSSA's output in training; 0 in the released code.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
+      rngs: stream `params`, and stream `dropout` if that rate is not 0.
     """
 
-    frames = True
+    supports_canvas = True
 
     def __init__(
         self,
@@ -108,7 +116,7 @@ class EALICNet(InjectionNetwork):
     ):
         options = {"dtype": dtype, "rngs": rngs}
 
-        def block(features, dilations):
+        def dab_block(features, dilations):
             rates = dilations if dilated_branch else [None] * len(dilations)
             return nnx.List([DABModule(features, rate, **options) for rate in rates])
 
@@ -121,10 +129,10 @@ class EALICNet(InjectionNetwork):
         )
         self.bn_prelu_1 = BNPReLU(STEM + in_channels, dtype=dtype)
         self.downsample_1 = Downsample(STEM + in_channels, BLOCK_1, **options)
-        self.dab_block_1 = block(BLOCK_1, block_1_dilations)
+        self.dab_block_1 = dab_block(BLOCK_1, block_1_dilations)
         self.bn_prelu_2 = BNPReLU(2 * BLOCK_1 + in_channels, dtype=dtype)
         self.downsample_2 = Downsample(2 * BLOCK_1 + in_channels, BLOCK_2, **options)
-        self.dab_block_2 = block(BLOCK_2, block_2_dilations)
+        self.dab_block_2 = dab_block(BLOCK_2, block_2_dilations)
         tssa = functools.partial(TSSA, BLOCK_2, heads=heads, dropout=dropout, **options)
         self.tssa = tssa() if use_tssa else None
         attention = functools.partial(PositionAttention, BLOCK_2, **options)
@@ -134,11 +142,13 @@ class EALICNet(InjectionNetwork):
         self.dtype = dtype
 
     def block_1(self, x: jax.Array) -> jax.Array:
+        """Apply the DAB modules at H/4."""
         for module in self.dab_block_1:
             x = module(x)
         return x
 
     def block_2(self, entry: jax.Array) -> jax.Array:
+        """Apply the DAB modules at H/8, and add both attentions of the block's input."""
         x = entry
         for module in self.dab_block_2:
             x = module(x)
@@ -164,11 +174,11 @@ TORCH_NAMES = (
     (r"^position_attention\.(query|key|value)\.", r"PAM.\1_conv."),
     (r"^position_attention\.gamma", "PAM.gamma"),
 )
-"""Substitutions, in order, from our parameter paths to PyTorch's (`convert` names the leaves)."""
-
+"""Substitutions, applied in order, from our parameter paths to PyTorch's names; those of the last
+component are in `torch_weights.LEAF_NAMES`."""
 
 CHANNELS_AT = {
     "in_channels": ("init_conv.0.conv.weight", 1),
     "classes": ("classifier.0.conv.weight", 0),
 }
-"""The PyTorch key and axis from which an option is read off."""
+"""PyTorch name and axis whose length is the value of an option."""

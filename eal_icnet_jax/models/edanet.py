@@ -1,4 +1,4 @@
-"""EDANet: densely joined modules of asymmetric, dilated convolutions.
+"""EDANet: densely connected modules of asymmetric, dilated convolutions.
 
 Lo et al., "Efficient Dense Modules of Asymmetric Convolution for Real-Time Semantic Segmentation",
 MMAsia 2019. Wiring and PyTorch names follow EDANet.py of https://github.com/chndaz/EAL-ICNet.
@@ -13,17 +13,17 @@ from eal_icnet_jax.layers import (
     Conv,
     ConvBN,
     dropout_channels,
-    initialize,
     max_pool_2x2,
+    reinitialize,
 )
 from eal_icnet_jax.models.network import Network
 
 GROWTH = 40
-"""Channels that a module adds."""
+"""Number of channels that each module adds."""
 
 
 class Downsample(nnx.Module):
-    """Stride-2 convolution, beside the max-pooled input where that makes up the wider output.
+    """Stride-2 convolution, concatenated with the max-pooled input if the output is wider.
 
     `[B, H, W, in]` to `[B, ceil(H / 2), ceil(W / 2), out]`.
     """
@@ -42,19 +42,25 @@ class Downsample(nnx.Module):
 
 
 class EDAModule(nnx.Module):
-    """A plain and a dilated pair of 3x1 and 1x3 convolutions, before the input.
+    """A plain and then a dilated pair of 3x1 and 1x3 convolutions, concatenated with the input.
 
     `[B, H, W, in]` to `[B, H, W, GROWTH + in]`.
+
+    Args:
+      in_features: input channels.
+      dilation: dilation of the second pair.
+      dropout: rate of dropped channels in training.
+      dtype: dtype of the computation.
+      rngs: stream `params`, and stream `dropout` if that rate is not 0.
     """
 
     def __init__(self, in_features: int, dilation: int, dropout: float, *, dtype, rngs):
         options = {"use_bias": True, "dtype": dtype, "rngs": rngs}
-        rows, columns = {"dilation": (dilation, 1)}, {"dilation": (1, dilation)}
         self.conv1x1 = ConvBN(in_features, GROWTH, (1, 1), **options)
         self.conv3x1_1 = Conv(GROWTH, GROWTH, (3, 1), **options)
         self.conv1x3_1 = ConvBN(GROWTH, GROWTH, (1, 3), **options)
-        self.conv3x1_2 = Conv(GROWTH, GROWTH, (3, 1), **rows, **options)
-        self.conv1x3_2 = ConvBN(GROWTH, GROWTH, (1, 3), **columns, **options)
+        self.conv3x1_2 = Conv(GROWTH, GROWTH, (3, 1), dilation=(dilation, 1), **options)
+        self.conv1x3_2 = ConvBN(GROWTH, GROWTH, (1, 3), dilation=(1, dilation), **options)
         self.dropout = dropout_channels(dropout, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -64,7 +70,7 @@ class EDAModule(nnx.Module):
 
 
 class EDABlock(nnx.Module):
-    """Modules in a row: `[B, H, W, in]` to `[B, H, W, in + GROWTH * len(dilations)]`."""
+    """A chain of EDA modules: `[B, H, W, in]` to `[B, H, W, in + GROWTH * len(dilations)]`."""
 
     def __init__(self, in_features: int, dilations: tuple[int, ...], dropout: float, **options):
         self.modules = nnx.List(
@@ -81,14 +87,14 @@ class EDABlock(nnx.Module):
 
 
 class EDANet(Network):
-    """The network.
+    """EDANet.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      dropout: rate of whole channels in training.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
-      rngs: streams `params`, and `dropout` where that rate is not 0.
+      dropout: rate of dropped channels in training.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
+      rngs: stream `params`, and stream `dropout` if that rate is not 0.
     """
 
     align_corners = True
@@ -115,11 +121,11 @@ class EDANet(Network):
         self.project_layer = Conv(450, classes, (1, 1), use_bias=True, **options)
         self.dtype = dtype
         normal = jax.nn.initializers.normal(0.02)
-        initialize(self, (Conv,), rngs, kernel=normal)
-        initialize(self, (BatchNorm,), rngs, scale=lambda *spec: 1 + normal(*spec))
+        reinitialize(self, (Conv,), rngs, kernel=normal)
+        reinitialize(self, (BatchNorm,), rngs, scale=lambda *arguments: 1 + normal(*arguments))
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """To logits at an eighth of the image's size."""
+        """Map `[B, H, W, in_channels]` to logits `[B, ceil(H / 8), ceil(W / 8), classes]`."""
         for layer in self.layers:
             x = layer(x)
         return self.project_layer(x)

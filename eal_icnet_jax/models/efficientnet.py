@@ -2,15 +2,15 @@
 
 Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks", ICML 2019.
 Wiring and PyTorch names follow https://github.com/lukemelas/EfficientNet-PyTorch as adapted by
-segmentation_models_pytorch. The classifying head's convolution is never used; it is kept, for
-checkpoints to pass through whole.
+segmentation_models_pytorch. The convolution of the classification head is never used; it is kept
+so that no weight of a checkpoint is lost.
 """
 
 import jax
 from flax import nnx
 
 from eal_icnet_jax.layers import Conv, ConvBN, dropout_images
-from eal_icnet_jax.layers.convolution import Pads
+from eal_icnet_jax.layers.padding import Padding
 
 STAGES = (
     (1, 3, 1, 1, 16),
@@ -21,25 +21,53 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-"""Blocks, kernel size, stride of the first, expansion and channels of each stage."""
+"""Stages: number of blocks, kernel size, stride of the first block, expansion, channels."""
 
 STEM, HEAD = 32, 1280
+"""Channels of the stem and of the head."""
+
 WIDTHS = (32, 24, 40, 112, 320)
-"""Channels of what the encoder returns, at H/2 to H/32."""
-TAKEN = (2, 4, 8, 15)
-"""The blocks whose outputs those are, after the stem's."""
+"""Channels of the features that the encoder returns, at H/2 to H/32."""
+
+OUTPUT_BLOCKS = (2, 4, 8, 15)
+"""Indices of the blocks whose outputs are those features, after the stem's at H/2."""
 
 DROP_CONNECT = 0.2
-NORMAL = {"epsilon": 1e-3, "momentum": 0.01}
+"""Default rate at which the last residual branch is dropped in training."""
+
+NORM_OPTIONS = {"epsilon": 1e-3, "momentum": 0.01}
 
 
-def same_pads(size: int, stride: int) -> Pads | None:
-    """TensorFlow's `SAME` for multiples of the stride: more zeros after the image."""
+def tensorflow_same_padding(size: int, stride: int) -> Padding | None:
+    """Return TensorFlow's `SAME` padding for images whose sides are multiples of the stride.
+
+    At stride 2 there are more zeros after the image than before it.
+
+    Args:
+      size: rows and columns of the kernel.
+      stride: 1 or 2.
+
+    Returns:
+      The padding, or None for the centred padding of stride 1.
+    """
     return None if stride == 1 else (((size - 2) // 2, (size - 1) // 2),) * 2
 
 
 class MBConv(nnx.Module):
-    """Inverted bottleneck with squeeze and excitation, added to the input where they are alike."""
+    """Inverted bottleneck with squeeze and excitation.
+
+    The input is added if it has the output's shape.
+
+    Args:
+      in_features: input channels.
+      out_features: output channels.
+      size: rows and columns of the depthwise kernel.
+      stride: stride of the depthwise convolution.
+      expansion: factor by which the channels grow inside the block.
+      drop_rate: rate at which the residual branch of an image is dropped in training.
+      dtype: dtype of the computation.
+      rngs: stream `params`, and stream `dropout` if that rate is not 0.
+    """
 
     def __init__(
         self,
@@ -54,7 +82,7 @@ class MBConv(nnx.Module):
         rngs: nnx.Rngs,
     ):
         options = {"dtype": dtype, "rngs": rngs}
-        normal = {"activation": jax.nn.silu, **NORMAL, **options}
+        normal = {"activation": jax.nn.silu, **NORM_OPTIONS, **options}
         wide, squeezed = in_features * expansion, in_features // 4
         self.expand = ConvBN(in_features, wide, (1, 1), **normal) if expansion > 1 else None
         self.depthwise = ConvBN(
@@ -62,7 +90,7 @@ class MBConv(nnx.Module):
             wide,
             (size, size),
             stride=stride,
-            pads=same_pads(size, stride),
+            padding=tensorflow_same_padding(size, stride),
             depthwise=True,
             **normal,
         )
@@ -73,7 +101,7 @@ class MBConv(nnx.Module):
         self.drop = dropout_images(drop_rate if self.is_residual else 0, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, in]` to `[B, H / stride, W / stride, out]`."""
+        """Map `[B, H, W, in]` to `[B, H / stride, W / stride, out]`."""
         y = self.depthwise(x if self.expand is None else self.expand(x))
         gate = self.excite(jax.nn.silu(self.squeeze(y.mean((1, 2), keepdims=True))))
         y = self.project(y * jax.nn.sigmoid(gate))
@@ -81,20 +109,21 @@ class MBConv(nnx.Module):
 
 
 class EfficientNetB0(nnx.Module):
-    """The encoder.
+    """EfficientNet-b0 without its classifier.
 
     Args:
-      in_channels: of the image.
-      drop_connect: rate at which the last residual branch is left out in training; the others'
-        grow towards it.
-      dtype: of the computation; parameters and statistics are float32.
-      rngs: streams `params`, and `dropout` where that rate is not 0.
+      in_channels: channels of the image.
+      drop_connect: rate at which the last residual branch is dropped in training; the rates of the
+        earlier ones grow linearly towards it.
+      dtype: dtype of the computation; parameters and statistics are float32.
+      rngs: stream `params`, and stream `dropout` if that rate is not 0.
     """
 
     def __init__(self, in_channels: int, drop_connect: float, *, dtype, rngs: nnx.Rngs):
         options = {"dtype": dtype, "rngs": rngs}
-        normal = {"activation": jax.nn.silu, **NORMAL, **options}
-        self.stem = ConvBN(in_channels, STEM, stride=2, pads=same_pads(3, 2), **normal)
+        normal = {"activation": jax.nn.silu, **NORM_OPTIONS, **options}
+        padding = tensorflow_same_padding(3, 2)
+        self.stem = ConvBN(in_channels, STEM, stride=2, padding=padding, **normal)
         count = sum(stage[0] for stage in STAGES)
         features = STEM
         blocks = []
@@ -108,12 +137,19 @@ class EfficientNetB0(nnx.Module):
         self.head = ConvBN(features, HEAD, (1, 1), **normal)
 
     def __call__(self, x: jax.Array) -> list[jax.Array]:
-        """`[B, H, W, in]`, multiples of 32, to features `WIDTHS` at H/2, H/4, ..., H/32."""
+        """Compute features at five resolutions.
+
+        Args:
+          x: `[B, H, W, in_channels]`, H and W multiples of 32.
+
+        Returns:
+          Features at H/2, H/4, ..., H/32 with the channels `WIDTHS`.
+        """
         x = self.stem(x)
         out = [x]
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if index in TAKEN:
+            if index in OUTPUT_BLOCKS:
                 out.append(x)
         return out
 
@@ -133,6 +169,9 @@ TORCH_NAMES = (
     (r"\.project\.conv\.", "._project_conv."),
     (r"\.project\.bn\.", "._bn2."),
 )
+
 ENCODER = "encoder."
-"""Where a checkpoint of EfficientNet-PyTorch belongs among the PyTorch names."""
+"""Prefix under which weights of EfficientNet-PyTorch belong among the PyTorch names."""
+
 STEM_KEY = "encoder._conv_stem.weight"
+"""PyTorch name of the first convolution's kernel."""

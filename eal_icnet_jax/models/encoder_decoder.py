@@ -1,10 +1,10 @@
-"""Networks of EfficientNet-b0 and a decoder, as segmentation_models_pytorch builds them."""
+"""EfficientNet-b0 with a decoder, as segmentation_models_pytorch builds them."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import Conv, ConvBN, initialize, repeat_pixels
+from eal_icnet_jax.layers import Conv, ConvBN, reinitialize, repeat_pixels
 from eal_icnet_jax.models import efficientnet
 from eal_icnet_jax.models.network import Network
 
@@ -13,29 +13,38 @@ WIDTHS = (256, 128, 64, 32, 16)
 
 
 class DecoderBlock(nnx.Module):
-    """Coarse features, enlarged, beside finer ones if there are any."""
+    """Coarse features at twice their size, concatenated with finer ones, and two convolutions.
+
+    Args:
+      in_features: channels of the coarse features.
+      skip_features: channels of all finer features together, 0 for none.
+      out_features: output channels.
+      **options: `dtype` and `rngs`.
+    """
 
     def __init__(self, in_features: int, skip_features: int, out_features: int, **options):
         self.conv1 = ConvBN(in_features + skip_features, out_features, **options)
         self.conv2 = ConvBN(out_features, out_features, **options)
 
     def __call__(self, x: jax.Array, *finer: jax.Array) -> jax.Array:
+        """Map `[B, H, W, in]` and any number of `[B, 2 H, 2 W, C]` to `[B, 2 H, 2 W, out]`."""
         return self.conv2(self.conv1(jnp.concatenate([repeat_pixels(x), *finer], -1)))
 
 
 class EncoderDecoder(Network):
-    """The network; a subclass names its decoder.
+    """EfficientNet-b0, a decoder and a convolution to logits; a subclass chooses the decoder.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      drop_connect: rate at which residual branches of the encoder are left out in training.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
-      rngs: streams `params`, and `dropout` where that rate is not 0.
+      drop_connect: rate at which the encoder's last residual branch is dropped in training.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
+      rngs: stream `params`, and stream `dropout` if that rate is not 0.
     """
 
     decoder_class: type
-    """Takes the encoder's features, finest first, to `WIDTHS[-1]` channels at the image's size."""
+    """Class of the decoder, which maps the encoder's features, finest first, to
+    `[B, H, W, WIDTHS[-1]]`."""
 
     multiple = 32
 
@@ -55,11 +64,11 @@ class EncoderDecoder(Network):
         self.dtype = dtype
         zeros = jax.nn.initializers.zeros
         he, xavier = jax.nn.initializers.he_uniform(), jax.nn.initializers.xavier_uniform()
-        initialize(self.decoder, (Conv,), rngs, kernel=he, bias=zeros)
-        initialize(self.segmentation_head, (Conv,), rngs, kernel=xavier, bias=zeros)
+        reinitialize(self.decoder, (Conv,), rngs, kernel=he, bias=zeros)
+        reinitialize(self.segmentation_head, (Conv,), rngs, kernel=xavier, bias=zeros)
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """To logits of the image's size."""
+        """Map `[B, H, W, in_channels]` to logits `[B, H, W, classes]`."""
         return self.segmentation_head(self.decoder(self.encoder(x)))
 
 

@@ -19,11 +19,14 @@ from eal_icnet_jax.layers import (
 from eal_icnet_jax.models.network import Network
 
 EPSILON = 1e-3
-"""Of every normalisation."""
+"""Epsilon of every batch normalisation."""
 
 
 class Downsample(nnx.Module):
-    """A stride-2 convolution beside the max-pooled input: `[B, H, W, in]` to half the size."""
+    """Stride-2 convolution, concatenated with the max-pooled input.
+
+    `[B, H, W, in]` to `[B, H / 2, W / 2, out]`.
+    """
 
     def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs):
         width = out_features - in_features
@@ -35,7 +38,10 @@ class Downsample(nnx.Module):
 
 
 class Upsample(nnx.Module):
-    """A transposed convolution, ReLU by default: `[B, H, W, in]` to `[B, 2 H, 2 W, out]`."""
+    """Transposed convolution, normalisation and activation.
+
+    `[B, H, W, in]` to `[B, 2 H, 2 W, out]`.
+    """
 
     def __init__(self, in_features, out_features, *, activation=jax.nn.relu, dtype, rngs: nnx.Rngs):
         self.conv = ConvTranspose(in_features, out_features, dtype=dtype, rngs=rngs)
@@ -47,7 +53,10 @@ class Upsample(nnx.Module):
 
 
 class FCU(nnx.Module):
-    """Factorized convolution unit: two pairs of `size` x 1 and 1 x `size` convolutions."""
+    """Factorized convolution unit: two pairs of `size` x 1 and 1 x `size` convolutions.
+
+    `[B, H, W, features]` to the same shape.
+    """
 
     def __init__(self, features: int, size: int, dropout: float, *, dtype, rngs: nnx.Rngs):
         options = {"use_bias": True, "dtype": dtype, "rngs": rngs}
@@ -65,7 +74,10 @@ class FCU(nnx.Module):
 
 
 class PFCU(nnx.Module):
-    """Parallel factorized convolution unit: three dilated branches, which share a normalisation."""
+    """Parallel factorized convolution unit: three dilated branches that share a normalisation.
+
+    `[B, H, W, features]` to the same shape.
+    """
 
     DILATIONS = (2, 5, 9)
 
@@ -94,14 +106,14 @@ class PFCU(nnx.Module):
 
 
 class ESNet(Network):
-    """The network.
+    """ESNet.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      dropout: rates of whole channels in training, of the encoder's plain and parallel units.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
-      rngs: streams `params`, and `dropout` where those rates are not 0.
+      dropout: rates of dropped channels in training, in the encoder's FCU and PFCU modules.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
+      rngs: stream `params`, and stream `dropout` if those rates are not 0.
     """
 
     multiple = 8
@@ -116,15 +128,15 @@ class ESNet(Network):
         rngs: nnx.Rngs,
     ):
         options = {"dtype": dtype, "rngs": rngs}
-        plain, parallel = dropout
+        fcu_dropout, pfcu_dropout = dropout
         self.initial_block = Downsample(in_channels, 16, **options)
         self.layers = nnx.List(
             [
-                *(FCU(16, 3, plain, **options) for _ in range(3)),
+                *(FCU(16, 3, fcu_dropout, **options) for _ in range(3)),
                 Downsample(16, 64, **options),
-                *(FCU(64, 5, plain, **options) for _ in range(2)),
+                *(FCU(64, 5, fcu_dropout, **options) for _ in range(2)),
                 Downsample(64, 128, **options),
-                *(PFCU(128, parallel, **options) for _ in range(3)),
+                *(PFCU(128, pfcu_dropout, **options) for _ in range(3)),
                 Upsample(128, 64, **options),
                 *(FCU(64, 5, 0, **options) for _ in range(2)),
                 Upsample(64, 16, **options),
@@ -135,7 +147,7 @@ class ESNet(Network):
         self.dtype = dtype
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """To logits of the image's size."""
+        """Map `[B, H, W, in_channels]` to logits `[B, H, W, classes]`."""
         x = self.initial_block(x)
         for layer in self.layers:
             x = layer(x)

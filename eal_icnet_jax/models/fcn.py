@@ -1,8 +1,8 @@
-"""FCN: VGG-16 whose five pooled stages are summed on the way back up.
+"""FCN: VGG-16, and transposed convolutions whose outputs are added to its pooled stages.
 
 Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015. Wiring and PyTorch
-names follow `FCNs` of https://github.com/bat67/pytorch-FCN-easiest-demo; the encoder's are those of
-torchvision's VGG-16 under `pretrained_net`.
+names follow `FCNs` of https://github.com/bat67/pytorch-FCN-easiest-demo. The encoder's names are
+those of torchvision's VGG-16 under `pretrained_net`.
 """
 
 import itertools
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import BatchNorm, Conv, ConvTranspose, initialize, max_pool_2x2
+from eal_icnet_jax.layers import BatchNorm, Conv, ConvTranspose, max_pool_2x2, reinitialize
 from eal_icnet_jax.models.network import Network
 
 STAGES = (
@@ -21,11 +21,11 @@ STAGES = (
     ((17, 512), (19, 512), (21, 512)),
     ((24, 512), (26, 512), (28, 512)),
 )
-"""Index in PyTorch's sequence and channels of each convolution, by stage."""
+"""Index in PyTorch's sequence and output channels of each convolution, by stage."""
 
 
 class VGG16(nnx.Module):
-    """The convolutions of VGG-16: `[B, H, W, in]` to the five stages, H/2 to H/32.
+    """The convolutions of VGG-16: `[B, H, W, in]` to features of five stages, H/2 to H/32.
 
     Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition",
     ICLR 2015.
@@ -40,7 +40,7 @@ class VGG16(nnx.Module):
                 self.features[f"conv_{index}"] = conv
                 features = width
         kernel = jax.nn.initializers.variance_scaling(2, "fan_out", "normal")
-        initialize(self, (Conv,), rngs, kernel=kernel, bias=jax.nn.initializers.zeros)
+        reinitialize(self, (Conv,), rngs, kernel=kernel, bias=jax.nn.initializers.zeros)
 
     def __call__(self, x: jax.Array) -> list[jax.Array]:
         out = []
@@ -53,12 +53,12 @@ class VGG16(nnx.Module):
 
 
 class FCN(Network):
-    """The network.
+    """FCN.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
       rngs: stream `params`.
     """
 
@@ -71,7 +71,8 @@ class FCN(Network):
         self.pretrained_net = VGG16(in_channels, **options)
         widths = (512, 512, 256, 128, 64, 32)
         self.deconv1, self.deconv2, self.deconv3, self.deconv4, self.deconv5 = (
-            ConvTranspose(a, b, **options) for a, b in itertools.pairwise(widths)
+            ConvTranspose(width, narrower, **options)
+            for width, narrower in itertools.pairwise(widths)
         )
         self.bn1, self.bn2, self.bn3, self.bn4, self.bn5 = (
             BatchNorm(width, dtype=dtype) for width in widths[1:]
@@ -80,7 +81,7 @@ class FCN(Network):
         self.dtype = dtype
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """To logits of the image's size."""
+        """Map `[B, H, W, in_channels]` to logits `[B, H, W, classes]`."""
         *skips, x = self.pretrained_net(x)
         for deconv, bn in (
             (self.deconv1, self.bn1),
@@ -102,4 +103,4 @@ CHANNELS_AT = {
 }
 
 ENCODER = "pretrained_net."
-"""Where a checkpoint of torchvision's VGG-16 belongs among the PyTorch names."""
+"""Prefix under which weights of torchvision's VGG-16 belong among the PyTorch names."""

@@ -8,18 +8,21 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import Conv, ConvBN, in_turn, initialize, resize_bilinear
+from eal_icnet_jax.layers import Conv, ConvBN, reinitialize, resize_bilinear, scan_blocks
 from eal_icnet_jax.models.network import Network
 
 STEM, BOTTLENECKS, BLOCKS = 64, 4, 4
-"""Channels of the stem, bottlenecks of the first stage, blocks of each branch of a module."""
+"""Channels of the stem, number of bottlenecks in stage 1, number of blocks in each branch."""
 
 MODULES = {2: 1, 3: 4, 4: 3}
-"""How many modules each stage has; a stage's number is that of its branches."""
+"""Number of modules by stage; stage n has n branches."""
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3 and 1x1 convolutions to four times `features`, added to the input."""
+    """1x1, 3x3 and 1x1 convolutions with a residual connection.
+
+    `[B, H, W, in]` to `[B, H, W, EXPANSION * features]`.
+    """
 
     EXPANSION = 4
 
@@ -39,7 +42,7 @@ class Bottleneck(nnx.Module):
 
 
 class BasicBlock(nnx.Module):
-    """Two 3x3 convolutions added to the input: `[B, H, W, features]` to the same shape."""
+    """Two 3x3 convolutions with a residual connection: `[B, H, W, features]` to the same shape."""
 
     def __init__(self, features: int, **options):
         self.conv1 = ConvBN(features, features, **options)
@@ -50,9 +53,13 @@ class BasicBlock(nnx.Module):
 
 
 class HighResolutionModule(nnx.Module):
-    """Blocks on each branch, then every branch gets the sum of all, resized to its resolution.
+    """Basic blocks on each branch, then a sum of all branches at each branch's resolution.
 
-    A list of `[B, H / 2^k, W / 2^k, widths[k]]` to the same.
+    A list of features `[B, H / 2^k, W / 2^k, widths[k]]` to a list of the same shapes.
+
+    Args:
+      widths: channels of each branch, finest first.
+      **options: `dtype` and `rngs`.
     """
 
     def __init__(self, widths: tuple[int, ...], **options):
@@ -72,8 +79,8 @@ class HighResolutionModule(nnx.Module):
                     continue
                 self.fuse_layers[f"to_{i}_from_{j}"] = fuse
 
-    def _fused(self, x: list[jax.Array], i: int, j: int) -> jax.Array:
-        """What branch i gets from branch j."""
+    def _fuse(self, x: list[jax.Array], i: int, j: int) -> jax.Array:
+        """Return the contribution of branch j to branch i."""
         if i == j:
             return x[j]
         fuse = self.fuse_layers[f"to_{i}_from_{j}"]
@@ -87,24 +94,22 @@ class HighResolutionModule(nnx.Module):
     def __call__(self, x: list[jax.Array]) -> list[jax.Array]:
         x = list(x)
         for k, branch in enumerate(self.branches):
-            x[k] = in_turn(branch, x[k])
-        return [
-            jax.nn.relu(sum(self._fused(x, i, j) for j in range(len(x)))) for i in range(len(x))
-        ]
+            x[k] = scan_blocks(branch, x[k])
+        return [jax.nn.relu(sum(self._fuse(x, i, j) for j in range(len(x)))) for i in range(len(x))]
 
 
 class HRNet(Network):
-    """The network; a subclass names its width.
+    """HRNet; a subclass sets its width.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
       rngs: stream `params`.
     """
 
     width: int
-    """Channels of the branch of the highest resolution; each coarser one doubles them."""
+    """Channels of the finest branch; each coarser branch has twice as many."""
 
     align_corners = True
 
@@ -142,13 +147,13 @@ class HRNet(Network):
         self.last_layer = ConvBN(sum(widths), sum(widths), (1, 1), use_bias=True, **options)
         self.classifier = Conv(sum(widths), classes, (1, 1), use_bias=True, **options)
         self.dtype = dtype
-        initialize(self, (Conv,), rngs, kernel=jax.nn.initializers.normal(0.001))
+        reinitialize(self, (Conv,), rngs, kernel=jax.nn.initializers.normal(0.001))
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """To logits at a quarter of the image's size."""
+        """Map `[B, H, W, in_channels]` to logits `[B, ceil(H / 4), ceil(W / 4), classes]`."""
         x = self.conv2(self.conv1(x))
-        widening, *others = self.layer1
-        x = in_turn(others, widening(x))
+        widening, *equal_blocks = self.layer1
+        x = scan_blocks(equal_blocks, widening(x))
         x = [self.transition1["branch_0"](x), self.transition1["branch_1"][0](x)]
         for module in self.stage2:
             x = module(x)
@@ -159,7 +164,7 @@ class HRNet(Network):
         for module in self.stage4:
             x = module(x)
         size = x[0].shape[1:3]
-        x = [x[0], *(resize_bilinear(part, size, align_corners=True) for part in x[1:])]
+        x = [x[0], *(resize_bilinear(coarse, size, align_corners=True) for coarse in x[1:])]
         return self.classifier(self.last_layer(jnp.concatenate(x, -1)))
 
 

@@ -1,4 +1,4 @@
-"""The skeleton that EAL-ICNet and IRDPNet share."""
+"""The wiring that EAL-ICNet and IRDPNet share."""
 
 import jax
 import jax.numpy as jnp
@@ -8,22 +8,25 @@ from eal_icnet_jax.models.network import Network
 
 
 class InjectionNetwork(Network):
-    """Two blocks, at H/4 and H/8, each joined with what enters it and the image at its size.
+    """A stem and two blocks; downscaled images are injected (concatenated) at H/2, H/4 and H/8.
 
-    A network has `init_conv`, `downsample_1` and `downsample_2`, a `classifier`, the normalisations
-    `bn_prelu_1` to `bn_prelu_3` of what is joined at H/2, H/4 and H/8, and defines its blocks.
+    Each block's output is concatenated with the block's input and the image at the same size.
+
+    A subclass has the layers `init_conv`, `downsample_1`, `downsample_2` and `classifier`, the
+    normalisations `bn_prelu_1` to `bn_prelu_3` of the concatenated features at H/2, H/4 and H/8,
+    and defines `block_1` and `block_2`.
     """
 
     def block_1(self, x: jax.Array) -> jax.Array:
-        """`[B, H / 4, W / 4, C]` to the same shape."""
+        """Map `[B, H / 4, W / 4, C]` to the same shape."""
         raise NotImplementedError
 
     def block_2(self, x: jax.Array) -> jax.Array:
-        """`[B, H / 8, W / 8, C]` to the same shape."""
+        """Map `[B, H / 8, W / 8, C]` to the same shape."""
         raise NotImplementedError
 
     def forward(self, image: jax.Array) -> jax.Array:
-        """To logits at an eighth of the image's size."""
+        """Map `[B, H, W, in_channels]` to logits `[B, H / 8, W / 8, classes]`."""
         half = avg_pool_3x3(image)
         quarter = avg_pool_3x3(half)
         eighth = avg_pool_3x3(quarter)

@@ -7,12 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import (
-    BNPReLU,
-    Conv,
-    ConvBNPReLU,
-    max_pool_2x2,
-)
+from eal_icnet_jax.layers import BNPReLU, Conv, ConvBNPReLU, max_pool_2x2
 from eal_icnet_jax.models.injection import InjectionNetwork
 
 STEM, BLOCK_1, BLOCK_2 = 32, 64, 128
@@ -20,9 +15,17 @@ STEM, BLOCK_1, BLOCK_2 = 32, 64, 128
 
 
 class IRDPModule(nnx.Module):
-    """A plain 3x3 branch and four depthwise ones, each fed with what those of its side give.
+    """Inverted residual module: a plain 3x3 convolution and four dilated depthwise ones.
 
-    `[B, H, W, features]` to the same shape; `dilations` are those of the depthwise branches.
+    The second depthwise convolution takes the sum of the plain and the first one's output, the
+    fourth takes the sum of the first and the third one's.
+    `[B, H, W, features]` to the same shape.
+
+    Args:
+      features: channels.
+      dilations: dilations of the depthwise convolutions.
+      dtype: dtype of the computation.
+      rngs: stream `params`.
     """
 
     def __init__(self, features: int, dilations: tuple[int, int, int, int], *, dtype, rngs):
@@ -45,7 +48,7 @@ class IRDPModule(nnx.Module):
 
 
 class Downsample(nnx.Module):
-    """A 3x1 and a 1x3 convolution of stride 2 each way, beside the pooled input if that fits.
+    """A 3x1 and a 1x3 convolution, concatenated with the max-pooled input if the output is wider.
 
     `[B, H, W, in]` to `[B, ceil(H / 2), ceil(W / 2), out]`.
     """
@@ -59,7 +62,7 @@ class Downsample(nnx.Module):
         self.bn_prelu = BNPReLU(out_features, dtype=dtype)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        # A stride along the axis in which the filter has one tap takes every second pixel.
+        # Along an axis in which the filter has one tap, stride 2 takes every second pixel.
         y = self.conv1x3(self.conv3x1(x[:, :, ::2])[:, ::2])
         if self.pools:
             y = jnp.concatenate([y, max_pool_2x2(x)], -1)
@@ -67,13 +70,14 @@ class Downsample(nnx.Module):
 
 
 class IRDPNet(InjectionNetwork):
-    """The network.
+    """IRDPNet.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      block_1, block_2: modules at H/4 and at H/8.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      block_1: number of modules at H/4.
+      block_2: number of modules at H/8.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
       rngs: stream `params`.
     """
 
@@ -89,9 +93,9 @@ class IRDPNet(InjectionNetwork):
     ):
         options = {"dtype": dtype, "rngs": rngs}
 
-        def block(features, count):
-            # The released constructor replaces its module of dilations 1, 2, 1, 2 by the first of
-            # those that follow.
+        def irdp_block(features, count):
+            # The released constructor overwrites its module of dilations 1, 2, 1, 2 with the next
+            # one, so that all modules have the same dilations.
             return nnx.Dict(
                 {
                     f"module_{k}": IRDPModule(features, (2, 4, 8, 16), **options)
@@ -108,20 +112,22 @@ class IRDPNet(InjectionNetwork):
         )
         self.bn_prelu_1 = BNPReLU(STEM + in_channels, dtype=dtype)
         self.downsample_1 = Downsample(STEM + in_channels, BLOCK_1, **options)
-        self.irdp_block_1 = block(BLOCK_1, block_1)
+        self.irdp_block_1 = irdp_block(BLOCK_1, block_1)
         self.bn_prelu_2 = BNPReLU(2 * BLOCK_1 + in_channels, dtype=dtype)
         self.downsample_2 = Downsample(2 * BLOCK_1 + in_channels, BLOCK_2, **options)
-        self.irdp_block_2 = block(BLOCK_2, block_2)
+        self.irdp_block_2 = irdp_block(BLOCK_2, block_2)
         self.bn_prelu_3 = BNPReLU(2 * BLOCK_2 + in_channels, dtype=dtype)
         self.classifier = Conv(2 * BLOCK_2 + in_channels, classes, (1, 1), **options)
         self.dtype = dtype
 
     def block_1(self, x: jax.Array) -> jax.Array:
+        """Apply the modules at H/4."""
         for module in self.irdp_block_1.values():
             x = module(x)
         return x
 
     def block_2(self, x: jax.Array) -> jax.Array:
+        """Apply the modules at H/8."""
         for module in self.irdp_block_2.values():
             x = module(x)
         return x

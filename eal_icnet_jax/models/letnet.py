@@ -2,21 +2,15 @@
 
 Xu et al., "Lightweight Real-Time Semantic Segmentation Network With Efficient Transformer and CNN",
 IEEE T-ITS 2023. Wiring and PyTorch names follow LETNet.py, transformer.py and patch.py of
-https://github.com/chndaz/EAL-ICNet. Two of its pixel attentions are never used; they are kept, for
-checkpoints to pass through whole.
+https://github.com/chndaz/EAL-ICNet. Two of its pixel attentions are never used; they are kept so
+that no weight of a checkpoint is lost.
 """
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import (
-    BNPReLU,
-    Conv,
-    ConvBNPReLU,
-    LayerNorm,
-    Linear,
-)
+from eal_icnet_jax.layers import BNPReLU, Conv, ConvBNPReLU, layer_norm, linear
 from eal_icnet_jax.layers.initializers import kernel_init
 from eal_icnet_jax.models.eal_icnet import Downsample
 from eal_icnet_jax.models.esnet import Upsample
@@ -30,14 +24,14 @@ DILATIONS = {
     5: (2, 2, 2),
     6: (2, 2, 2),
 }
-"""Of the modules of each block."""
+"""Dilations of the DAB modules of each block."""
 
 WIDTHS = {1: 64, 2: 128, 3: 32, 4: 32, 5: 16, 6: 16}
 """Channels of each block."""
 
 
 class ChannelAttention(nnx.Module):
-    """Each channel scaled by a gate on the means of it and its two neighbours.
+    """Scales each channel by a gate computed from the means of the channel and its two neighbours.
 
     Wang et al., "ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks",
     CVPR 2020.
@@ -48,7 +42,7 @@ class ChannelAttention(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to the same shape."""
+        """Map `[B, H, W, C]` to the same shape."""
         means = jnp.pad(x.mean((1, 2)), ((0, 0), (1, 1)))
         features = x.shape[-1]
         gate = sum(
@@ -58,9 +52,15 @@ class ChannelAttention(nnx.Module):
 
 
 class DABModule(nnx.Module):
-    """Depth-wise asymmetric bottleneck with channel attention; its channels end up shuffled.
+    """Depth-wise asymmetric bottleneck with channel attention and a channel shuffle at its end.
 
-    `[B, H, W, features]` to the same shape; `dilation` is that of the second branch.
+    `[B, H, W, features]` to the same shape.
+
+    Args:
+      features: channels, even.
+      dilation: dilation of the second branch.
+      dtype: dtype of the computation.
+      rngs: stream `params`.
     """
 
     def __init__(self, features: int, dilation: int, *, dtype, rngs: nnx.Rngs):
@@ -88,33 +88,43 @@ class DABModule(nnx.Module):
         return y.reshape(*y.shape[:-1], -1, 2).swapaxes(-1, -2).reshape(y.shape)
 
 
-class Attention(nnx.Module):
-    """Self-attention within quarters of the tokens, on half of the features."""
+class EfficientAttention(nnx.Module):
+    """Self-attention on half of the features, within each quarter of the tokens.
+
+    Args:
+      features: features of a token, even.
+      heads: attention heads.
+      dtype: dtype of the computation; the softmax is float32 at least.
+      rngs: stream `params`.
+    """
 
     def __init__(self, features: int, heads: int, *, dtype, rngs: nnx.Rngs):
         half = features // 2
         options = {"dtype": dtype, "rngs": rngs}
-        self.reduce = Linear(features, half, use_bias=False, **options)
-        self.qkv = Linear(half, 3 * half, use_bias=False, **options)
-        self.proj = Linear(half, features, **options)
+        self.reduce = linear(features, half, use_bias=False, **options)
+        self.qkv = linear(half, 3 * half, use_bias=False, **options)
+        self.proj = linear(half, features, **options)
         self.heads = heads
 
     def _attend(self, qkv: jax.Array) -> jax.Array:
-        """Queries, keys and values `[B, parts, n, 3, heads, F]` of separate parts of the tokens."""
+        """Attend within each part: `[B, parts, n, 3, heads, F]` to `[B, parts, n, heads, F]`.
+
+        The axis of length 3 holds query, key and value.
+        """
         query, key, value = (qkv[..., k, :, :] for k in range(3))
         scores = jnp.einsum("bpqhf,bpkhf->bphqk", query, key) * query.shape[-1] ** -0.5
         weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
         return jnp.einsum("bphqk,bpkhf->bpqhf", weights.astype(value.dtype), value)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Tokens `[B, N, features]`, at least four, to the same shape."""
+        """Map tokens `[B, N, features]`, N at least 4, to the same shape."""
         batch, count, _ = x.shape
         qkv = self.qkv(self.reduce(x)).reshape(batch, count, 3, self.heads, -1)
         size = count // 4
-        whole = count // size * size
-        parts = [qkv[:, :whole].reshape(batch, -1, size, *qkv.shape[2:])]
-        if whole < count:
-            parts.append(qkv[:, None, whole:])
+        covered = count // size * size
+        parts = [qkv[:, :covered].reshape(batch, -1, size, *qkv.shape[2:])]
+        if covered < count:
+            parts.append(qkv[:, None, covered:])
         out = [self._attend(part).reshape(batch, -1, self.proj.kernel.shape[0]) for part in parts]
         return self.proj(jnp.concatenate(out, 1))
 
@@ -123,32 +133,33 @@ class MLP(nnx.Module):
     """Two linear layers: `[B, N, features]` to the same shape."""
 
     def __init__(self, features: int, hidden: int, *, dtype, rngs: nnx.Rngs):
-        self.fc1 = Linear(features, hidden, dtype=dtype, rngs=rngs)
-        self.fc2 = Linear(hidden, features, dtype=dtype, rngs=rngs)
+        self.fc1 = linear(features, hidden, dtype=dtype, rngs=rngs)
+        self.fc2 = linear(hidden, features, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.fc2(jax.nn.relu(self.fc1(x)))
 
 
-class Transformer(nnx.Module):
-    """A transformer layer on the 3x3 neighbourhoods of all pixels, which are summed afterwards.
+class EfficientTransformer(nnx.Module):
+    """A transformer layer whose tokens are the 3x3 neighbourhoods of all pixels.
 
+    The output tokens are neighbourhoods again, and overlapping ones are summed.
     `[B, H, W, features]` to the same shape.
     """
 
     def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
         width = 9 * features
         options = {"dtype": dtype, "rngs": rngs}
-        self.norm1 = LayerNorm(width, dtype=dtype)
-        self.atten = Attention(width, 8, **options)
-        self.norm2 = LayerNorm(width, dtype=dtype)
+        self.norm1 = layer_norm(width, dtype=dtype)
+        self.atten = EfficientAttention(width, 8, **options)
+        self.norm2 = layer_norm(width, dtype=dtype)
         self.mlp = MLP(width, width // 4, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, features = x.shape
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         offsets = [(i, j) for i in range(3) for j in range(3)]
-        # PyTorch's unfold: the nine neighbours of the first channel, then those of the second.
+        # The order of PyTorch's unfold: nine neighbours of the first channel, then of the second.
         patches = jnp.stack([padded[:, i : i + height, j : j + width] for i, j in offsets], -1)
         tokens = patches.reshape(batch, height * width, 9 * features)
         tokens = tokens + self.atten(self.norm1(tokens))
@@ -162,7 +173,10 @@ class Transformer(nnx.Module):
 
 
 class LongConnection(nnx.Module):
-    """A 3x1 and a 1x3 convolution of the encoder's features for the decoder."""
+    """A 3x1 and a 1x3 convolution on the way from encoder to decoder.
+
+    `[B, H, W, in]` to `[B, H, W, out]`.
+    """
 
     def __init__(self, in_features: int, out_features: int, *, dtype, rngs: nnx.Rngs):
         options = {"use_bias": True, "dtype": dtype, "rngs": rngs}
@@ -174,7 +188,7 @@ class LongConnection(nnx.Module):
 
 
 class PixelAttention(nnx.Module):
-    """Every value scaled by a gate on its pixel."""
+    """Scales every value by a gate computed from its pixel: `[B, H, W, C]` to the same shape."""
 
     def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
         self.conv = Conv(features, features, (1, 1), use_bias=True, dtype=dtype, rngs=rngs)
@@ -183,13 +197,19 @@ class PixelAttention(nnx.Module):
         return x * jax.nn.sigmoid(self.conv(x))
 
 
+def _apply_all(modules: nnx.List, x: jax.Array) -> jax.Array:
+    for module in modules:
+        x = module(x)
+    return x
+
+
 class LETNet(Network):
-    """The network.
+    """LETNet.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
       rngs: stream `params`.
     """
 
@@ -200,7 +220,7 @@ class LETNet(Network):
     ):
         options = {"dtype": dtype, "rngs": rngs}
 
-        def block(k):
+        def dab_block(k):
             return nnx.List([DABModule(WIDTHS[k], d, **options) for d in DILATIONS[k]])
 
         def norm(features):
@@ -215,15 +235,15 @@ class LETNet(Network):
         )
         self.bn_prelu_1 = norm(32)
         self.downsample_1 = Downsample(32, 64, **options)
-        self.dab_block_1, self.bn_prelu_2 = block(1), norm(64)
+        self.dab_block_1, self.bn_prelu_2 = dab_block(1), norm(64)
         self.downsample_2 = Downsample(64, 128, **options)
-        self.dab_block_2, self.bn_prelu_3 = block(2), norm(128)
+        self.dab_block_2, self.bn_prelu_3 = dab_block(2), norm(128)
         self.downsample_3 = Downsample(128, 32, **options)
-        self.dab_block_3, self.bn_prelu_4 = block(3), norm(32)
-        self.transformer = Transformer(32, **options)
-        self.dab_block_4, self.bn_prelu_5 = block(4), norm(16)
-        self.dab_block_5, self.bn_prelu_6 = block(5), norm(16)
-        self.dab_block_6, self.bn_prelu_7 = block(6), norm(16)
+        self.dab_block_3, self.bn_prelu_4 = dab_block(3), norm(32)
+        self.transformer = EfficientTransformer(32, **options)
+        self.dab_block_4, self.bn_prelu_5 = dab_block(4), norm(16)
+        self.dab_block_5, self.bn_prelu_6 = dab_block(5), norm(16)
+        self.dab_block_6, self.bn_prelu_7 = dab_block(6), norm(16)
         self.upsample_1, self.upsample_2, self.upsample_3 = (
             Upsample(width, 16, activation=jax.nn.relu6, **options) for width in (32, 16, 16)
         )
@@ -235,26 +255,21 @@ class LETNet(Network):
         self.dtype = dtype
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """To logits of half the image's size.
+        """Map `[B, H, W, in_channels]` to logits `[B, H / 2, W / 2, classes]`.
 
-        The original resizes the features and classifies every pixel; the two commute.
+        The original resizes the features and then classifies every pixel. Resizing and the 1x1
+        convolution commute.
         """
+        x = self.bn_prelu_1(_apply_all(self.init_conv, x))
+        quarter = self.bn_prelu_2(_apply_all(self.dab_block_1, self.downsample_1(x)))
+        eighth = self.bn_prelu_3(_apply_all(self.dab_block_2, self.downsample_2(quarter)))
+        coarse = self.bn_prelu_4(_apply_all(self.dab_block_3, self.downsample_3(eighth)))
 
-        def through(block, x):
-            for module in block:
-                x = module(x)
-            return x
-
-        x = self.bn_prelu_1(through(self.init_conv, x))
-        quarter = self.bn_prelu_2(through(self.dab_block_1, self.downsample_1(x)))
-        eighth = self.bn_prelu_3(through(self.dab_block_2, self.downsample_2(quarter)))
-        coarse = self.bn_prelu_4(through(self.dab_block_3, self.downsample_3(eighth)))
-
-        x = through(self.dab_block_4, self.transformer(coarse))
+        x = _apply_all(self.dab_block_4, self.transformer(coarse))
         x = self.bn_prelu_5(self.upsample_1(x + self.lc3(coarse)))
-        x = through(self.dab_block_5, x)
+        x = _apply_all(self.dab_block_5, x)
         x = self.bn_prelu_6(self.upsample_2(x + self.lc2(eighth)))
-        x = through(self.dab_block_6, x)
+        x = _apply_all(self.dab_block_6, x)
         x = self.bn_prelu_7(self.pa3(self.upsample_3(x + self.lc1(quarter))))
         return self.classifier(x)
 

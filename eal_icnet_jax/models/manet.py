@@ -1,4 +1,4 @@
-"""MA-Net on EfficientNet-b0: attention of all pixels to all, and gates where scales are joined.
+"""MA-Net on EfficientNet-b0: attention between all pixels, and channel gates between scales.
 
 Fan et al., "MA-Net: A Multi-Scale Attention Network for Liver and Tumor Segmentation", IEEE Access
 2020. Wiring and PyTorch names follow segmentation_models_pytorch's MAnet.
@@ -20,9 +20,10 @@ from eal_icnet_jax.models.encoder_decoder import (
 
 
 class PositionAttentionBlock(nnx.Module):
-    """What every pixel takes from all, weighed by one softmax over all pairs, added to it.
+    """Attention of every pixel to every pixel, with one softmax over all pairs of pixels.
 
-    The original reads the weighted sums, pixels by channels, as channels by pixels; so does this.
+    As in the original, the weighted sums `[H W, C]` are reinterpreted as `[C, H W]` without a
+    transposition before they are added to the input.
     """
 
     def __init__(self, features: int, width: int = 64, *, dtype, rngs: nnx.Rngs):
@@ -33,7 +34,7 @@ class PositionAttentionBlock(nnx.Module):
         self.out_conv = Conv(features, features, **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to the same shape."""
+        """Map `[B, H, W, C]` to the same shape."""
         batch, height, width, features = x.shape
         top, center, bottom = (
             layer(x).reshape(batch, height * width, -1)
@@ -47,7 +48,7 @@ class PositionAttentionBlock(nnx.Module):
 
 
 class Gate(nnx.Module):
-    """A factor in (0, 1) per channel from the channels' means."""
+    """Squeeze and excitation: a factor in (0, 1) per channel, computed from all channels' means."""
 
     def __init__(self, features: int, *, dtype, rngs: nnx.Rngs):
         squeezed = max(1, features // 16)
@@ -56,13 +57,16 @@ class Gate(nnx.Module):
         self.excite = Conv(squeezed, features, (1, 1), **options)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, C]` to `[B, 1, 1, C]`."""
+        """Map `[B, H, W, C]` to `[B, 1, 1, C]`."""
         means = x.mean((1, 2), keepdims=True)
         return jax.nn.sigmoid(self.excite(jax.nn.relu(self.squeeze(means))))
 
 
 class FusionBlock(nnx.Module):
-    """Coarse features, enlarged and gated by both scales, beside the encoder's."""
+    """Multi-scale fusion: coarse features, gated by both scales, concatenated with the encoder's.
+
+    `[B, H, W, in]` and `[B, 2 H, 2 W, skip]` to `[B, 2 H, 2 W, out]`.
+    """
 
     def __init__(self, in_features: int, skip_features: int, out_features: int, **options):
         self.hl_conv = nnx.List(
@@ -85,7 +89,7 @@ class FusionBlock(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """The encoder's features, finest first, to `WIDTHS[-1]` channels at the image's size."""
+    """Decoder of MA-Net: the encoder's features, finest first, to `[B, H, W, WIDTHS[-1]]`."""
 
     def __init__(self, **options):
         *skips, features = efficientnet.WIDTHS
@@ -106,7 +110,7 @@ class Decoder(nnx.Module):
 
 
 class MANet(EncoderDecoder):
-    """The network."""
+    """MA-Net. The arguments are those of `EncoderDecoder`."""
 
     decoder_class = Decoder
 

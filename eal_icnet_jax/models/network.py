@@ -1,38 +1,59 @@
-"""What all networks have in common."""
+"""The base class of all networks."""
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from eal_icnet_jax.layers import pad_to_multiple, resize_bilinear
+from eal_icnet_jax.models.registry import ModelSpec
 
 
 class Network(nnx.Module):
-    """Images to logits of their size.
+    """Maps images to logits of the same height and width.
 
-    A network defines `forward`, and `dtype`, the dtype of its computation; parameters and
-    statistics are float32.
+    A subclass defines `forward` and the attribute `dtype`, the dtype of its computation. Its
+    parameters and statistics are float32.
     """
 
+    spec: ModelSpec
+    """Name and options; `create_model` sets it."""
+
+    dtype: jnp.dtype
+    """Dtype of the computation."""
+
     smallest = 32
-    """Height and width of an image at least."""
+    """Smallest height and width of an image, in pixels."""
 
     multiple = 1
-    """Of what `forward` needs the height and width to be multiples; the last row and column are
-    repeated up to that, and what lies there is cut off the logits."""
+    """Number that divides height and width in `forward`. Other images are extended by repeating
+    their last row and column, and the logits are cropped."""
 
     align_corners = False
-    """How logits of another size than the image's are resized (`layers.resize_bilinear`)."""
+    """How logits are resized to the image's size; see `layers.resize_bilinear`."""
 
-    frames = False
-    """Whether all layers know `layers.frame`, so that images of many sizes share programs."""
+    supports_canvas = False
+    """Whether all layers support `layers.on_canvas`, so that images of many sizes share a compiled
+    program."""
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """`[B, H, W, in_channels]` in the network's dtype to logits of any height and width."""
+        """Compute logits of any height and width.
+
+        Args:
+          x: images `[B, H, W, in_channels]` in the network's dtype.
+
+        Returns:
+          `[B, H', W', classes]`.
+        """
         raise NotImplementedError
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        """Image `[B, H, W, in_channels]` in [0, 1] to logits `[B, H, W, classes]`, float32.
+        """Compute the logits of every pixel.
+
+        Args:
+          image: `[B, H, W, in_channels]`, values in [0, 1].
+
+        Returns:
+          Logits `[B, H, W, classes]`, float32 at least.
 
         Raises:
           ValueError: the image is too small.

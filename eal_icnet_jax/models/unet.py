@@ -2,7 +2,7 @@
 
 Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015.
 Wiring and PyTorch names follow UNet.py of https://github.com/chndaz/EAL-ICNet, whose decoder holds
-transposed convolutions that it never uses; they are kept, for checkpoints to pass through whole.
+transposed convolutions that it never uses; they are kept so that no weight of a checkpoint is lost.
 """
 
 import jax
@@ -26,7 +26,11 @@ class DoubleConv(nnx.Module):
 
 
 class Up(nnx.Module):
-    """Coarse features at twice their size, beside those of the encoder, through a `DoubleConv`."""
+    """Coarse features at twice their size, concatenated with the encoder's, and a `DoubleConv`.
+
+    `[B, h, w, in / 2]` and `[B, H, W, in / 2]` to `[B, H, W, out]`, where H is 2 h or 2 h + 1 and W
+    is 2 w or 2 w + 1.
+    """
 
     def __init__(self, in_features: int, out_features: int, **options):
         self.up = ConvTranspose(in_features // 2, in_features // 2, 2, **options)
@@ -41,12 +45,12 @@ class Up(nnx.Module):
 
 
 class UNet(Network):
-    """The network.
+    """UNet.
 
     Args:
-      in_channels: of the image.
+      in_channels: channels of the image.
       classes: logits per pixel.
-      dtype: of the computation; parameters, statistics and the returned logits are float32.
+      dtype: dtype of the computation; parameters, statistics and returned logits are float32.
       rngs: stream `params`.
     """
 
@@ -67,12 +71,12 @@ class UNet(Network):
         self.dtype = dtype
 
     def forward(self, x: jax.Array) -> jax.Array:
-        """To logits of the image's size, whatever that is."""
+        """Map `[B, H, W, in_channels]` to logits `[B, H, W, classes]`, for any H and W."""
         x = self.inc(x)
         skips = []
         for down in (self.down1, self.down2, self.down3, self.down4):
             skips.append(x)
-            # An odd last row or column is dropped, and made up for beside the skip.
+            # An odd last row or column is dropped here; `Up` pads it with zeros.
             height, width = (size // 2 * 2 for size in x.shape[1:3])
             x = down(max_pool_2x2(x[:, :height, :width]))
         for up in (self.up1, self.up2, self.up3, self.up4):

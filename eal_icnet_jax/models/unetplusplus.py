@@ -1,4 +1,4 @@
-"""UNet++ on EfficientNet-b0: decoders of every depth, densely joined at each resolution.
+"""UNet++ on EfficientNet-b0: decoders of every depth, densely connected at each resolution.
 
 Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018.
 Wiring and PyTorch names follow segmentation_models_pytorch's UnetPlusPlus.
@@ -18,13 +18,15 @@ from eal_icnet_jax.models.encoder_decoder import (
 )
 
 DEPTH = len(WIDTHS) - 1
+"""Number of the encoder's skip connections."""
 
 
 class Decoder(nnx.Module):
-    """The encoder's features, finest first, to `WIDTHS[-1]` channels at the image's size.
+    """Decoder of UNet++: the encoder's features, finest first, to `[B, H, W, WIDTHS[-1]]`.
 
-    Block `x_i_j` works at the resolution of the encoder's features j + 1 from the coarsest; i = j
-    has these beside the enlarged features before them, i < j has all of i + 1 to j too.
+    Block `x_i_j` works at the resolution of the encoder's features with index j + 1 from the
+    coarsest. It takes those features, the next coarser ones at twice their size, and the outputs of
+    blocks `x_{i+1}_j` to `x_j_j`.
     """
 
     def __init__(self, **options):
@@ -36,7 +38,7 @@ class Decoder(nnx.Module):
         for j, skip in enumerate(skips):
             for i in range(j + 1):
                 joined = skip * (j + 1 - i)
-                # The outermost decoder has widths of its own, the inner ones keep the encoder's.
+                # The outermost decoder has its own widths, the inner ones keep the encoder's.
                 block = (
                     DecoderBlock(decoded[j], joined, WIDTHS[j], **options)
                     if i == 0
@@ -58,7 +60,7 @@ class Decoder(nnx.Module):
 
 
 class UNetPlusPlus(EncoderDecoder):
-    """The network."""
+    """UNet++. The arguments are those of `EncoderDecoder`."""
 
     decoder_class = Decoder
 

@@ -1,19 +1,23 @@
-"""The drawn dataset: exact masks, the measured look of micrographs, reproducible from a seed."""
+"""The drawn dataset: exact masks, micrographs as measured, reproducible from a seed."""
 
 import dataclasses
 
 import cv2
 import numpy as np
 import pytest
-from eal_icnet_jax.datasets.ic_synthetic import (
-    examples,
-    ic_synthetic_dataset_builder,
-    layout,
-    micrograph,
-)
 from scipy.special import ndtri
 
-from eal_icnet_jax import images, input_pipeline
+from eal_icnet_jax.data import prepared_datasets
+from eal_icnet_jax.datasets.ic_synthetic import (
+    examples,
+    geometry,
+    ic_synthetic_dataset_builder,
+    micrograph,
+    random_layers,
+    rasterization,
+    styles,
+)
+from eal_icnet_jax.imaging import decoding
 from tests import small_config
 
 KINDS = {kind.name: kind for kind in examples.KINDS}
@@ -48,23 +52,22 @@ def test_an_example_is_a_function_of_seed_split_and_index():
 
 
 def test_prepared_files_hold_the_drawn_examples(data_dir):
-    """What worker processes drew and TFDS stored is what this process draws."""
-    dataset = small_config.get_config().dataset
-    dataset.data_dir = str(data_dir)
+    """Worker processes drew and TFDS stored the same examples that this process draws."""
+    dataset = small_config.on(data_dir).dataset
     for split, count in (("train", 8), ("validation", 3), ("test", 3)):
-        source = input_pipeline.open_split(dataset, split)
+        source = prepared_datasets.open_split(dataset, split)
         names = {source[k]["name"].decode(): source[k] for k in range(len(source))}
         assert len(names) == count
         index = count - 1
         stored = names[f"{split}_{index:05d}"]
         drawn = examples.draw_example(KINDS["tiny"], split, index)
-        np.testing.assert_array_equal(images.decode(stored["image"], ""), drawn["image"])
-        np.testing.assert_array_equal(images.decode(stored["label"], ""), drawn["label"][..., 0])
+        np.testing.assert_array_equal(decoding.decode(stored["image"], ""), drawn["image"])
+        np.testing.assert_array_equal(decoding.decode(stored["label"], ""), drawn["label"][..., 0])
 
 
 def test_line_pitch_is_that_of_real_chips():
     rng = np.random.default_rng(0)
-    pitches = [layout.draw_pitch(rng) for _ in range(2000)]
+    pitches = [random_layers.draw_pitch(rng) for _ in range(2000)]
     assert np.median(pitches) == pytest.approx(51, rel=0.05)
     assert min(pitches) >= 27 and max(pitches) <= 128
 
@@ -92,13 +95,13 @@ def test_noise_is_over_dispersed_poisson():
 
 
 def test_grey_levels_are_those_of_miic():
-    """Dark and bright phase, mean and deviation over some images."""
-    figures = []
+    """Mean and deviation, and the levels of the dark and the bright phase, over some images."""
+    measured = []
     for index in range(24):
         example = examples.draw_example(KINDS["sem_circuit"], "train", index)
         image, label = example["image"][..., 0].astype(float), example["label"][..., 0] > 0
-        figures.append((image.mean(), image.std(), image[~label].mean(), np.median(image[label])))
-    mean, deviation, dark, bright = np.mean(figures, 0)
+        measured.append((image.mean(), image.std(), image[~label].mean(), np.median(image[label])))
+    mean, deviation, dark, bright = np.mean(measured, 0)
     assert mean == pytest.approx(94, abs=8)
     assert deviation == pytest.approx(41, abs=7)
     assert dark == pytest.approx(59, abs=5)
@@ -107,9 +110,11 @@ def test_grey_levels_are_those_of_miic():
 
 def test_vias_are_bright_rings_with_dark_cores():
     size = 128
-    layer = layout.Layer(40.0, vias=[(64.0, 64.0, 10.0)], polygons=[layout._box(20, 20, 108, 108)])
-    metal = layout.signed_distance(layout.rasterize_metal(layer, size))
-    vias = layout.signed_distance(layout.rasterize_vias(layer, size))
+    layer = geometry.Layer(
+        40.0, vias=[(64.0, 64.0, 10.0)], polygons=[geometry.box(20, 20, 108, 108)]
+    )
+    metal = rasterization.signed_distance(rasterization.rasterize_metal(layer, size))
+    vias = rasterization.signed_distance(rasterization.rasterize_vias(layer, size))
     far = np.full((size, size), -64, np.float32)
     image = np.mean(
         [
@@ -120,15 +125,15 @@ def test_vias_are_bright_rings_with_dark_cores():
         ],
         0,
     )
-    around = image[(metal > 15) & (vias < -8)].mean()
-    assert image[np.abs(vias) < 0.7].mean() > around + 5
-    assert image[vias > 4].mean() < around - 30
+    surroundings = image[(metal > 15) & (vias < -8)].mean()
+    assert image[np.abs(vias) < 0.7].mean() > surroundings + 5
+    assert image[vias > 4].mean() < surroundings - 30
 
 
 def test_masks_are_exact():
-    """A drawn box covers just its pixels; the label is where the etched edge is positive."""
-    layer = layout.Layer(40.0, polygons=[layout._box(10, 20, 49, 69)])
-    distance = layout.signed_distance(layout.rasterize_metal(layer, 96))
+    """A drawn box covers exactly its pixels."""
+    layer = geometry.Layer(40.0, polygons=[geometry.box(10, 20, 49, 69)])
+    distance = rasterization.signed_distance(rasterization.rasterize_metal(layer, 96))
     ys, xs = np.nonzero(distance > 0)
     assert (xs.min(), xs.max(), ys.min(), ys.max()) == pytest.approx((10, 49, 20, 69), abs=1)
     assert distance[45, 30] == pytest.approx(20, abs=1)
@@ -136,13 +141,13 @@ def test_masks_are_exact():
 
 
 def test_parallel_lines_stay_apart():
-    """Lines of a block do not touch: there are about as many regions as wires on clear tracks."""
+    """Lines of a bus do not touch, so there are at least as many regions as wires."""
     rng = np.random.default_rng(1)
-    layer = layout._bus(rng, 512, 512, 40.0)
-    canvas = layout.rasterize_metal(layout.Layer(40.0, wires=layer.wires), 512)
+    layer = styles.bus(rng, 512, 512, 40.0)
+    canvas = rasterization.rasterize_metal(geometry.Layer(40.0, wires=layer.wires), 512)
     inside = [
         wire for wire in layer.wires
-        if layout._runs_inside(wire[0], (20, 20), (492, 492))
+        if random_layers.runs_inside(wire[0], (20, 20), (492, 492))
     ]  # fmt: skip
     regions = cv2.connectedComponents(canvas)[0] - 1
     assert regions >= len(inside) > 5

@@ -1,4 +1,4 @@
-"""Each layer against the plain formula of what it computes."""
+"""Layers compute their plain formulas, and what PyTorch computes."""
 
 import functools
 import re
@@ -11,10 +11,15 @@ import torch
 from flax import nnx
 
 from eal_icnet_jax import layers
-from eal_icnet_jax.errors import UserError
-from eal_icnet_jax.layers import attention, convolution, normalization
-from eal_icnet_jax.layers.convolution import depthwise_conv
+from eal_icnet_jax.layers import (
+    attention,
+    dense_convolution,
+    normalization,
+    transposed_convolution,
+)
+from eal_icnet_jax.layers.depthwise_convolution import depthwise_conv
 from eal_icnet_jax.models import create_model
+from eal_icnet_jax.system.errors import UserError
 
 RNG = np.random.default_rng(0)
 
@@ -24,7 +29,7 @@ def normal(*shape):
 
 
 def assert_same_with_gradients(fast, plain, *arguments):
-    """The two functions agree, and so do the gradients of a weighted sum of what they return."""
+    """Both functions return the same, and weighted sums of their results have equal gradients."""
     out, want = fast(*arguments), plain(*arguments)
     np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
     weight = normal(*want.shape)
@@ -39,11 +44,11 @@ def assert_same_with_gradients(fast, plain, *arguments):
 @pytest.mark.parametrize(
     ("kernel", "dilation"), [((3, 1), (1, 1)), ((1, 3), (1, 5)), ((3, 3), (2, 4))]
 )
-def test_depthwise_conv(kernel, dilation):
+def test_depthwise_conv_equals_grouped_conv(kernel, dilation):
     def plain(x, k):
-        pads = [(d * (n // 2),) * 2 for d, n in zip(dilation, kernel, strict=True)]
+        padding = [(d * (n // 2),) * 2 for d, n in zip(dilation, kernel, strict=True)]
         return jax.lax.conv_general_dilated(
-            x, k, (1, 1), pads, rhs_dilation=dilation, feature_group_count=x.shape[-1],
+            x, k, (1, 1), padding, rhs_dilation=dilation, feature_group_count=x.shape[-1],
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )  # fmt: skip
 
@@ -55,17 +60,17 @@ def test_depthwise_conv(kernel, dilation):
     )
 
 
-@pytest.mark.parametrize(("size", "pads"), [(3, ((0, 1), (0, 1))), (5, ((1, 2), (2, 2)))])
-def test_strided_depthwise_conv(size, pads):
-    """Even and odd sizes, and zeros on one side only."""
+@pytest.mark.parametrize(("size", "padding"), [(3, ((0, 1), (0, 1))), (5, ((1, 2), (2, 2)))])
+def test_strided_depthwise_conv_equals_grouped_conv(size, padding):
+    """At even and odd sizes, also with zeros on one side only."""
 
     def plain(x, k):
         return jax.lax.conv_general_dilated(
-            x, k, (2, 2), pads, feature_group_count=5, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, k, (2, 2), padding, feature_group_count=5, dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
     assert_same_with_gradients(
-        lambda x, k: depthwise_conv(x, k, stride=2, pads=pads),
+        lambda x, k: depthwise_conv(x, k, stride=2, padding=padding),
         plain,
         normal(2, 10, 11, 5),
         normal(size, size, 1, 5),
@@ -88,22 +93,24 @@ def test_conv_transpose_matches_pytorch(size):
     assert 0.9 * bound < np.abs(layer.transposed_kernel[...]).max() <= bound
 
 
-@pytest.mark.parametrize("form", ["transposed_conv", "transposed_conv_by_products"])
+@pytest.mark.parametrize("form", ["transposed_conv", "matmul_transposed_conv"])
 @pytest.mark.parametrize("size", [2, 3])
-def test_transposed_conv(form, size):
+def test_transposed_conv_equals_xlas(form, size):
     assert_same_with_gradients(
-        getattr(convolution, form),
-        convolution.spread_conv,
+        getattr(transposed_convolution, form),
+        transposed_convolution.direct_transposed_conv,
         normal(2, 7, 6, 5),
         normal(size, size, 5, 4),
     )
 
 
 @pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 2)])
-def test_winograd_conv(size):
-    """Even and odd sizes."""
+def test_winograd_conv_equals_direct_conv(size):
+    """At even and odd sizes."""
     arguments = normal(2, *size, 5), normal(3, 3, 5, 4)
-    assert_same_with_gradients(convolution.winograd_conv, convolution.direct_conv, *arguments)
+    assert_same_with_gradients(
+        dense_convolution.winograd_conv, dense_convolution.direct_conv, *arguments
+    )
 
 
 @pytest.mark.parametrize(
@@ -118,28 +125,28 @@ def test_winograd_conv(size):
         ((9, 8), (5, 1, 6, 5), 3, (2, 1)),
     ],
 )
-def test_cpu_conv(monkeypatch, size, kernel, stride, dilation):
-    """Winograd's form and the others, any window; the kernel's gradient in several blocks."""
-    monkeypatch.setattr(convolution, "WINDOWS", 40)
+def test_cpu_conv_equals_direct_conv(monkeypatch, size, kernel, stride, dilation):
+    """In every form, for any kernel size, and with the kernel's gradient in several blocks."""
+    monkeypatch.setattr(dense_convolution, "PATCHES_PER_BLOCK", 40)
     assert_same_with_gradients(
-        lambda x, k: convolution.cpu_conv(x, k, stride, dilation),
-        lambda x, k: convolution.direct_conv(x, k, stride, dilation),
+        lambda x, k: dense_convolution.cpu_conv(x, k, stride, dilation),
+        lambda x, k: dense_convolution.direct_conv(x, k, stride, dilation),
         normal(2, *size, kernel[2]),
         normal(*kernel) / np.sqrt(np.prod(kernel[:3])),
     )
 
 
-def test_what_computes_a_convolution_on_cpu(monkeypatch):
-    """By the kernel's and the image's size; a matrix product for 1x1, XLA's for other dtypes."""
+def test_choice_of_convolution_on_cpu(monkeypatch):
+    """It depends on both sizes; 1x1 is a matrix product, other dtypes take XLA's convolution."""
     chosen = []
     for name in ("winograd_conv", "row_dilated_conv", "direct_conv"):
-        form = getattr(convolution, name)
+        form = getattr(dense_convolution, name)
 
         def spy(*arguments, form=form, name=name):
             chosen.append(name)
             return form(*arguments)
 
-        monkeypatch.setattr(convolution, name, spy)
+        monkeypatch.setattr(dense_convolution, name, spy)
 
     def on_cpu(features, outputs, kernel_size=(3, 3), size=64, dtype=jnp.float32, **options):
         chosen.clear()
@@ -157,8 +164,8 @@ def test_what_computes_a_convolution_on_cpu(monkeypatch):
     assert on_cpu(1, 32) == on_cpu(64, 32, dtype=jnp.bfloat16) == {"direct_conv"}
 
 
-def test_no_array_of_all_scores_is_compiled():
-    """Memory grows with the tokens, in the backward pass too: no array of tokens x tokens."""
+def test_position_attention_never_holds_all_scores():
+    """Its memory is linear in the tokens, also in the backward pass."""
     tokens = 2048
     shapes = [(1, tokens, 4), (1, tokens, 4), (1, tokens, 6)]
 
@@ -169,16 +176,16 @@ def test_no_array_of_all_scores_is_compiled():
     compiled = jax.jit(jax.grad(loss, (0, 1, 2))).lower(*arguments).compile()
     text = compiled.as_text()
     sizes = [
-        int(np.prod([int(n) for n in found.split(",")]))
-        for found in re.findall(r"f32\[([\d,]+)\]", text)
+        int(np.prod([int(n) for n in shape.split(",")]))
+        for shape in re.findall(r"f32\[([\d,]+)\]", text)
     ]
-    assert max(sizes) == attention.BLOCK * tokens
+    assert max(sizes) == attention.BLOCK_TOKENS * tokens
 
 
 @pytest.mark.parametrize("tokens", [16, 48, 50])
-def test_position_attention_in_blocks(monkeypatch, tokens):
-    """One block, several, and a last block that is not full."""
-    monkeypatch.setattr(attention, "BLOCK", 16)
+def test_position_attention_equals_softmax_attention(monkeypatch, tokens):
+    """With one block, several blocks, and a last block that is not full."""
+    monkeypatch.setattr(attention, "BLOCK_TOKENS", 16)
 
     def plain(q, k, v):
         return jax.nn.softmax(q @ k.swapaxes(1, 2), -1) @ v
@@ -187,7 +194,7 @@ def test_position_attention_in_blocks(monkeypatch, tokens):
     assert_same_with_gradients(attention.position_attention, plain, *arguments)
 
 
-def test_batch_norm_prelu():
+def test_batch_norm_prelu_equals_its_formula():
     def plain(x, scale, bias, slope):
         mean = x.mean((0, 1, 2))
         var = jnp.square(x - mean).mean((0, 1, 2))
@@ -203,8 +210,8 @@ def test_batch_norm_prelu():
 
 
 @pytest.mark.parametrize("size", [(6, 8), (5, 7)])
-def test_max_pool_2x2(size):
-    """PyTorch's, with the gradient at the first of equal values."""
+def test_max_pool_2x2_matches_pytorch(size):
+    """Its gradient goes to the first of equal values."""
     x = np.round(np.asarray(normal(2, *size, 3)), 0)
     theirs = torch.tensor(x.transpose(0, 3, 1, 2), requires_grad=True)
     want = torch.nn.functional.max_pool2d(theirs, 2, ceil_mode=True)
@@ -215,8 +222,7 @@ def test_max_pool_2x2(size):
     assert np.array_equal(gradient, theirs.grad.numpy().transpose(0, 2, 3, 1))
 
 
-def test_tssa_against_its_equations():
-    """Wu et al., in PyTorch's operations, as the reference wires them."""
+def test_tssa_matches_its_equations_in_pytorch():
 
     def torch_tssa(w, temperature):
         w = w.transpose(1, 2)
@@ -240,7 +246,7 @@ def test_tssa_against_its_equations():
         np.testing.assert_allclose(ours, theirs.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_tssa_dropout_is_for_training_only():
+def test_tssa_drops_in_training_only():
     layer = layers.TSSA(16, heads=2, dropout=0.5, rngs=nnx.Rngs(0))
     x = normal(1, 4, 4, 16)
     assert not np.array_equal(layer(x), layer(x))
@@ -287,7 +293,7 @@ def test_resize_bilinear_matches_pytorch(size, align_corners):
     want = torch.nn.functional.interpolate(nchw, size, mode="bilinear", align_corners=align_corners)
     got = layers.resize_bilinear(x, size, align_corners=align_corners)
     np.testing.assert_allclose(got, want.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-6)
-    # The gradient is what the weights give back: resizing is linear.
+    # Resizing is linear, so its gradient is the adjoint.
     y = normal(*got.shape)
     resize = functools.partial(layers.resize_bilinear, size=size, align_corners=align_corners)
     (back,) = jax.vjp(resize, x)[1](y)
@@ -296,8 +302,8 @@ def test_resize_bilinear_matches_pytorch(size, align_corners):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_blocks_in_turn(training):
-    """The loop computes what the blocks do one by one: output, gradients and statistics."""
+def test_scan_blocks_equals_unrolled_blocks(training):
+    """In output, gradients and running statistics."""
 
     class Block(nnx.Module):
         def __init__(self, rngs):
@@ -312,14 +318,14 @@ def test_blocks_in_turn(training):
     for blocks in (looped, plain):
         blocks.train() if training else blocks.eval()
 
-    def one_by_one(blocks, x):
+    def unrolled(blocks, x):
         for block in blocks:
             x = block(x)
         return x
 
     x = normal(2, 6, 5, 4)
     results = []
-    for blocks, apply in ((looped, layers.in_turn), (plain, one_by_one)):
+    for blocks, apply in ((looped, layers.scan_blocks), (plain, unrolled)):
 
         @nnx.jit
         def loss_and_gradients(blocks, x, apply=apply):
@@ -331,18 +337,19 @@ def test_blocks_in_turn(training):
     assert bool(looped[2].conv.bn.count[...]) == training
 
 
-def test_blocks_in_turn_of_several_processes(monkeypatch):
-    """They are refused where the backend would mix the loop's sums with others."""
+def test_scan_blocks_refuses_a_batch_sharded_over_cpu_processes(monkeypatch):
+    """XLA would confuse the loop's sums over the batch with others."""
     blocks = nnx.List([layers.ConvBN(4, 4, dtype=jnp.float32, rngs=nnx.Rngs(0)) for _ in range(2)])
     x = normal(2, 6, 5, 4)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    assert layers.in_turn(blocks, x).shape == x.shape  # each has its own batch, as in evaluation
-    with layers.shared_by(2), pytest.raises(UserError, match="in one process, or on GPUs"):
-        layers.in_turn(blocks, x)
+    # In evaluation every process has its own batch.
+    assert layers.scan_blocks(blocks, x).shape == x.shape
+    with layers.batch_sharded_over(2), pytest.raises(UserError, match="in one process, or on GPUs"):
+        layers.scan_blocks(blocks, x)
 
 
 def test_initialisation_is_pytorchs():
-    """Kernels and biases fill +-1/sqrt(fan_in) evenly; slopes are 0.25."""
+    """Kernels and biases are uniform in +-1/sqrt(fan_in); slopes are 0.25."""
     conv = layers.Conv(16, 64, (3, 3), use_bias=True, rngs=nnx.Rngs(0))
     bound = 1 / np.sqrt(16 * 9)
     for values in (conv.kernel[...], conv.bias[...]):
@@ -351,13 +358,31 @@ def test_initialisation_is_pytorchs():
     depthwise = layers.Conv(64, 64, (3, 1), depthwise=True, rngs=nnx.Rngs(0))
     assert 0.9 / np.sqrt(3) < np.abs(depthwise.kernel[...]).max() <= 1 / np.sqrt(3)
     assert np.all(layers.PReLU(4).slope[...] == 0.25)
+    linear = layers.linear(144, 64, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    for values in (linear.kernel[...], linear.bias[...]):
+        assert 0.9 * bound < np.abs(values).max() <= bound
+
+
+def test_layer_norm_matches_pytorch():
+    x = 3 + 2 * normal(2, 5, 7)
+    ours = layers.layer_norm(7, dtype=jnp.float32)
+    theirs = torch.nn.LayerNorm(7)
+    for name in ("scale", "bias"):
+        getattr(ours, name)[...] = normal(7)
+    theirs.weight.data = torch.tensor(np.asarray(ours.scale[...]))
+    theirs.bias.data = torch.tensor(np.asarray(ours.bias[...]))
+    want = theirs(torch.tensor(np.asarray(x))).detach()
+    np.testing.assert_allclose(ours(x), want, rtol=1e-5, atol=1e-6)
+    half = layers.layer_norm(7, dtype=jnp.bfloat16)
+    assert half(x).dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize("name", ["eal_icnet", "contextnet", "esnet", "edanet"])
 def test_fold_batch_norms(name):
-    """The folded copy computes the same with no batch statistic left, and the original stays.
+    """The folded copy computes the same without batch statistics, and the original stays as it is.
 
-    After convolutions with a bias or none, after sums, and where branches share a normalisation.
+    The networks normalise after convolutions with and without a bias, after sums, and in branches
+    that share a normalisation.
     """
     model = create_model(name, rngs=nnx.Rngs(0))
     for _, module in nnx.iter_graph(model):
@@ -366,8 +391,9 @@ def test_fold_batch_norms(name):
                 leaf[...] = jnp.asarray(RNG.uniform(0.5, 2, leaf[...].shape), jnp.float32)
     model.eval()
     image = jnp.asarray(RNG.random((1, 40, 36, 1)), jnp.float32)
-    want = model(image)
+    forward = nnx.jit(lambda model, image: model(image))
+    want = forward(model, image)
     folded = layers.fold_batch_norms(model)
-    np.testing.assert_allclose(folded(image), want, atol=1e-5 * float(jnp.ptp(want)))
+    np.testing.assert_allclose(forward(folded, image), want, atol=1e-5 * float(jnp.ptp(want)))
     assert not nnx.to_flat_state(nnx.state(folded, nnx.BatchStat))
-    assert np.array_equal(model(image), want)
+    assert np.array_equal(forward(model, image), want)

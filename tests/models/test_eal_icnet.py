@@ -1,4 +1,4 @@
-"""EAL-ICNet computes what the PyTorch reference computes (golden/eal_icnet.npz), and any size."""
+"""EAL-ICNet computes what its PyTorch original computes (golden/eal_icnet.npz), and any size."""
 
 import jax
 import jax.numpy as jnp
@@ -7,9 +7,10 @@ import optax
 import pytest
 from flax import nnx
 
-from eal_icnet_jax import convert, models
-from eal_icnet_jax.errors import UserError
-from eal_icnet_jax.losses import bce_dice_loss
+from eal_icnet_jax import models
+from eal_icnet_jax.models import torch_weights
+from eal_icnet_jax.models.losses import bce_dice_loss
+from eal_icnet_jax.system.errors import UserError
 from tests.golden import recipe
 from tests.models import parity
 from tests.models.parity import assert_logits, forward, images, targets
@@ -27,14 +28,18 @@ def loss_and_grads(model, x, y):
 
 
 ZERO_IN_EVAL = {"PAM.key_conv.bias"}
-"""A key bias shifts all scores of a query alike, which the softmax ignores: the gradient is zero,
-and what either side computes is rounding."""
+"""PyTorch names of parameters whose true gradient is zero in evaluation mode.
+
+A key bias shifts all scores of a query equally, which the softmax ignores. What either side
+computes is rounding."""
+
 ZERO_IN_TRAINING = ZERO_IN_EVAL | {"PAM.value_conv.bias", "AttentionTSSA.to_out.0.bias"}
-"""Likewise what shifts a whole channel before the mean of a batch normalisation is taken off."""
+"""The same in training mode: also parameters that shift a channel by a constant before a batch
+normalisation subtracts its mean."""
 
 
 def assert_gradients(model, grads, keys, golden, zero):
-    """Their norms, or as good as none where the true gradient is zero."""
+    """Gradients have the golden norms, or norms near zero where the true gradient is zero."""
     norms = parity.gradient_norms(model, grads, keys)
     for key, norm, want in zip(keys, norms, golden, strict=True):
         atol = 1e-8 if key in zero else 0
@@ -68,7 +73,7 @@ def update(optimizer, model, grads):
 
 
 def ten_adam_steps(model, x, y, after_first=lambda model, grads: None):
-    """The losses, leaving the model in evaluation mode."""
+    """Train in place and return the losses; the model ends in evaluation mode."""
     optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
     model.train()
     losses = []
@@ -83,17 +88,17 @@ def ten_adam_steps(model, x, y, after_first=lambda model, grads: None):
 
 
 def test_ten_adam_steps_match_pytorch():
-    """In float32, as far as float32 determines them.
+    """In float32, with tolerances as wide as rounding makes them.
 
     Adam's first steps move every weight by about the learning rate in the direction of its
-    gradient's sign, and rounding decides the sign of the smallest gradients: PyTorch with one
-    thread differs from itself with two by 6e-4 in these losses and 2.8% of the range in these
-    logits, with channels_last by 4e-3 and 8.3%, in float64 by 3e-3 and 7.7%. The test in float64
-    holds the same steps to the tolerance that rounding forbids here.
+    gradient's sign, and rounding decides the sign of the smallest gradients. PyTorch with one
+    thread differs from PyTorch with two threads by 6e-4 in these losses and by 2.8% of the range in
+    these logits, from channels_last by 4e-3 and 8.3%, and from float64 by 3e-3 and 7.7%. The test
+    in float64 compares the same steps with a tight tolerance.
     """
 
     def check_first_step(model, grads):
-        state = convert.to_torch(model)
+        state = torch_weights.to_torch(model)
         running = np.concatenate([state[key] for key in GOLDEN["running_keys"]])
         np.testing.assert_allclose(running, GOLDEN["running_after_step_1"], rtol=1e-4, atol=1e-5)
         keys = GOLDEN["grad_norms_train_keys"]
@@ -105,7 +110,7 @@ def test_ten_adam_steps_match_pytorch():
     np.testing.assert_allclose(losses[:2], GOLDEN["adam_losses"][:2], rtol=1e-5)
     np.testing.assert_allclose(losses[2:], GOLDEN["adam_losses"][2:], rtol=5e-3)
     assert_logits(forward(model, x), GOLDEN["logits_square_after_10_steps"], 8e-2)
-    assert convert.to_torch(model)["bn_prelu_1.bn.num_batches_tracked"] == 10
+    assert torch_weights.to_torch(model)["bn_prelu_1.bn.num_batches_tracked"] == 10
 
 
 def test_ten_adam_steps_match_pytorch_in_float64():
@@ -128,9 +133,9 @@ SMALL = {"block_1_dilations": (2,), "block_2_dilations": (4,), "heads": 4}
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (50, 38)])
 def test_any_size_any_channels_any_classes(size):
-    """Also where the reference cannot join its branches; training mode reaches every branch."""
+    """Also at sizes at which the original cannot join its branches, and in training mode."""
     model = models.create_model("eal_icnet", in_channels=3, classes=2, rngs=nnx.Rngs(0), **SMALL)
-    logits = model(jnp.ones((1, *size, 3)))
+    logits = nnx.jit(lambda model, x: model(x))(model, jnp.ones((1, *size, 3)))
     assert logits.shape == (1, *size, 2)
     assert np.all(np.isfinite(logits))
     assert len(model.dab_block_1) == len(model.dab_block_2) == 1
@@ -144,7 +149,7 @@ def test_parameter_count_is_the_papers():
 
 
 def test_bfloat16_computes_near_float32():
-    half = convert.from_torch(recipe.state_dict("eal_icnet"), dtype="bfloat16")
+    half = torch_weights.from_torch(recipe.state_dict("eal_icnet"), dtype="bfloat16")
     x = images(1, 1, 64, 64)
     want = forward(reference_model(), x)
     logits = forward(half, x)
@@ -155,7 +160,7 @@ def test_bfloat16_computes_near_float32():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "told"),
+    ("name", "options", "message"),
     [
         ("eal", {}, "unknown model 'eal': choose one of eal_icnet"),
         ("eal_icnet", {"depth": 3}, "no option depth: it takes in_channels, classes, block_1"),
@@ -163,12 +168,12 @@ def test_bfloat16_computes_near_float32():
         ("eal_icnet", {"block_1_dilations": 2}, "cannot be built"),
     ],
 )
-def test_unknown_models_and_options_are_told(name, options, told):
-    with pytest.raises(UserError, match=told):
+def test_unknown_models_and_options_are_user_errors(name, options, message):
+    with pytest.raises(UserError, match=message):
         models.create_model(name, rngs=nnx.Rngs(0), **options)
 
 
-def test_too_small_an_image_is_told():
+def test_an_image_that_is_too_small_is_refused():
     model = models.create_model("eal_icnet", rngs=nnx.Rngs(0), **SMALL)
     with pytest.raises(ValueError, match="32x32 up, but got 31x64"):
         model(jnp.ones((1, 31, 64, 1)))

@@ -1,10 +1,10 @@
-"""Known vulnerabilities of what is installed, from a copy of PyPA's advisories.
+"""Report known vulnerabilities of installed packages, from a copy of PyPA's advisories.
 
     python -m tests.reliability.audit ADVISORIES PYTHON
 
-For machines that do not reach PyPI, which `pip-audit` asks. ADVISORIES is a clone of
-github.com/pypa/advisory-database, whose files are in OSV's format (ossf.github.io/osv-schema);
-PYTHON is that of the environment. Prints what is found, and exits with 1 if anything is.
+For machines that do not reach PyPI, which `pip-audit` needs. ADVISORIES is a clone of
+github.com/pypa/advisory-database, whose files have OSV's format (ossf.github.io/osv-schema).
+PYTHON is the interpreter of the environment. Exits with status 1 if there are vulnerabilities.
 """
 
 import json
@@ -19,30 +19,30 @@ from packaging.version import InvalidVersion, Version
 
 LISTED = """
 import importlib.metadata, json
-print(json.dumps([[one.name, one.version] for one in importlib.metadata.distributions()]))
+print(json.dumps([[each.name, each.version] for each in importlib.metadata.distributions()]))
 """
 
 
 def installed(python: str) -> dict[str, Version]:
-    """The release of each package of an environment, without its build, by its normalised name."""
+    """Return the release of each package of an environment by normalised name, without builds."""
     listed = subprocess.run([python, "-c", LISTED], check=True, capture_output=True, text=True)
     return {
-        canonicalize_name(name): Version(Version(of).public)
-        for name, of in json.loads(listed.stdout)
+        canonicalize_name(name): Version(Version(version).public)
+        for name, version in json.loads(listed.stdout)
     }
 
 
 def _parsed(version: str) -> Version | None:
     try:
         return Version(version)
-    except InvalidVersion:  # of old releases, which nothing installs any more
+    except InvalidVersion:  # of an old release, which nothing installs any more
         return None
 
 
 def _in_range(version: Version, events: list[dict]) -> bool:
-    """Whether a range that is introduced, fixed, and so on, holds a release."""
+    """Return whether a release lies in a range of introduced, fixed and last affected releases."""
     inside = False
-    for event in events:  # in order, as the schema asks
+    for event in events:  # ordered, as the schema requires
         ((kind, at),) = event.items()
         bound = Version(at)
         if kind == "introduced" and version >= bound:
@@ -55,7 +55,7 @@ def _in_range(version: Version, events: list[dict]) -> bool:
 
 
 def affects(advisory: dict, name: str, version: Version) -> bool:
-    """Whether an advisory that was not withdrawn is about a release of a package."""
+    """Return whether an advisory, unless it is withdrawn, is about a release of a package."""
     if "withdrawn" in advisory:
         return False
     return any(
@@ -74,8 +74,10 @@ def _read(path: pathlib.Path) -> dict:
     return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def found(advisories: pathlib.Path, packages: dict[str, Version]) -> Iterator[tuple[str, dict]]:
-    """Packages and what is known of them."""
+def vulnerabilities(
+    advisories: pathlib.Path, packages: dict[str, Version]
+) -> Iterator[tuple[str, dict]]:
+    """Yield each package's name with each advisory that is about its release."""
     for name, version in sorted(packages.items()):
         for path in sorted((advisories / "vulns" / name).glob("*.yaml")):
             if affects(advisory := _read(path), name, version):
@@ -88,7 +90,7 @@ def main(advisories: str, python: str) -> int:
         print(f"error: {root} is no clone of github.com/pypa/advisory-database", file=sys.stderr)
         return 2
     packages, count = installed(python), 0
-    for name, advisory in found(root, packages):
+    for name, advisory in vulnerabilities(root, packages):
         count += 1
         names = ", ".join([advisory["id"], *advisory.get("aliases", ())])
         print(f"{name} {packages[name]}: {names}: {' '.join(advisory['details'].split())[:160]}")

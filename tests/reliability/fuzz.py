@@ -2,7 +2,7 @@
 
     python -m tests.reliability.fuzz TARGET SECONDS FIGURES
 
-Prints atheris's own report, and writes how many inputs were read and refused.
+Prints atheris's own report, and writes the numbers of inputs that were read and refused.
 """
 
 import json
@@ -14,12 +14,13 @@ import time
 import atheris
 
 with atheris.instrument_imports(include=["eal_icnet_jax", "tifffile", "defusedxml", "zarr"]):
-    from eal_icnet_jax import convert, images, mosaics  # noqa: F401
+    from eal_icnet_jax.imaging import decoding, mosaic_files  # noqa: F401
+    from eal_icnet_jax.models import checkpoints, torch_files  # noqa: F401
     from tests.reliability import targets
 
 
 def peak_megabytes() -> int:
-    """Of this process; `getrusage` would count what its parent held when it began."""
+    """Return this process's peak memory. `getrusage` would count the parent's memory, too."""
     status = pathlib.Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
@@ -33,20 +34,20 @@ def main():
         assert targets.outcome(name, seed, folder) in counts
         (corpus / str(number)).write_bytes(seed)
 
-    told = time.monotonic()
+    written = time.monotonic()
 
-    def one(data: bytes):
-        nonlocal told
+    def run_input(data: bytes):
+        nonlocal written
         counts[targets.outcome(name, data, folder)] += 1
-        if time.monotonic() - told > 1:  # atheris ends the process without a word
-            told = time.monotonic()
+        if time.monotonic() - written > 1:  # atheris ends the process at any moment
+            written = time.monotonic()
             counts["peak_mb"] = peak_megabytes()
             pathlib.Path(figures).write_text(json.dumps(counts))
 
     options = [f"-max_total_time={seconds}", "-max_len=65536", "-rss_limit_mb=4096", "-timeout=60"]
-    # What is found is left beside the figures.
+    # Failing inputs are written beside the figures.
     options.append(f"-artifact_prefix={pathlib.Path(figures).parent}/")
-    atheris.Setup([sys.argv[0], *options, str(corpus)], one)
+    atheris.Setup([sys.argv[0], *options, str(corpus)], run_input)
     atheris.Fuzz()
 
 

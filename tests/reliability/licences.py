@@ -1,8 +1,9 @@
-"""Writes THIRD_PARTY.md: what this package needs, and under which licence each of it comes.
+"""Write THIRD_PARTY.md, the table of all required packages and their licences.
 
     python -m tests.reliability.licences PYTHON
 
-PYTHON is that of an environment with the package and nothing else, pip-licenses in this one.
+PYTHON is the interpreter of an environment with only this package and its requirements. The
+environment that runs this module needs pip-licenses.
 """
 
 import json
@@ -12,8 +13,8 @@ import sys
 
 HEAD = """# Third-party software
 
-What `pip install .` brings beside this package, and under which licence, as its own metadata say.
-`make licences` writes this file; a test sees to it that every requirement is in it.
+The packages that `pip install .` installs with this one, and the licences in their metadata.
+`make licences` writes this file. A test checks that every requirement is in it.
 
 | package | licence | home |
 |---|---|---|
@@ -24,11 +25,11 @@ def main(python: str):
     command = ["pip-licenses", f"--python={python}", "--from=mixed", "--with-urls", "-f", "json"]
     listed = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     rows = []
-    for one in sorted(listed, key=lambda one: one["Name"].lower()):
-        licence = one["License"].strip().splitlines()[0].strip()
-        home = one["URL"] if one["URL"] != "UNKNOWN" else ""
-        if one["Name"].lower() != "eal-icnet-jax":
-            rows.append(f"| {one['Name']} | {licence} | {home} |\n")
+    for package in sorted(listed, key=lambda package: package["Name"].lower()):
+        licence = package["License"].strip().splitlines()[0].strip()
+        home = package["URL"] if package["URL"] != "UNKNOWN" else ""
+        if package["Name"].lower() != "eal-icnet-jax":
+            rows.append(f"| {package['Name']} | {licence} | {home} |\n")
     path = pathlib.Path(__file__).parents[2] / "THIRD_PARTY.md"
     path.write_text(HEAD + "".join(rows))
 

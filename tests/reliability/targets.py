@@ -1,4 +1,4 @@
-"""What reads files from others, as functions of bytes: each returns, or raises a `UserError`."""
+"""The readers of strangers' files as functions of bytes. Each returns or raises a `UserError`."""
 
 import contextlib
 import io
@@ -11,10 +11,12 @@ import numpy as np
 import safetensors.numpy
 import tifffile
 import zarr
-from eal_icnet_jax.datasets.hy5syn import svg_labels
 
-from eal_icnet_jax import checkpoints, convert, images, mosaics, verify
-from eal_icnet_jax.errors import UserError
+from eal_icnet_jax.imaging import decoding, mosaic_files, pixel_values
+from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
+from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.training import verification
+from eal_icnet_jax.vector import svg_labels
 from tests import small_config
 
 CORNER = slice(0, 48), slice(0, 48)
@@ -23,24 +25,24 @@ CORNER = slice(0, 48), slice(0, 48)
 def read_pth(data: bytes, folder: pathlib.Path):
     path = folder / "weights.pth"
     path.write_bytes(data)
-    convert.read_state_dict(path)
+    torch_files.read_state_dict(path)
 
 
 def read_safetensors(data: bytes, folder: pathlib.Path):
     path = folder / "weights.safetensors"
     path.write_bytes(data)
-    convert.read_state_dict(path)
+    torch_files.read_state_dict(path)
 
 
 def read_image(data: bytes, folder: pathlib.Path):
-    image = images.decode(data, "image")
-    images.to_mask(image)
+    image = decoding.decode(data, "image")
+    pixel_values.to_mask(image)
 
 
 def read_tiff(data: bytes, folder: pathlib.Path):
     path = folder / "mosaic.tif"
     path.write_bytes(data)
-    mosaics.open_mosaic(path)[CORNER]
+    mosaic_files.open_mosaic(path)[CORNER]
 
 
 def read_zarr(data: bytes, folder: pathlib.Path):
@@ -48,7 +50,7 @@ def read_zarr(data: bytes, folder: pathlib.Path):
     if not path.exists():
         zarr.create_array(str(path), data=np.eye(64, dtype=np.uint8), chunks=(32, 32))
     (path / "zarr.json").write_bytes(data)
-    mosaics.open_mosaic(path)[CORNER]
+    mosaic_files.open_mosaic(path)[CORNER]
 
 
 def read_svg(data: bytes, folder: pathlib.Path):
@@ -58,11 +60,11 @@ def read_svg(data: bytes, folder: pathlib.Path):
 
 
 def read_metadata(data: bytes, folder: pathlib.Path):
-    """With digests that are right, which who writes a checkpoint can compute."""
+    """Read metadata with digests that are right, as an attacker can compute them."""
     with contextlib.suppress(ValueError, RecursionError):
         content = json.loads(data)
         if isinstance(content, dict):
-            data = json.dumps(checkpoints._sealed(content)).encode()
+            data = json.dumps(checkpoint_files._with_digests(content, {})).encode()
     for name in ("metadata", "model"):
         (folder / "checkpoint" / name).mkdir(parents=True, exist_ok=True)
     (folder / "checkpoint" / "metadata" / "metadata").write_bytes(data)
@@ -71,7 +73,7 @@ def read_metadata(data: bytes, folder: pathlib.Path):
 
 def read_config(data: bytes, folder: pathlib.Path):
     (folder / "config.json").write_bytes(data)
-    verify.config_of(folder, None)
+    verification.run_config(folder, None)
 
 
 def _seeds() -> dict[str, list[bytes]]:
@@ -114,7 +116,7 @@ TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
 
 
 def seeds(name: str) -> list[bytes]:
-    """Valid files to begin from."""
+    """Return valid files to begin from."""
     if name == "pth":
         import torch
 
@@ -129,7 +131,7 @@ def seeds(name: str) -> list[bytes]:
 
 
 def outcome(name: str, data: bytes, folder: pathlib.Path) -> str:
-    """Whether it is "read" or "refused"; anything else is raised."""
+    """Return "read" or "refused". Any error other than a `UserError` is raised."""
     try:
         TARGETS[name](data, folder)
     except UserError as error:

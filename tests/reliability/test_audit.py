@@ -44,14 +44,15 @@ def advisories(tmp_path):
     [("1.1.9", [1]), ("1.2", []), ("2.0", [1]), ("2.1", [1]), ("2.1.1", []), ("3.0.0", [2]),
      ("4.0", [])],
 )  # fmt: skip
-def test_releases_that_are_affected_are_found(advisories, version, known):
-    found = audit.found(advisories, {"some-name": Version(version), "other": Version("1.0")})
-    assert [(name, one["id"]) for name, one in found] == [
+def test_affected_releases_are_found(advisories, version, known):
+    packages = {"some-name": Version(version), "other": Version("1.0")}
+    found = audit.vulnerabilities(advisories, packages)
+    assert [(name, advisory["id"]) for name, advisory in found] == [
         ("some-name", f"PYSEC-2024-{number}") for number in known
     ]
 
 
-def test_what_is_found_is_told(advisories, monkeypatch, capsys):
+def test_vulnerabilities_are_printed_and_give_the_exit_status(advisories, monkeypatch, capsys):
     installed = audit.installed(sys.executable)
     assert "pytest" in installed and not any(version.local for version in installed.values())
     arguments = str(advisories), sys.executable

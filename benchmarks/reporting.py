@@ -1,0 +1,46 @@
+"""Parts that the benchmark scripts share: the machine's description, options and result files."""
+
+import csv
+import pathlib
+import platform
+from collections.abc import Callable
+from importlib import metadata
+
+from eal_icnet_jax.system import workers
+
+PACKAGES = ("jax", "flax", "torch", "onnxruntime", "openvino")
+
+
+def _vector_extension() -> str:
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return ""
+    text = cpuinfo.read_text()
+    return " with " + ("AVX-512" if "avx512f" in text else "AVX2" if "avx2" in text else "SSE")
+
+
+def machine() -> str:
+    """Return the machine and the package versions on which the figures were taken."""
+    versions = []
+    for package in PACKAGES:
+        try:
+            versions.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"no {package}")
+    cores = f"{workers.available_cores()} cores of {platform.machine()}{_vector_extension()}"
+    return ", ".join([cores, f"Python {platform.python_version()}", *versions])
+
+
+def comma_separated(kind: Callable) -> Callable[[str], list]:
+    """Return the `type` of an option that takes values separated by commas."""
+    return lambda text: [kind(part) for part in text.split(",")]
+
+
+def write_results(folder: pathlib.Path, name: str, text: str, rows: list[dict]):
+    """Write the printed table as NAME.txt and the rows as NAME.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.txt").write_text(text)
+    with (folder / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

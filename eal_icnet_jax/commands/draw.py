@@ -1,0 +1,84 @@
+"""Draw synthetic micrographs with exact masks.
+
+`dataset` draws a small dataset in the on-disk form of OMC, OMV, MIIC or HY5SYN, to try preparation,
+training and inspection without the real one. `die` draws a whole die layer as a stitched mosaic.
+"""
+
+import argparse
+import pathlib
+
+from eal_icnet_jax.system.errors import UserError
+
+DATASETS = ("omc", "omv", "miic", "hy5syn")
+
+DATASET_HELP = "Draw a small dataset in the on-disk form of OMC, OMV, MIIC or HY5SYN."
+
+DIE_HELP = """Draw a die as a mosaic, image.ome.tif, with its masks metal.ome.tif and via.ome.tif.
+
+It is drawn field of view by field of view, so that memory does not grow with the size.
+"""
+
+SMALLEST_DIE = 64
+"""Smallest side of a die in pixels."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `eal-icnet draw`."""
+    drawings = parser.add_subparsers(dest="drawing", metavar="DRAWING", required=True)
+    dataset = drawings.add_parser("dataset", help="a small dataset", description=DATASET_HELP)
+    add = dataset.add_argument
+    add("dataset", choices=DATASETS, help="whose on-disk form it has")
+    add("folder", type=pathlib.Path, metavar="DIR", help="new folder for the dataset")
+    add("--images", type=int, default=24, help="number of labelled images (24)")
+    add("--size", type=int, help="side in pixels, of HY5SYN the width (512, of HY5SYN 1024)")
+    add("--split", action="store_true", help="lay the files out under train/, val/ and test/")
+    die = drawings.add_parser("die", help="a whole die layer", description=DIE_HELP)
+    add = die.add_argument
+    add("folder", type=pathlib.Path, metavar="DIR", help="new folder for the die")
+    add("--size", type=int, default=16384, help="side in pixels (16384)")
+    add("--seed", type=int, default=0, help="seed of everything that is drawn (0)")
+    add("--electron", action="store_true", help="a scanning electron micrograph, not optical")
+    add("--metal", type=pathlib.Path, metavar="MASK", help="draw this mask as metal, in its size")
+    add("--pixel-size", type=float, default=0.1, help="side of a pixel in micrometres (0.1)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run `eal-icnet draw`."""
+    if arguments.drawing == "dataset":
+        draw_dataset(arguments)
+    else:
+        draw_die(arguments)
+
+
+def draw_dataset(arguments: argparse.Namespace):
+    """Draw a small dataset."""
+    from eal_icnet_jax.datasets.ic_synthetic import sample_folder
+
+    size = arguments.size
+    if size is None:
+        size = sample_folder.SIZES[arguments.dataset]
+    sample_folder.write_folder(
+        arguments.dataset, arguments.folder, arguments.images, size, arguments.split
+    )
+    print(f"{arguments.images} images with labels in {arguments.folder}")
+
+
+def draw_die(arguments: argparse.Namespace):
+    """Draw a die."""
+    from eal_icnet_jax.datasets.ic_synthetic import die, sample_die
+    from eal_icnet_jax.imaging import decoding
+
+    height = width = arguments.size
+    if arguments.metal is not None:
+        height, width = decoding.read(arguments.metal).shape[:2]
+    if min(height, width) < SMALLEST_DIE:
+        raise UserError(
+            f"the die is {height}x{width}: draw at least {SMALLEST_DIE}x{SMALLEST_DIE} pixels"
+        )
+    if arguments.seed < 0:
+        raise UserError(f"--seed is {arguments.seed}: it must be at least 0")
+    if not arguments.pixel_size > 0:
+        raise UserError(f"--pixel-size is {arguments.pixel_size}: it must be above 0 micrometres")
+    drawn = die.Die(height, width, arguments.seed, not arguments.electron, arguments.metal)
+    sample_die.write_die(arguments.folder, drawn, arguments.pixel_size)
+    print(f"a die layer of {width}x{height} pixels in {arguments.folder}")

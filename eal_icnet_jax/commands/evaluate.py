@@ -1,0 +1,131 @@
+"""Compare predictions with labels: tables of metrics, and pictures of the worst and best images.
+
+    eal-icnet evaluate --images=DIR --labels=DIR --checkpoint=DIR -o DIR
+    eal-icnet evaluate --predictions=DIR --labels=DIR -o DIR
+    eal-icnet evaluate --config=FILE --workdir=DIR [--checkpoint=DIR]
+
+The first form predicts the images of a folder. The second compares masks from any source. The
+third evaluates on the test split of a config's dataset, into the folder test/ of the work
+directory, whose best checkpoint is used unless another is named.
+"""
+
+import argparse
+import pathlib
+from typing import TYPE_CHECKING
+
+from eal_icnet_jax.commands.config_arguments import add_config_arguments, config_from
+from eal_icnet_jax.system.errors import UserError
+
+if TYPE_CHECKING:
+    from eal_icnet_jax.evaluation.evaluation import Evaluation
+
+FORMS = (
+    "name --images, --labels, --checkpoint and --output, or --predictions, --labels and --output, "
+    "or --config and --workdir"
+)
+"""The options of each form."""
+
+THRESHOLD, PICTURES = 0.5, 4
+"""Defaults of --threshold and --pictures."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `eal-icnet evaluate`."""
+    add = parser.add_argument
+    add("--labels", type=pathlib.Path, metavar="DIR", help="folder of label masks")
+    add("--images", type=pathlib.Path, metavar="DIR", help="folder of images to predict")
+    add("--predictions", type=pathlib.Path, metavar="DIR", help="folder of masks to compare")
+    add("--checkpoint", metavar="DIR", help="checkpoint or work directory")
+    add("-o", "--output", type=pathlib.Path, metavar="DIR", help="for tables and pictures")
+    add("--threshold", type=float, metavar="P",
+        help=f"with --images, smallest probability of foreground ({THRESHOLD})")  # fmt: skip
+    add("--pictures", type=int, metavar="N",
+        help=f"number of the worst and of the best images to draw ({PICTURES})")  # fmt: skip
+    add_config_arguments(parser)
+
+
+def _given(arguments: argparse.Namespace) -> set[str]:
+    """Return the names of the options that select a form."""
+    names = ("images", "predictions", "labels", "checkpoint", "output", "config", "workdir")
+    return {name for name in names if getattr(arguments, name) is not None}
+
+
+def _check_folder_options(unknown: list[str], threshold: float, pictures: int):
+    from eal_icnet_jax.inference.prediction_options import check_threshold
+
+    if unknown:
+        raise UserError(f"unknown argument {unknown[0]}; see eal-icnet evaluate --help")
+    check_threshold(threshold)
+    if pictures < 0:
+        raise UserError(f"--pictures is {pictures}: name 0 or more")
+
+
+def _evaluate_images(
+    arguments: argparse.Namespace, threshold: float, pictures: int
+) -> "Evaluation":
+    """Predict the images of a folder and compare with the labels."""
+    from eal_icnet_jax.data import decoded_examples
+    from eal_icnet_jax.evaluation.evaluation import Evaluation, evaluate_examples
+    from eal_icnet_jax.inference.predictor import Predictor
+    from eal_icnet_jax.models import checkpoints
+    from eal_icnet_jax.system import jax_settings
+
+    jax_settings.configure()
+    model = checkpoints.load_model(arguments.checkpoint)
+    options = dict(model.spec.options)
+    if options["classes"] != 1:
+        raise UserError(
+            f"{arguments.checkpoint} predicts {options['classes']} masks, and a folder has one "
+            "label per image: evaluate it on its dataset with --config and --workdir"
+        )
+    examples = decoded_examples.folder_examples(
+        arguments.images, arguments.labels, options["in_channels"], model.smallest
+    )
+    evaluation = Evaluation(("label",), threshold, pictures)
+    evaluate_examples(Predictor(model), examples, evaluation, batch_size=1)
+    return evaluation
+
+
+def evaluate_on_dataset(arguments: argparse.Namespace) -> str:
+    """Evaluate on a prepared dataset, and return the report."""
+    if arguments.threshold is not None or arguments.pictures is not None:
+        raise UserError(
+            "with --config, set --config.evaluation.threshold and --config.evaluation.pictures "
+            "instead of --threshold and --pictures"
+        )
+    config = config_from(arguments)
+
+    from eal_icnet_jax.system import jax_settings
+    from eal_icnet_jax.training import runs
+
+    jax_settings.configure()
+    return runs.evaluate(config, arguments.workdir, arguments.checkpoint or "")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run `eal-icnet evaluate`.
+
+    Raises:
+      UserError: the options do not go together, or something cannot be read or written.
+    """
+    given = _given(arguments)
+    if given - {"checkpoint"} == {"config", "workdir"}:
+        print(evaluate_on_dataset(arguments))
+        return
+    if given not in (
+        {"images", "labels", "checkpoint", "output"}, {"predictions", "labels", "output"},
+    ):  # fmt: skip
+        raise UserError(FORMS)
+    threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
+    pictures = PICTURES if arguments.pictures is None else arguments.pictures
+    _check_folder_options(arguments.config_overrides, threshold, pictures)
+    if "images" in given:
+        evaluation = _evaluate_images(arguments, threshold, pictures)
+    else:
+        from eal_icnet_jax.evaluation.evaluation import compare_folders
+
+        evaluation = compare_folders(arguments.predictions, arguments.labels, pictures)
+    evaluation.check()
+    evaluation.write(arguments.output)
+    print(evaluation.table())
+    print(f"tables and pictures in {arguments.output}")

@@ -1,0 +1,1 @@
+"""Training several networks alike and comparing their accuracy, speed and memory."""

@@ -1,0 +1,63 @@
+"""Decoded examples for evaluation, from a prepared split or from two folders."""
+
+import pathlib
+from collections.abc import Iterator
+
+import grain
+from ml_collections import ConfigDict
+
+from eal_icnet_jax.data.transforms import Decode
+from eal_icnet_jax.imaging import decoding, image_folders
+from eal_icnet_jax.models.network import Network
+
+
+def evaluation_examples(
+    config: ConfigDict, source, start: int = 0, step: int = 1
+) -> Iterator[dict]:
+    """Yield every `step`-th decoded example of a split, in order, starting at `start`.
+
+    Args:
+      config: names the labels and the number of channels.
+      source: of `prepared_datasets.open_split`.
+      start: index of the first example.
+      step: distance between the examples' indices.
+
+    Yields:
+      The dicts of `transforms.Decode`.
+
+    Raises:
+      UserError: a file cannot be decoded, or an image is too small for the networks.
+    """
+    labels = tuple(config.dataset.labels)
+    decode = Decode(config.model.in_channels, labels, Network.smallest)
+    dataset = grain.MapDataset.source(source)[start::step].map(decode)
+    yield from dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
+
+
+def folder_examples(
+    image_dir: pathlib.Path, label_dir: pathlib.Path, channels: int, smallest: int = 0
+) -> Iterator[dict]:
+    """Yield the decoded examples of images and of labels in two folders.
+
+    Args:
+      image_dir: folder of the images.
+      label_dir: folder of the labels, which have the names of the images.
+      channels: of the decoded images, 1 or 3.
+      smallest: least height and width of an image, in pixels.
+
+    Yields:
+      The dicts of `transforms.Decode`, with one label.
+
+    Raises:
+      UserError: an image has no label, or a label of another size, a file cannot be read, or an
+        image is too small.
+    """
+    decode = Decode(channels, ("label",), smallest)
+    for image_path, label_path in image_folders.find_pairs(image_dir, label_dir):
+        yield decode(
+            {
+                "name": image_path.stem.encode(),
+                "image": decoding.read_bytes(image_path),
+                "label": decoding.read_bytes(label_path),
+            }
+        )

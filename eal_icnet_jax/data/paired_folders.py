@@ -1,0 +1,266 @@
+"""Folders of images and labels: the files are found, paired by name, checked and split."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from eal_icnet_jax.imaging import decoding, image_folders, pixel_values
+from eal_icnet_jax.imaging.decoding import SUFFIXES
+from eal_icnet_jax.system.errors import UserError
+
+SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+"""Each split, and the names that its folder may have."""
+
+SPLIT_SEED = 870
+"""Seed of the split by name. With this one, few images are enough for three splits."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderLayout:
+    """A folder of images and a folder of labels whose files pair by name.
+
+    Attributes:
+      images: name of the images' folder.
+      labels: name of the labels' folder.
+      image_suffixes: endings of image files.
+      label_suffixes: endings of label files.
+      image_prefix: start of an image's name that is ignored when files are paired.
+      label_prefix: start of a label's name that is ignored when files are paired.
+      annotated_only: whether images without a label are skipped and counted. Otherwise they are an
+        error.
+    """
+
+    images: str = "image"
+    labels: str = "label"
+    image_suffixes: tuple[str, ...] = SUFFIXES
+    label_suffixes: tuple[str, ...] = SUFFIXES
+    image_prefix: str = ""
+    label_prefix: str = ""
+    annotated_only: bool = False
+
+    def __str__(self):
+        return f"{self.images}/ and {self.labels}/"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """An image file and its label file. `name` is the image's stem."""
+
+    name: str
+    image: pathlib.Path
+    label: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitPairs:
+    """The pairs of each split, sorted by name, and the number of images that are skipped."""
+
+    splits: dict[str, tuple[Pair, ...]]
+    skipped: int
+
+
+def split_of(name: str) -> str:
+    """Return the split of an image, which depends only on its name.
+
+    Of all names, 8 of 10 are in "train", 1 in "validation" and 1 in "test".
+    """
+    digest = hashlib.sha256(f"eal-icnet-jax {SPLIT_SEED} {name}".encode()).digest()
+    position = int.from_bytes(digest[:8], "big") / 2**64
+    return "train" if position < 0.8 else "validation" if position < 0.9 else "test"
+
+
+def names_digest(names: Iterable[str]) -> str:
+    """Return the SHA-256 of the sorted names, one per line."""
+    return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
+
+
+def _choose_layout(folder: pathlib.Path, layouts: tuple[FolderLayout, ...]) -> FolderLayout:
+    """Return the one layout whose two folders exist."""
+    present = [layout for layout in layouts if (folder / layout.images).is_dir()]
+    if not present:
+        raise UserError(
+            f"{folder} has no folder {' or '.join(x.images for x in layouts)}: it must hold "
+            f"{' or '.join(map(str, layouts))}"
+        )
+    if len(present) > 1:
+        raise UserError(
+            f"{folder} holds both {' and '.join(x.images for x in present)}: keep one of them"
+        )
+    (layout,) = present
+    if not (folder / layout.labels).is_dir():
+        raise UserError(
+            f"{folder} has {layout.images}/ but no folder {layout.labels}: it must hold {layout}"
+        )
+    return layout
+
+
+def _check_links(root: pathlib.Path, paths: Iterable[pathlib.Path]):
+    """Raise a `UserError` if a path is a link that leads out of the root folder."""
+    real_root = os.path.realpath(root)  # unlike Path.resolve, it allows a link to itself
+    outside = [
+        path for path in paths if not pathlib.Path(os.path.realpath(path)).is_relative_to(real_root)
+    ]
+    if outside:
+        raise UserError(
+            f"{', '.join(str(path.relative_to(root)) for path in outside)} in {root} is a link "
+            "that leads out of it: put the file itself there"
+        )
+
+
+def _check_names(image_dir: pathlib.Path, names: Iterable[str]):
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{image_dir} holds a file whose name {name!r} is not UTF-8: rename it"
+            ) from error
+
+
+def _pairs_of_folder(
+    root: pathlib.Path, folder: pathlib.Path, layouts: tuple[FolderLayout, ...]
+) -> tuple[tuple[Pair, ...], int]:
+    """Return the pairs of one folder, and the number of images that are skipped."""
+    layout = _choose_layout(folder, layouts)
+    image_dir, label_dir = folder / layout.images, folder / layout.labels
+    images = image_folders.find_images(image_dir, layout.image_suffixes)
+    labels = image_folders.find_images(label_dir, layout.label_suffixes)
+    _check_links(root, (image_dir, label_dir, *images, *labels))
+    pairs, unlabelled, unused = image_folders.match_by_name(
+        images, labels, layout.image_prefix, layout.label_prefix
+    )
+    problems = []
+    if unlabelled and not layout.annotated_only:
+        names = image_folders.joined_names(unlabelled)
+        problems.append(f"images without a label in {label_dir} ({names})")
+    if unused:
+        names = image_folders.joined_names(unused)
+        problems.append(f"labels without an image in {image_dir} ({names})")
+    if problems:
+        raise UserError(
+            f"{folder} holds {' and '.join(problems)}: add the missing files or remove the "
+            "superfluous ones"
+        )
+    _check_names(image_dir, pairs)
+    return tuple(Pair(name, *paths) for name, paths in sorted(pairs.items())), len(unlabelled)
+
+
+def _split_by_name(root: pathlib.Path, layouts: tuple[FolderLayout, ...]) -> SplitPairs:
+    pairs, skipped = _pairs_of_folder(root, root, layouts)
+    splits = {
+        split: tuple(pair for pair in pairs if split_of(pair.name) == split) for split in SPLITS
+    }
+    if empty := [split for split, members in splits.items() if not members]:
+        raise UserError(
+            f"the 8:1:1 split by name leaves {' and '.join(empty)} of the {len(pairs)} images "
+            f"in {root} empty: add images, or lay them out under train/, val/ and test/"
+        )
+    return SplitPairs(splits, skipped)
+
+
+def _split_folders(
+    root: pathlib.Path, layouts: tuple[FolderLayout, ...]
+) -> dict[str, pathlib.Path]:
+    """Return the folder of each split, or an empty dict if the root has none."""
+    folders = {
+        split: [root / alias for alias in aliases if (root / alias).is_dir()]
+        for split, aliases in SPLITS.items()
+    }
+    present = ", ".join(path.name for paths in folders.values() for path in paths)
+    if not present:
+        return {}
+    if flat := [layout.images for layout in layouts if (root / layout.images).is_dir()]:
+        raise UserError(
+            f"{root} holds {' and '.join(flat)} beside {present}: keep the flat folders or the "
+            "split ones"
+        )
+    if missing := [split for split, paths in folders.items() if not paths]:
+        raise UserError(
+            f"{root} holds {present} but no folder for {' and '.join(missing)}: a folder that is "
+            "already split has train/, val/ and test/"
+        )
+    if doubled := [paths for paths in folders.values() if len(paths) > 1]:
+        raise UserError(
+            f"{root} holds {' and '.join(path.name for path in doubled[0])}, which are the same "
+            "split: keep one"
+        )
+    return {split: path for split, (path,) in folders.items()}
+
+
+def find_split_pairs(root: pathlib.Path, layouts: tuple[FolderLayout, ...]) -> SplitPairs:
+    """Find the pairs of a folder that is flat, or already split into train, val and test.
+
+    A flat folder is split by `split_of`. No file is opened.
+
+    Args:
+      root: the folder.
+      layouts: forms that the folder, or each of its splits, may have.
+
+    Raises:
+      UserError: a folder or a split is missing or cannot be read, images or labels have no partner,
+        two files differ only in their endings, or a link leads out of the folder.
+    """
+    try:
+        if not root.is_dir():
+            raise UserError(
+                f"{root} is not a folder: name one with {' or '.join(map(str, layouts))}, flat or "
+                "under train/, val/ and test/"
+            )
+        folders = _split_folders(root, layouts)
+        if not folders:
+            return _split_by_name(root, layouts)
+        found = {split: _pairs_of_folder(root, path, layouts) for split, path in folders.items()}
+    except OSError as error:
+        raise decoding.cannot_be_read(error.filename or root, error) from error
+    return SplitPairs(
+        {split: pairs for split, (pairs, _) in found.items()},
+        sum(skipped for _, skipped in found.values()),
+    )
+
+
+def read_mask(path: pathlib.Path) -> tuple[dict[str, np.ndarray], bool]:
+    """Read a label image.
+
+    Returns:
+      The mask `[H, W]` bool under the name `label`, and whether the image had two levels.
+    """
+    mask, two_levels = pixel_values.to_mask(decoding.read(path))
+    return {"label": mask}, two_levels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SourceFormat:
+    """The form of a dataset's files.
+
+    Attributes:
+      layouts: forms of folders that are accepted.
+      channels: of its images as they are stored, 1 or 3.
+      labels: names of its masks.
+      read_labels: reads a label file and returns its masks `[H, W]` bool by name, and whether they
+        had two levels.
+    """
+
+    layouts: tuple[FolderLayout, ...] = (FolderLayout(),)
+    channels: int
+    labels: tuple[str, ...] = ("label",)
+    read_labels: Callable[[pathlib.Path], tuple[dict[str, np.ndarray], bool]] = read_mask
+
+    def read(self, pair: Pair) -> tuple[np.ndarray, dict[str, np.ndarray], bool]:
+        """Read a pair: its image `[H, W, channels]` uint8, and the result of `read_labels`.
+
+        Raises:
+          UserError: a file cannot be read, or the two differ in size.
+        """
+        image = pixel_values.to_uint8(decoding.read(pair.image), self.channels)
+        masks, two_levels = self.read_labels(pair.label)
+        height, width = next(iter(masks.values())).shape
+        if (height, width) != image.shape[:2]:
+            raise UserError(
+                f"{pair.label} is {height}x{width}, but {pair.image} is "
+                f"{image.shape[0]}x{image.shape[1]} (height x width): make them one size"
+            )
+        return image, masks, two_levels

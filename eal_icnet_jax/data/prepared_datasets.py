@@ -1,0 +1,238 @@
+"""Prepared TFDS datasets: prepared where they are missing, and read without TensorFlow."""
+
+import bisect
+import itertools
+import os
+import pathlib
+
+from ml_collections import ConfigDict
+
+from eal_icnet_jax.data import paired_folders
+from eal_icnet_jax.data.dataset_builders import data_digest, dataset_builder, unreadable
+from eal_icnet_jax.imaging import decoding
+from eal_icnet_jax.system.errors import UserError, os_error_cause
+from eal_icnet_jax.system.terminal import announce
+
+
+def _training_datasets(dataset: ConfigDict) -> list[ConfigDict]:
+    """Return the datasets of `train_on`, each as a `config.dataset` of its own."""
+    members = []
+    for full_name in dataset.train_on:
+        member = dataset.copy_and_resolve_references()
+        member.name, _, member.config = full_name.partition("/")
+        member.train_on = ()
+        if dataset.manual_dir:
+            member.manual_dir = os.path.join(dataset.manual_dir, member.name)
+        members.append(member)
+    return members
+
+
+def _test_dataset(dataset: ConfigDict) -> ConfigDict:
+    """Return the dataset that is tested on as a `config.dataset` of its own."""
+    member = dataset.copy_and_resolve_references()
+    member.train_on = ()
+    if dataset.train_on and dataset.manual_dir:
+        member.manual_dir = os.path.join(dataset.manual_dir, dataset.name)
+    return member
+
+
+def prepare(dataset: ConfigDict):
+    """Prepare a dataset, and those it trains on, where they are not prepared yet.
+
+    Args:
+      dataset: `config.dataset`.
+
+    Raises:
+      UserError: the data has to come from the user and `manual_dir` is not set or cannot be used,
+        or the prepared files cannot be written.
+    """
+    for member in (*_training_datasets(dataset), _test_dataset(dataset)):
+        member.prepare = True
+        builder = _prepared_builder(member)
+        announce(f"{builder.info.full_name} is prepared in {builder.data_dir}")
+
+
+def digests(dataset: ConfigDict) -> dict[str, str]:
+    """Return the digest of every prepared dataset that is trained or tested on, by full name."""
+    members = (*_training_datasets(dataset), _test_dataset(dataset))
+    builders = [dataset_builder(member) for member in members]
+    return {
+        builder.info.full_name: data_digest(pathlib.Path(builder.data_dir)) for builder in builders
+    }
+
+
+def _prepared_builder(dataset: ConfigDict):
+    """Return the builder of one dataset, which is prepared if it was not and may be."""
+    builder = dataset_builder(dataset)
+    manual_dir = pathlib.Path(dataset.manual_dir).expanduser() if dataset.manual_dir else None
+    _check_readable(builder.data_dir)
+    if builder.is_prepared():
+        _check_same_files(builder, manual_dir)
+        return builder
+    if not dataset.prepare:
+        raise UserError(
+            f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: run "
+            "`eal-icnet prepare --config=...` with the same config first"
+        )
+    instructions = getattr(builder, "MANUAL_DOWNLOAD_INSTRUCTIONS", None)
+    if instructions and manual_dir is None and not builder.DOWNLOADS:
+        raise UserError(
+            f"dataset {builder.info.full_name} is not prepared in {builder.data_dir}: "
+            f"{instructions}, then run the same command with --config.dataset.manual_dir=DIR, or "
+            f"cd datasets/{dataset.name} && tfds build --manual_dir=DIR --file_format=array_record"
+        )
+    _download_and_prepare(builder, manual_dir)
+    builder = dataset_builder(dataset)
+    _announce_splits(builder)
+    return builder
+
+
+def _check_readable(folder: str):
+    """Raise a `UserError` if a folder exists but the system refuses to read it."""
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise decoding.cannot_be_read(folder, error) from error
+
+
+def _download_and_prepare(builder, manual_dir: pathlib.Path | None):
+    from tensorflow_datasets import download
+
+    config = download.DownloadConfig(manual_dir=os.fspath(manual_dir) if manual_dir else None)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except OSError as error:
+        path = os.path.abspath(error.filename or builder.data_dir)
+        if not pathlib.Path(path).is_relative_to(os.path.abspath(builder.data_dir_root)):
+            raise decoding.cannot_be_read(path, error) from error
+        raise UserError(
+            f"{path} cannot be written: {os_error_cause(error)}; name another folder with "
+            "--config.dataset.data_dir"
+        ) from error
+
+
+def _announce_splits(builder):
+    """Print the size and the class balance of each split, if the builder recorded them."""
+    for split, statistics in (builder.info.metadata or {}).get("splits", {}).items():
+        balance = ", ".join(
+            f"{label} {100 * fraction:.2f}%" for label, fraction in statistics["foreground"].items()
+        )
+        announce(
+            f"{split}: {statistics['examples']} examples of {statistics['files']} files, "
+            f"{balance} of the pixels"
+        )
+
+
+def _check_same_files(builder, manual_dir: pathlib.Path | None):
+    """Check that a dataset was prepared from the folder that the user names, if that still exists.
+
+    Raises:
+      UserError: the folder holds other names, or splits them in another way.
+    """
+    source = getattr(builder, "SOURCE", None)
+    if source is None or manual_dir is None or not manual_dir.is_dir():
+        return
+    prepared = builder.info.metadata["splits"]
+    current = paired_folders.find_split_pairs(manual_dir, source.layouts).splits
+    for split, pairs in current.items():
+        digest = paired_folders.names_digest(pair.name for pair in pairs)
+        if digest != prepared[split]["names_sha256"]:
+            raise UserError(
+                f"{builder.data_dir} was prepared from other files than {manual_dir} holds now: "
+                "remove it, or name another folder with --config.dataset.data_dir"
+            )
+
+
+class SplitRecords:
+    """Random access to the examples of a prepared split, whose images are still encoded.
+
+    Args:
+      builder: of the prepared dataset.
+      split: name or slice of a split, as TFDS understands it.
+      labels: names of the features that hold masks.
+
+    Raises:
+      UserError: a file is damaged or cannot be read. Reading a record raises it, too.
+    """
+
+    def __init__(self, builder, split: str, labels: tuple[str, ...]):
+        from tensorflow_datasets import decode
+
+        self._name, self._folder = builder.info.full_name, os.fspath(builder.data_dir)
+        decoders = {key: decode.SkipDecoding() for key in ("image", *labels)}
+        try:
+            self._source = builder.as_data_source(split=split, decoders=decoders)
+            self._size = len(self._source)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise unreadable(f"dataset {self._name}", self._folder, error) from error
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < self._size:
+            raise IndexError(index)
+        try:
+            return self._source[index]
+        except Exception as error:  # any type, since damaged bytes are parsed in several libraries
+            raise unreadable(f"record {index} of {self._name}", self._folder, error) from error
+
+
+class ConcatenatedSource:
+    """Random access to the examples of several sources, one after another."""
+
+    def __init__(self, sources: list):
+        self._sources = sources
+        self._ends = list(itertools.accumulate(map(len, sources)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> dict:
+        number = bisect.bisect_right(self._ends, index)
+        start = self._ends[number - 1] if number else 0
+        return self._sources[number][index - start]
+
+
+def open_split(dataset: ConfigDict, split: str) -> SplitRecords | ConcatenatedSource:
+    """Open a split for random access to its examples, whose images are still encoded.
+
+    Args:
+      dataset: `config.dataset`. If `train_on` names datasets, every split but the test split comes
+        from them.
+      split: "train", "validation" or "test"; `dataset.splits` says what that is.
+
+    Raises:
+      UserError: a dataset cannot be prepared or read, lacks the split or a label, or the split is
+        an empty slice.
+    """
+    if dataset.train_on and split != "test":
+        members = _training_datasets(dataset)
+        return ConcatenatedSource([_open_member(member, split) for member in members])
+    return _open_member(_test_dataset(dataset), split)
+
+
+def _open_member(dataset: ConfigDict, split: str) -> SplitRecords:
+    builder = _prepared_builder(dataset)
+    info, part = builder.info, dataset.splits[split]
+    try:
+        examples = info.splits[part].num_examples
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"dataset {info.full_name} has no split {part!r}: it has {', '.join(info.splits)}, and "
+            "slices of them such as 'train[:100]'"
+        ) from error
+    if not examples:
+        sizes = ", ".join(f"{name} has {info.splits[name].num_examples}" for name in info.splits)
+        raise UserError(
+            f"config.dataset.splits.{split} is {part!r}, which holds no example of dataset "
+            f"{info.full_name} ({sizes}): choose a larger slice"
+        )
+    if missing := [name for name in dataset.labels if name not in info.features]:
+        raise UserError(
+            f"dataset {info.full_name} has no label {', '.join(missing)}: its features are "
+            f"{', '.join(info.features)}"
+        )
+    return SplitRecords(builder, part, tuple(dataset.labels))

@@ -1,0 +1,258 @@
+"""What the TFDS builders share: one preparation at a time, paired folders, reproducible files."""
+
+import collections
+import contextlib
+import functools
+import io
+import pathlib
+import shutil
+import sys
+
+import numpy as np
+import tensorflow_datasets.public_api as tfds
+from tensorflow_datasets.core import constants
+from tensorflow_datasets.proto import tf_example_pb2
+
+from eal_icnet_jax.data import paired_folders
+from eal_icnet_jax.data.preparation_lock import preparation_lock
+from eal_icnet_jax.imaging import png
+from eal_icnet_jax.system import files, workers
+from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.terminal import announce, progress_bar, warn
+
+SHARD_BYTES = 32 << 20
+"""Size of the image files in one shard, in bytes. All examples of a shard are in memory at once."""
+
+Pairs = tuple[paired_folders.Pair, ...]
+
+Window = tuple[int, int, int, int]
+"""Top, left, height and width of a part of an image, in pixels."""
+
+
+def split_into_shards(pairs: Pairs) -> list[Pairs]:
+    """Split pairs into consecutive runs of about `SHARD_BYTES`."""
+    runs, size = [[]], 0
+    for pair in pairs:
+        if size >= SHARD_BYTES:
+            runs.append([])
+            size = 0
+        runs[-1].append(pair)
+        size += pair.image.stat().st_size
+    return [tuple(run) for run in runs]
+
+
+class ReproducibleWriter(tfds.core.ExampleWriter):
+    """Writes the same bytes for the same examples. TFDS leaves the order of features open."""
+
+    def write(self, path, examples):
+        try:
+            return super().write(path, ((key, self._ordered(data)) for key, data in examples))
+        except RuntimeError as error:  # array_record reports a full disk in this way
+            reason = str(error).partition(";")[0]
+            raise UserError(
+                f"{path} cannot be written: {reason}; make room, or name another folder with "
+                "--config.dataset.data_dir"
+            ) from error
+
+    @staticmethod
+    def _ordered(data: bytes) -> bytes:
+        return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
+
+
+class ReproducibleBuilder:
+    """Mixin of all builders: the same files from the same data, by one process at a time."""
+
+    def _example_writer(self) -> tfds.core.ExampleWriter:
+        return ReproducibleWriter(self.info.file_format)
+
+    def download_and_prepare(self, **arguments):
+        """Prepare the dataset unless it is prepared, as TFDS does, under its lock.
+
+        If another process prepares it, wait for that. What killed processes left is removed.
+
+        Raises:
+          OSError: the lock or a file cannot be written.
+        """
+        folder = pathlib.Path(self.data_dir)
+        with preparation_lock(folder):
+            for leftover in folder.parent.glob(f"{constants.INCOMPLETE_PREFIX}*_{folder.name}"):
+                shutil.rmtree(leftover)
+            if not self.is_prepared():
+                announce(f"preparing {self.info.full_name} in {folder}")
+            with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints sizes as "Unknown"
+                self._prepare_locked(**arguments)
+            files.flush(folder)
+
+    def _prepare_locked(self, **arguments):
+        super().download_and_prepare(**arguments)
+
+
+class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip_registration=True):
+    """Base class of builders that read folders of images and labels.
+
+    Features: `image`, the masks of `SOURCE.labels` (0 and 255) and `name`, images as PNG. Records
+    are in the order of the names. `info.metadata` holds each split's number of files and examples,
+    the digest of its names and each mask's fraction of foreground, and the number of skipped
+    images.
+
+    Attributes:
+      SOURCE: form of its files.
+      LICENSE: of its images and labels.
+      MANUAL_DOWNLOAD_INSTRUCTIONS: where the data comes from, and how to lay it out.
+      DOWNLOADS: whether it can be prepared without a folder from the user.
+    """
+
+    SOURCE: paired_folders.SourceFormat
+    LICENSE: str
+    DOWNLOADS = False
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        def image(channels):
+            return tfds.features.Image(shape=(None, None, channels), encoding_format="png")
+
+        features = {
+            "image": image(self.SOURCE.channels),
+            **{label: image(1) for label in self.SOURCE.labels},
+            "name": tfds.features.Text(),
+            **self.extra_features(),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+            license=self.LICENSE,
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def extra_features(self) -> dict:
+        """Return the features besides image, masks and name."""
+        return {}
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """Return the parts of an image that become one example each."""
+        return [(0, 0, height, width)]
+
+    def window_values(self, name: str, window: Window) -> dict:
+        """Return the name of a window's example, and the values of `extra_features`."""
+        del window
+        return {"name": name}
+
+    def source_folder(self, dl_manager: tfds.download.DownloadManager) -> pathlib.Path:
+        """Return the folder of images and labels: the user's, or else TFDS's place for it."""
+        return self.manual_dir or dl_manager.manual_dir
+
+    def _prepare_locked(self, **arguments):
+        """Prepare the dataset. An error leaves no empty folders behind."""
+        config_folder = pathlib.Path(self.data_dir_root) / self.name / ".config"
+        downloads = pathlib.Path(self.data_dir_root) / "downloads"
+        config_folder_existed = config_folder.exists()
+        missing = [path for path in (downloads / "extracted", downloads) if not path.exists()]
+        try:
+            super()._prepare_locked(**arguments)
+        except BaseException as error:
+            if not config_folder_existed:
+                shutil.rmtree(config_folder, ignore_errors=True)
+            for folder in missing:
+                with contextlib.suppress(OSError):  # it holds something
+                    folder.rmdir()
+            is_tfds_command = pathlib.Path(sys.argv[0]).stem == "tfds"
+            if isinstance(error, UserError) and is_tfds_command:
+                raise SystemExit(f"error: {error}") from error  # it would print a traceback
+            raise
+
+    def _download_and_prepare(self, dl_manager, download_config=None):
+        manual_dir = download_config.manual_dir if download_config else None
+        self.manual_dir = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+        super()._download_and_prepare(dl_manager, download_config)
+
+    def _shard_iterators_per_split(self, dl_manager):
+        found = paired_folders.find_split_pairs(self.source_folder(dl_manager), self.SOURCE.layouts)
+        if found.skipped:
+            warn(f"{found.skipped} images without a label are skipped")
+        self.info.metadata["skipped"] = found.skipped
+        self.info.metadata["splits"] = {
+            split: {
+                "files": len(pairs),
+                "examples": 0,
+                "names_sha256": paired_folders.names_digest(pair.name for pair in pairs),
+                "foreground": dict.fromkeys(self.SOURCE.labels, 0.0),
+            }
+            for split, pairs in found.splits.items()
+        }
+        return {split: self._shards(split, pairs) for split, pairs in found.splits.items()}
+
+    def _shards(self, split: str, pairs: Pairs) -> list:
+        tally = _SplitTally(f"{self.name} {split}", len(pairs))
+        return [
+            functools.partial(self._shard, self.info.metadata["splits"][split], tally, run)
+            for run in split_into_shards(pairs)
+        ]
+
+    def _shard(self, metadata: dict, tally: "_SplitTally", pairs: Pairs):
+        try:
+            for pair, (examples, counts, pixels, two_levels) in zip(
+                pairs, workers.map_in_threads(self._encode, pairs), strict=True
+            ):
+                yield from ((example["name"], example) for example in examples)
+                tally.add(pair, counts, pixels, two_levels)
+                metadata["examples"] += len(examples)
+                metadata["foreground"] = tally.fractions()
+        except Exception:
+            tally.end()
+            raise
+
+    def _encode(self, pair: paired_folders.Pair) -> tuple[list[dict], dict[str, int], int, bool]:
+        """Encode the examples of a pair.
+
+        Returns:
+          The examples with PNG bytes, the number of foreground pixels by label, the number of all
+          pixels, and whether the label had two levels.
+        """
+        image, masks, two_levels = self.SOURCE.read(pair)
+        examples, counts, pixels = [], dict.fromkeys(masks, 0), 0
+        for window in self.windows(*image.shape[:2]):
+            top, left, height, width = window
+            part = (slice(top, top + height), slice(left, left + width))
+            example = {"image": png.encode(image[part]), **self.window_values(pair.name, window)}
+            for label, mask in masks.items():
+                example[label] = png.encode(255 * mask[part].astype(np.uint8))
+                counts[label] += int(mask[part].sum())
+            pixels += height * width
+            examples.append(example)
+        return examples, counts, pixels, two_levels
+
+
+class _SplitTally:
+    """Progress and class balance of a split while its shards are written."""
+
+    def __init__(self, title: str, files: int):
+        self._title, self._files = title, files
+        self._bar = None
+        self._counts: collections.Counter = collections.Counter()
+        self._pixels = 0
+        self._grey_labels: list[pathlib.Path] = []
+
+    def add(self, pair: paired_folders.Pair, counts: dict[str, int], pixels: int, two_levels: bool):
+        """Count a pair that was written."""
+        if self._bar is None:
+            self._bar = progress_bar(self._title, self._files, "file")
+        self._bar.update()
+        self._counts.update(counts)
+        self._pixels += pixels
+        if not two_levels:
+            self._grey_labels.append(pair.label)
+        if self._bar.n == self._files:
+            self.end()
+
+    def end(self):
+        """Close the progress bar, and warn if labels had to be thresholded."""
+        if self._bar is not None:
+            self._bar.close()
+        if self._grey_labels:
+            warn(
+                f"{len(self._grey_labels)} labels have more than two levels and were thresholded "
+                f"at 128, the first is {self._grey_labels[0]}"
+            )
+
+    def fractions(self) -> dict[str, float]:
+        """Return the fraction of foreground of each label so far."""
+        return {label: count / self._pixels for label, count in self._counts.items()}

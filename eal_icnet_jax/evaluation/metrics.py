@@ -1,0 +1,190 @@
+"""The paper's metrics of masks: mIoU, MPA, Dice, AJI and AJI+; and electrical differences."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import cv2
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from eal_icnet_jax.evaluation import electrical
+from eal_icnet_jax.evaluation.electrical import ElectricalDifferences
+from eal_icnet_jax.imaging.regions import connected_regions
+
+METRICS = ("mIoU", "MPA", "Dice", "AJI", "AJI_plus")
+"""Names of the metrics that `evaluate_masks` returns."""
+
+COUNTS = {"opens": "opens", "shorts": "shorts", "false_positives": "FP", "false_negatives": "FN"}
+"""Table heading of each electrically significant difference."""
+
+
+def _ratio(numerator: float, denominator: float, empty: float) -> float:
+    return float(numerator / denominator) if denominator else empty
+
+
+def _regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 8-connected region of each pixel (0 is background), and all regions' areas."""
+    regions, statistics = connected_regions(mask)
+    return regions, statistics[1:, cv2.CC_STAT_AREA].astype(np.int64)
+
+
+def aggregated_jaccard(label: np.ndarray, prediction: np.ndarray) -> tuple[float, float]:
+    """Compute the aggregated Jaccard index over 8-connected regions, and its variant AJI+.
+
+    AJI (Kumar et al., 2017) pairs each true region with the predicted region of highest IoU, which
+    may be in several pairs. AJI+ (Graham et al., 2019) pairs regions one to one for the highest sum
+    of IoU. Either is the sum of the pairs' intersections divided by the sum of their unions and of
+    the areas of all regions without a partner.
+
+    Args:
+      label: mask `[H, W]`, non-zero is foreground.
+      prediction: mask `[H, W]`.
+
+    Returns:
+      (AJI, AJI+), each in [0, 1]. Both are 1 if both masks are empty, and 0 if one of them is.
+    """
+    true, true_area = _regions(label)
+    predicted, predicted_area = _regions(prediction)
+    if not len(true_area) or not len(predicted_area):
+        trivial = float(len(true_area) == len(predicted_area))
+        return trivial, trivial
+    # Each overlapping pair of regions once, with the number of pixels it shares.
+    both = (true > 0) & (predicted > 0)
+    pairs, shared = np.unique(
+        (true[both].astype(np.int64) - 1) * len(predicted_area) + predicted[both] - 1,
+        return_counts=True,
+    )
+    i, j = np.divmod(pairs, len(predicted_area))
+    union = true_area[i] + predicted_area[j] - shared
+    iou = shared / union
+
+    def score(chosen: np.ndarray) -> float:
+        unpaired_true = np.delete(true_area, i[chosen]).sum()
+        unpaired_predicted = np.delete(predicted_area, j[chosen]).sum()
+        total = union[chosen].sum() + unpaired_true + unpaired_predicted
+        return float(shared[chosen].sum() / total)
+
+    by_true = np.lexsort((j, -iou, i))
+    is_best = np.ones(len(i), bool)
+    is_best[1:] = i[by_true][1:] != i[by_true][:-1]
+    return score(by_true[is_best]), score(_one_to_one(i, j, iou))
+
+
+def _one_to_one(i: np.ndarray, j: np.ndarray, iou: np.ndarray) -> np.ndarray:
+    """Return the indices of the pairs (i, j) of highest sum of IoU, each region at most once."""
+    # Most pairs share no region with another pair: only the others need the assignment.
+    isolated = (np.bincount(i)[i] == 1) & (np.bincount(j)[j] == 1)
+    contested = np.flatnonzero(~isolated)
+    rows, row = np.unique(i[contested], return_inverse=True)
+    columns, column = np.unique(j[contested], return_inverse=True)
+    pair = np.full((len(rows), len(columns)), -1)
+    pair[row, column] = contested
+    weight = np.where(pair >= 0, iou[pair], 0)
+    chosen = pair[linear_sum_assignment(weight, maximize=True)]
+    return np.concatenate([np.flatnonzero(isolated), chosen[chosen >= 0]])
+
+
+def _as_masks(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    label, prediction = np.asarray(label) != 0, np.asarray(prediction) != 0
+    if label.ndim != 2 or label.shape != prediction.shape or not label.size:
+        raise ValueError(
+            "label and prediction must be masks [H, W] of one size, "
+            f"but are {label.shape} and {prediction.shape}"
+        )
+    return label, prediction
+
+
+def evaluate_masks(label: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """Compute the paper's metrics of one image.
+
+    Args:
+      label: mask `[H, W]`, non-zero is foreground.
+      prediction: mask `[H, W]`.
+
+    Returns:
+      Values in [0, 1]:
+        mIoU: IoU averaged over background and foreground.
+        MPA: fraction of a class's pixels that are predicted so, averaged over both classes.
+        Dice: 2 TP / (2 TP + FP + FN) of the foreground.
+        AJI, AJI_plus: see `aggregated_jaccard`.
+      A class that neither mask has is left out of the mIoU, and one that the label lacks is left
+      out of the MPA. So every value is 1 if both masks are empty or both are all foreground. If
+      only one mask is empty, Dice, AJI and AJI+ are 0; if that is the label, the MPA is the
+      fraction of background that is predicted so.
+
+    Raises:
+      ValueError: the shapes differ, or are not two-dimensional.
+    """
+    label, prediction = _as_masks(label, prediction)
+    tp = int(np.count_nonzero(label & prediction))
+    fn = int(np.count_nonzero(label)) - tp
+    fp = int(np.count_nonzero(prediction)) - tp
+    tn = label.size - tp - fn - fp
+    iou = [hit / total for hit, total in ((tn, tn + fp + fn), (tp, tp + fp + fn)) if total]
+    accuracy = [hit / total for hit, total in ((tn, tn + fp), (tp, tp + fn)) if total]
+    aji, aji_plus = aggregated_jaccard(label, prediction)
+    return {
+        "mIoU": float(np.mean(iou)),
+        "MPA": float(np.mean(accuracy)),
+        "Dice": _ratio(2 * tp, 2 * tp + fp + fn, 1.0),
+        "AJI": aji,
+        "AJI_plus": aji_plus,
+    }
+
+
+def electrically_significant_differences(
+    label: np.ndarray | Sequence,
+    prediction: np.ndarray | Sequence,
+    *,
+    size: tuple[int, int] | None = None,
+    min_wire_area: float = electrical.MIN_WIRE_AREA,
+    border: int | None = None,
+) -> ElectricalDifferences:
+    """Count opens, shorts, false positives and false negatives (Rothaug et al., ASHES 2023).
+
+    A connected region of the label's metal is a net, one of the prediction's metal is a wire. Wires
+    below an area are ignored as noise. Nets and wires entirely within the image's border are
+    ignored too, because only neighbouring tiles show where they lead. The defaults are those of the
+    published evaluation.
+
+    Masks and polygons are counted alike, up to single pixels: in masks, 8-neighbours are connected
+    and an area is a number of pixels; polygons are connected if they share a point. For the three
+    tiles of `tests/golden`, both give the counts of the published evaluation, which compares label
+    polygons with contours through the centres of a mask's outermost pixels.
+
+    Args:
+      label: mask `[H, W]`, non-zero is metal, or a sequence of `shapely.Polygon` in pixels.
+      prediction: of the same kind.
+      size: height and width of the image of the polygons, for the border; None for no border.
+      min_wire_area: smallest area of a wire in pixels.
+      border: width in pixels; None for 35, or an eighth of the image's shorter side if that is
+        less.
+
+    Raises:
+      ValueError: the masks' shapes differ.
+    """
+    if isinstance(label, np.ndarray) and label.dtype != object:
+        nets, wires = electrical_regions(
+            label, np.asarray(prediction), min_wire_area=min_wire_area, border=border
+        )
+        return electrical.match_masks(nets, wires).differences()
+    matching = electrical.match_polygons(list(label), list(prediction), size, min_wire_area, border)
+    return matching.differences()
+
+
+def electrical_regions(
+    label: np.ndarray,
+    prediction: np.ndarray,
+    *,
+    min_wire_area: float = electrical.MIN_WIRE_AREA,
+    border: int | None = None,
+) -> tuple[electrical.Regions, electrical.Regions]:
+    """Return the nets and wires of two masks that `electrically_significant_differences` counts."""
+    label, prediction = _as_masks(label, prediction)
+    nets = electrical.Regions.of_mask(label, 0, border)
+    return nets, electrical.Regions.of_mask(prediction, min_wire_area, border)
+
+
+def average(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Average the metrics over images, as the paper reports them."""
+    rows = list(rows)
+    return {name: float(np.mean([row[name] for row in rows])) for name in METRICS}

@@ -1,0 +1,1 @@
+"""Images and mosaics: decoded, read part by part, and written."""

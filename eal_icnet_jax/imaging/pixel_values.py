@@ -1,0 +1,70 @@
+"""Pixel values in the ranges that networks, datasets and masks use."""
+
+import cv2
+import numpy as np
+
+from eal_icnet_jax.system.errors import UserError
+
+
+def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Return `[H, W]` or RGB `[H, W, 3]` as `[H, W, channels]`: grey for 1, repeated grey for 3."""
+    if image.ndim == 3 and channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return image if image.ndim == 3 else np.repeat(image[..., None], channels, -1)
+
+
+def to_unit_range(image: np.ndarray, channels: int) -> np.ndarray:
+    """Convert an image to the input of a network.
+
+    Args:
+      image: `[H, W]` or RGB `[H, W, 3]`, uint8 or uint16.
+      channels: 1 converts colour to grey (ITU-R 601 luma), 3 repeats grey.
+
+    Returns:
+      `[H, W, channels]` float32 in [0, 1].
+
+    Raises:
+      UserError: `channels` is neither 1 nor 3.
+    """
+    if channels not in (1, 3):
+        raise UserError(f"images have 1 or 3 channels, but the model takes {channels}")
+    maximum = np.float32(np.iinfo(image.dtype).max)
+    return _with_channels(image, channels).astype(np.float32) / maximum
+
+
+def to_uint8(image: np.ndarray, channels: int) -> np.ndarray:
+    """Convert an image to the form in which datasets store it.
+
+    Args:
+      image: `[H, W]` or RGB `[H, W, 3]`, uint8 or uint16; 65535 becomes 255.
+      channels: 1 converts colour to grey (ITU-R 601 luma), 3 repeats grey.
+
+    Returns:
+      `[H, W, channels]` uint8.
+    """
+    if image.dtype == np.uint16:
+        image = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return _with_channels(image, channels)
+
+
+def to_mask(label: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Convert a label image to a mask.
+
+    Args:
+      label: `[H, W]` or RGB `[H, W, 3]`, uint8 or uint16.
+
+    Returns:
+      The mask `[H, W]` bool, and whether the label has two levels: 0 and the largest value of its
+      type, 0 and 1, or black and one colour. Any other label is foreground above 128 of 255.
+    """
+    if label.ndim == 3:
+        coloured = label.any(-1)
+        colours = label[coloured]
+        if len(colours) and np.ptp(colours[0]) > 0 and np.all(colours == colours[0]):
+            return coloured, True
+        label = cv2.cvtColor(label, cv2.COLOR_RGB2GRAY)
+    maximum = np.iinfo(label.dtype).max
+    for level in (maximum, 1):
+        if np.all((label == 0) | (label == level)):
+            return label != 0, True
+    return label > 128 * (maximum // 255), False

@@ -1,0 +1,112 @@
+"""A folder of tiles as a mosaic."""
+
+import functools
+import pathlib
+import re
+
+import numpy as np
+
+from eal_icnet_jax.imaging import decoding
+from eal_icnet_jax.imaging.mosaics import Mosaic
+from eal_icnet_jax.system.errors import UserError
+
+
+def open_tiles(folder: pathlib.Path, pattern: str) -> Mosaic:
+    """Open a folder of tiles as one image.
+
+    Args:
+      folder: holds a complete rectangle of tiles of one size, except that those of the last row and
+        of the last column may be smaller.
+      pattern: of the tiles' names, with `{row}` and `{column}` for numbers.
+
+    Raises:
+      UserError: the pattern is wrong, tiles are missing, or the first or last cannot be read.
+    """
+    tiles = _TileGrid(_complete_grid(folder, _find_tiles(folder, pattern)))
+    return Mosaic(folder, tiles.shape, tiles.dtype, None, tiles.read)
+
+
+def _find_tiles(folder: pathlib.Path, pattern: str) -> dict[tuple[int, int], pathlib.Path]:
+    """Return the files whose names match a pattern, by row and column."""
+    if sorted(re.findall(r"{(\w*)}", pattern)) != ["column", "row"]:
+        raise UserError(f"--tiles is {pattern}: name tiles as in tile_{{row}}_{{column}}.png")
+    expression = re.escape(pattern)
+    for key in ("row", "column"):
+        expression = expression.replace(re.escape(f"{{{key}}}"), rf"(?P<{key}>\d+)")
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: name one that holds tiles")
+    paths = {
+        (int(match["row"]), int(match["column"])): path
+        for path in sorted(folder.iterdir())
+        if (match := re.fullmatch(expression, path.name))
+    }
+    if not paths:
+        raise UserError(f"{folder} holds no file named as {pattern}")
+    return paths
+
+
+def _complete_grid(
+    folder: pathlib.Path, paths: dict[tuple[int, int], pathlib.Path]
+) -> list[list[pathlib.Path]]:
+    """Return rows of paths, or raise a `UserError` that names the missing tiles."""
+    rows, columns = (range(min(numbers), max(numbers) + 1) for numbers in zip(*paths, strict=True))
+    missing = [(row, column) for row in rows for column in columns if (row, column) not in paths]
+    if missing:
+        examples = ", ".join(f"row {row} column {column}" for row, column in missing[:3])
+        raise UserError(f"{folder} lacks {len(missing)} tiles of its grid ({examples}): add them")
+    return [[paths[row, column] for column in columns] for row in rows]
+
+
+class _TileGrid:
+    """Tiles as one image. Two rows of tiles are kept in memory.
+
+    Args:
+      grid: rows of paths.
+    """
+
+    def __init__(self, grid: list[list[pathlib.Path]]):
+        self._grid = grid
+        self._decoded = functools.lru_cache(2 * len(grid[0]))(decoding.read)
+        first, last = self._decoded(grid[0][0]), self._decoded(grid[-1][-1])
+        self.dtype, self._channels = first.dtype, first.shape[2:]
+        self._size, self._last_size = first.shape[:2], last.shape[:2]
+        if any(np.greater(self._last_size, self._size)):
+            raise UserError(
+                f"{grid[-1][-1]} is larger than {grid[0][0]}: tiles of the last row or column may "
+                "only be smaller than the others"
+            )
+        rows, columns = len(grid), len(grid[0])
+        self.shape = (
+            (rows - 1) * self._size[0] + self._last_size[0],
+            (columns - 1) * self._size[1] + self._last_size[1],
+        )
+
+    def _tile(self, row: int, column: int) -> np.ndarray:
+        path = self._grid[row][column]
+        tile = self._decoded(path)
+        is_last = row == len(self._grid) - 1, column == len(self._grid[0]) - 1
+        size = (self._last_size[k] if is_last[k] else self._size[k] for k in (0, 1))
+        expected = (*size, *self._channels)
+        if tile.shape != expected or tile.dtype != self.dtype:
+            raise UserError(
+                f"{path} is {'x'.join(map(str, tile.shape))} {tile.dtype} and not "
+                f"{'x'.join(map(str, expected))} {self.dtype} as the others"
+            )
+        return tile
+
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """Return a part of the image, `[h, w]` or RGB `[h, w, 3]`."""
+        top, bottom, _ = rows.indices(self.shape[0])
+        left, right, _ = columns.indices(self.shape[1])
+        height, width = self._size
+        out = np.empty((bottom - top, right - left, *self._channels), self.dtype)
+        for i in range(top // height, -(-bottom // height)):
+            for j in range(left // width, -(-right // width)):
+                tile = self._tile(i, j)
+                y, x = i * height, j * width
+                y0, y1 = max(top, y), min(bottom, y + tile.shape[0])
+                x0, x1 = max(left, x), min(right, x + tile.shape[1])
+                out[y0 - top : y1 - top, x0 - left : x1 - left] = tile[
+                    y0 - y : y1 - y, x0 - x : x1 - x
+                ]
+        return out

@@ -1,0 +1,1 @@
+"""Prediction: images of any size to masks, and the files that hold them."""

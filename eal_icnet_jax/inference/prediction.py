@@ -1,0 +1,274 @@
+"""Prediction of image files and mosaics, one after another."""
+
+import collections
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from flax import nnx
+
+from eal_icnet_jax.imaging import mosaic_files, overlays, pixel_values, png
+from eal_icnet_jax.imaging.mosaics import Mosaic, MosaicMask
+from eal_icnet_jax.inference.cleaning import clean_mask
+from eal_icnet_jax.inference.mosaic_job import MosaicJob
+from eal_icnet_jax.inference.mosaic_prediction import MosaicPrediction
+from eal_icnet_jax.inference.prediction_options import PredictionOptions
+from eal_icnet_jax.inference.predictor import Predictor
+from eal_icnet_jax.inference.windows import BlendedWindows
+from eal_icnet_jax.models import named_arrays
+from eal_icnet_jax.system.errors import UserError, os_error_cause
+from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
+from eal_icnet_jax.vector.layout_options import square_pixel_size
+
+MAX_WHOLE_PIXELS = 2048 * 2048
+"""Largest number of pixels of an image that goes through the network without windows."""
+
+WINDOWS_PER_ACCELERATOR = 8
+"""Default number of windows at once on a device other than a CPU."""
+
+
+def find_inputs(options: PredictionOptions) -> list[pathlib.Path]:
+    """Return the images to predict.
+
+    Raises:
+      UserError: there is none, the results would lie among the images, or two of them would have
+        the same name.
+    """
+    path, output = options.input, options.output
+    if not path.exists():
+        raise UserError(f"{path} does not exist: name an image or a folder of images")
+    is_single = path.is_file() or options.tiles is not None or mosaic_files.is_zarr(path)
+    images = [path] if is_single else mosaic_files.find_mosaics(path)
+    image_folders = {image.resolve().parent for image in images}
+    if options.tiles is not None:
+        image_folders.add(path.resolve())
+    if output.resolve() in image_folders:
+        raise UserError(f"{output} is the folder of the images: name another one with --output")
+    counts = collections.Counter(map(mosaic_files.name_without_endings, images))
+    names = [p.name for p in images if counts[mosaic_files.name_without_endings(p)] > 1]
+    if names:
+        raise UserError(f"the masks of {', '.join(names)} would have one name: rename one of them")
+    return images
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageResult:
+    """What became of one image.
+
+    Attributes:
+      number: of the image among the inputs, from 1.
+      path: of the image.
+      error: why it was skipped, or an empty text. The other attributes are then not set.
+      size: height and width in pixels.
+      foreground: fraction of the pixels that are foreground, averaged over the masks.
+      seconds: that the prediction took, or None if the results existed already.
+      layout_counts: number of shapes of each kind, or None if no layout was written.
+    """
+
+    number: int
+    path: pathlib.Path
+    error: str = ""
+    size: tuple[int, int] = (0, 0)
+    foreground: float = 0.0
+    seconds: float | None = None
+    layout_counts: dict[str, int] | None = None
+
+
+class PredictionRun:
+    """The prediction of one or several images.
+
+    Args:
+      model: in evaluation mode.
+      options: what is predicted and written.
+      processes: that share the work. Mosaics are shared piece by piece, other images one by one.
+
+    Attributes:
+      paths: of the images.
+
+    Raises:
+      UserError: the options do not fit the model or the images.
+    """
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        options: PredictionOptions,
+        processes: ProcessGroup = SINGLE_PROCESS,
+    ):
+        self._model, self._options, self._processes = model, options, processes
+        arguments = dict(model.spec.options)
+        self._channels, self._classes = arguments["in_channels"], arguments["classes"]
+        if self._channels not in (1, 3):
+            raise UserError(
+                f"the model takes images of {self._channels} channels: name a checkpoint for grey "
+                "or RGB images"
+            )
+        if options.window_side < model.smallest:
+            raise UserError(
+                f"--window is {options.window_side}: the model takes {model.smallest} pixels or "
+                "more"
+            )
+        self.paths = find_inputs(options)
+        self._predictor = Predictor(model)
+        if options.layout:
+            self._kinds = options.layout.kinds_of(self._classes)
+            if len(self.paths) > 1:
+                raise UserError(
+                    f"--layout is for one image, and {options.input} has {len(self.paths)}: name "
+                    "one image, or convert the masks with `eal-icnet layout`"
+                )
+        try:
+            options.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{options.output} cannot be made: {os_error_cause(error)}") from error
+
+    def results(self) -> Iterator[ImageResult]:
+        """Predict the images, and yield the result of each that this process reports.
+
+        An image that cannot be predicted is skipped, and its result has an error. Every process
+        opens all images and reports those that it cannot read.
+
+        Raises:
+          UserError: an image failed in such a way that the other processes cannot know of it. All
+            of them have to end.
+        """
+        for number, path in enumerate(self.paths, 1):
+            try:
+                result = self._predict(number, path)
+            except UserError as error:
+                message = str(error) if str(path) in str(error) else f"{path}: {error}"
+                result = ImageResult(number, path, message)
+            except OSError as error:
+                cause = os_error_cause(error)
+                raise UserError(f"{path} cannot be predicted: {cause}") from error
+            if result is not None:
+                yield result
+
+    def _predict(self, number: int, path: pathlib.Path) -> ImageResult | None:
+        """Do this process's part of an image; return the result if this process reports it."""
+        start = time.perf_counter()
+        mosaic = mosaic_files.open_mosaic(path, self._options.tiles)
+        if mosaic.dtype not in (np.uint8, np.uint16):
+            raise UserError(f"{path} has 1 bit per pixel: convert it to 8 or 16")
+        self._predictor.check_size(str(path), mosaic.shape)
+        pixel_size = None
+        if self._options.layout:
+            pixel_size = square_pixel_size(mosaic.pixel_size, self._options.layout.pixel_size)
+        is_finished = False
+        if self._needs_windows(mosaic):
+            prediction = MosaicPrediction(self._mosaic_job(mosaic))
+            is_finished = prediction.is_finished()
+            if not is_finished:
+                prediction.run(self._windows(mosaic), self._processes)
+            if not self._processes.is_first:
+                return None
+            foreground = prediction.foreground()
+            masks = [MosaicMask(mosaic_files.open_mosaic(p)) for p in prediction.mask_paths()]
+        elif number % self._processes.count == self._processes.index:
+            masks = self._predict_whole(mosaic)
+            foreground = [np.mean(mask) for mask in masks]
+        else:
+            return None
+        seconds = None if is_finished else time.perf_counter() - start
+        counts = self._write_layout(masks, pixel_size)
+        return ImageResult(
+            number, path, "", mosaic.shape, float(np.mean(foreground)), seconds, counts
+        )
+
+    def _needs_windows(self, mosaic: Mosaic) -> bool:
+        is_large = mosaic.shape[0] * mosaic.shape[1] > MAX_WHOLE_PIXELS
+        return is_large or bool(self._options.window or self._options.format)
+
+    def _predict_whole(self, mosaic: Mosaic) -> list[np.ndarray]:
+        """Predict an image without windows, write the results, and return the masks `[H, W]`."""
+        options = self._options
+        image = pixel_values.to_unit_range(mosaic[slice(None), slice(None)], self._channels)
+        probabilities = self._predictor.probabilities(image[None])[0]
+        name = mosaic_files.name_without_endings(mosaic.path)
+        masks = []
+        for k in range(self._classes):
+            mask = probabilities[..., k] >= options.threshold
+            mask = clean_mask(mask, options.remove_specks, options.fill_holes)
+            stem = options.output / (name if self._classes == 1 else f"{name}_{k + 1}")
+            png.write(pathlib.Path(f"{stem}.png"), np.where(mask, 255, 0).astype(np.uint8))
+            if options.probabilities:
+                levels = np.rint(probabilities[..., k] * 65535).astype(np.uint16)
+                png.write(pathlib.Path(f"{stem}_probability.png"), levels)
+            if options.overlay:
+                png.write(pathlib.Path(f"{stem}_overlay.png"), overlays.overlay(image, mask))
+            masks.append(mask)
+        return masks
+
+    def _mosaic_job(self, mosaic: Mosaic) -> MosaicJob:
+        """Return the job of a mosaic.
+
+        Raises:
+          UserError: the options do not fit the mosaic.
+        """
+        options = self._options
+        if options.overlay:
+            raise UserError("--overlay is for images of up to 2048x2048 pixels: remove it")
+        if options.window and options.window > min(mosaic.shape):
+            raise UserError(
+                f"{mosaic.path} is {mosaic.shape[0]}x{mosaic.shape[1]}, smaller than a window of "
+                f"{options.window}x{options.window}: name a smaller --window"
+            )
+        return MosaicJob(
+            mosaic=mosaic,
+            output=options.output,
+            name=mosaic_files.name_without_endings(mosaic.path),
+            classes=self._classes,
+            model_settings={
+                "model": self._model.spec.name,
+                "weights": self._weights_digest,
+                "window": [*self._window(mosaic)],
+                "overlap": options.window_overlap,
+                "batch": self._batch,
+            },
+            format=options.format or ("zarr" if mosaic_files.is_zarr(mosaic.path) else "tiff"),
+            threshold=options.threshold,
+            probabilities=options.probabilities,
+            remove_specks=options.remove_specks,
+            fill_holes=options.fill_holes,
+        )
+
+    def _windows(self, mosaic: Mosaic) -> BlendedWindows:
+        # Results must not depend on the images before, so programs are not shared.
+        predict = functools.partial(self._predictor.probabilities, share_programs=False)
+        return BlendedWindows(
+            mosaic,
+            predict,
+            self._channels,
+            self._classes,
+            self._window(mosaic),
+            self._options.window_overlap,
+            self._batch,
+        )
+
+    def _window(self, mosaic: Mosaic) -> tuple[int, int]:
+        """Return the height and width of a window, which do not exceed the mosaic's."""
+        return tuple(min(self._options.window_side, size) for size in mosaic.shape)
+
+    @property
+    def _batch(self) -> int:
+        """The number of windows that are predicted at once."""
+        per_device = 1 if jax.default_backend() == "cpu" else WINDOWS_PER_ACCELERATOR
+        return self._options.batch or jax.local_device_count() * per_device
+
+    @functools.cached_property
+    def _weights_digest(self) -> str:
+        return named_arrays.arrays_digest(named_arrays.weight_arrays(nnx.state(self._model)))
+
+    def _write_layout(self, masks: list, pixel_size: float | None) -> dict[str, int] | None:
+        """Write the layout of an image's masks, and return the number of shapes of each kind."""
+        layout = self._options.layout
+        if layout is None:
+            return None
+        from eal_icnet_jax.vector.layout_files import write_layout  # not needed for masks only
+
+        by_kind = dict(zip(self._kinds, masks, strict=True))
+        return write_layout(layout.path, by_kind, pixel_size, layout.shapes)

@@ -1,0 +1,121 @@
+"""Options of the prediction of files, checked when they are made."""
+
+import dataclasses
+import pathlib
+
+from eal_icnet_jax.inference import cleaning
+from eal_icnet_jax.inference.mosaic_job import ENDINGS
+from eal_icnet_jax.inference.windows import DEFAULT_WINDOW, OVERLAP_DIVISOR
+from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.vector.layout_options import (
+    LAYERS,
+    ShapeOptions,
+    check_layout_path,
+    check_pixel_size,
+)
+
+
+def check_threshold(threshold: float):
+    """Raise a `UserError` if a threshold is not a probability."""
+    if not 0 <= threshold <= 1:
+        raise UserError(f"--threshold is {threshold}: name a probability from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class LayoutOutput:
+    """The layout file of an image's masks.
+
+    Attributes:
+      path: ends in .gds, .oas or .svg.
+      kinds: of the masks, "metal" or "via"; None for metal, or metal and via.
+      pixel_size: side of a pixel in micrometres; None for what the image's file states.
+      shapes: how masks become shapes.
+
+    Raises:
+      UserError: an option has a value that makes no sense.
+    """
+
+    path: pathlib.Path
+    kinds: tuple[str, ...] | None = None
+    pixel_size: float | None = None
+    shapes: ShapeOptions = dataclasses.field(default_factory=ShapeOptions)
+
+    def __post_init__(self):
+        check_layout_path(self.path)
+        check_pixel_size(self.pixel_size)
+
+    def kinds_of(self, classes: int) -> tuple[str, ...]:
+        """Return the kind of each of a model's masks.
+
+        Raises:
+          UserError: they do not fit the model.
+        """
+        kinds = self.kinds or tuple(LAYERS)[:classes]
+        if len(kinds) != classes or len(set(kinds)) < classes or not {*kinds} <= {*LAYERS}:
+            raise UserError(
+                f"--kinds is {','.join(kinds)}, and the model predicts {classes} masks: name one "
+                f"kind for each, out of {', '.join(LAYERS)}"
+            )
+        return kinds
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """What is predicted and written. Error messages name the options of `eal-icnet predict`.
+
+    Attributes:
+      input: an image, a Zarr, or a folder of images.
+      output: folder of the results.
+      threshold: smallest probability of foreground.
+      probabilities: whether they are written too, with 16 bits.
+      overlay: whether the mask over the image is written too.
+      remove_specks: as for `cleaning.clean_mask`.
+      fill_holes: as for `cleaning.clean_mask`.
+      tiles: pattern of tile names with `{row}` and `{column}`; `input` is then one mosaic.
+      window: side of a window in pixels, 512 if not given.
+      overlap: of windows in pixels, an eighth of a window if not given.
+      batch: number of windows at once; if not given, one per CPU or eight per accelerator.
+      format: of mosaics, "tiff" or "zarr"; if not given, that of the input.
+      layout: layout file to write too.
+
+    Raises:
+      UserError: an option has a value that makes no sense.
+    """
+
+    input: pathlib.Path
+    output: pathlib.Path
+    threshold: float = 0.5
+    probabilities: bool = False
+    overlay: bool = False
+    remove_specks: int = 0
+    fill_holes: int = 0
+    tiles: str | None = None
+    window: int | None = None
+    overlap: int | None = None
+    batch: int | None = None
+    format: str | None = None
+    layout: LayoutOutput | None = None
+
+    def __post_init__(self):
+        check_threshold(self.threshold)
+        cleaning.check_areas(self.remove_specks, self.fill_holes)
+        if self.window is not None and self.window < 1:
+            raise UserError(f"--window is {self.window}: name 1 or more pixels")
+        if self.overlap is not None and not 0 <= self.overlap <= self.window_side // 2:
+            raise UserError(f"--overlap is {self.overlap}: name 0 to half a window")
+        if self.batch is not None and self.batch < 1:
+            raise UserError(f"--batch is {self.batch}: name 1 or more windows")
+        if self.format is not None and self.format not in ENDINGS:
+            raise UserError(f"--format is {self.format}: name {' or '.join(ENDINGS)}")
+
+    @property
+    def window_side(self) -> int:
+        """The side of a window in pixels."""
+        return self.window or DEFAULT_WINDOW
+
+    @property
+    def window_overlap(self) -> int:
+        """The overlap of windows in pixels."""
+        if self.overlap is None:
+            return self.window_side // OVERLAP_DIVISOR
+        return self.overlap

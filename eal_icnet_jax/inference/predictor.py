@@ -1,0 +1,182 @@
+"""A model compiled for prediction."""
+
+import collections
+import functools
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from eal_icnet_jax.layers import canvas_size_for, fold_batch_norms, on_canvas
+from eal_icnet_jax.models.losses import bce_dice_loss
+from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.system.devices import data_mesh
+from eal_icnet_jax.system.errors import UserError
+
+PROGRAM_COST = 4_000_000
+"""Cost of compiling a program, as the number of pixels that two CPU cores predict in that time."""
+
+
+class Program(NamedTuple):
+    """The input that a compiled forward pass takes.
+
+    batch, height, width: shape of the images.
+    on_canvas: whether the images may be smaller, each in the upper-left corner of a canvas.
+    """
+
+    batch: int
+    height: int
+    width: int
+    on_canvas: bool
+
+    def pixel_count(self) -> int:
+        """Return the number of pixels that one call predicts."""
+        return self.batch * self.height * self.width
+
+    def can_predict(self, other: "Program") -> bool:
+        """Return whether this program can predict the images of another one."""
+        fits = self.on_canvas and self.height >= other.height and self.width >= other.width
+        return self.batch >= other.batch and (fits or self[1:3] == other[1:3])
+
+
+class Predictor:
+    """A model's compiled forward pass over the devices of this process, batch norms folded.
+
+    Images of several sizes share compiled programs up to 1024 pixels a side: each lies in the
+    upper-left corner of a larger canvas, and the layers ignore the rest of the canvas
+    (`layers.on_canvas`), so that only roundings differ. A batch smaller than earlier ones is padded
+    to their size. A shape that comes often enough gets a program of its own.
+
+    Args:
+      model: in evaluation mode.
+      loss: weights and epsilon of `losses.bce_dice_loss`, for `with_losses`.
+
+    Attributes:
+      minimum_size: smallest height and width of an image, in pixels.
+    """
+
+    def __init__(self, model: Network, **loss: float):
+        self._model = nnx.graphdef(model)
+        graphdef, state = nnx.split(fold_batch_norms(model))
+        mesh = data_mesh(jax.local_devices())
+        self._replicated = replicated = NamedSharding(mesh, PartitionSpec())
+        self._state = jax.device_put(state, replicated)
+        self.minimum_size = model.smallest
+        self._supports_canvas = model.supports_canvas
+        self._programs: dict[bool, set[Program]] = {True: set(), False: set()}
+        self._waste: collections.Counter[Program] = collections.Counter()
+        sharded = NamedSharding(mesh, PartitionSpec("data"))
+
+        def probabilities(state, image):
+            return jax.nn.sigmoid(nnx.merge(graphdef, state)(image))
+
+        def canvas_probabilities(state, canvas, image_size):
+            with on_canvas(canvas.shape[1:3], image_size):
+                return probabilities(state, canvas)
+
+        def with_losses(state, image, label):
+            logits = nnx.merge(graphdef, state)(image)
+            losses = jax.vmap(lambda x, y: bce_dice_loss(x[None], y[None], **loss))(logits, label)
+            return jax.nn.sigmoid(logits), losses
+
+        # The output takes over the image's buffer if their shapes agree.
+        arguments = dict(model.spec.options)
+        donate = (1,) if arguments["in_channels"] == arguments["classes"] else ()
+        compiled = functools.partial(jax.jit, out_shardings=sharded, donate_argnums=donate)
+        self._probabilities = compiled(probabilities, in_shardings=(replicated, sharded))
+        self._canvas_probabilities = compiled(
+            canvas_probabilities, in_shardings=(replicated, sharded, replicated)
+        )
+        self._with_losses = jax.jit(
+            with_losses, in_shardings=(replicated, sharded, sharded), out_shardings=sharded
+        )
+
+    def load(self, state: nnx.State):
+        """Replace the weights and statistics by a state of the model that was passed in."""
+        state = nnx.state(fold_batch_norms(nnx.merge(self._model, state)))
+        self._state = jax.device_put(state, self._replicated)
+
+    def check_size(self, name: str, shape: tuple[int, ...]):
+        """Raise a `UserError` if an image `[H, W, ...]` is too small for the model."""
+        least = self.minimum_size
+        if min(shape[:2]) < least:
+            raise UserError(
+                f"{name} is {shape[0]}x{shape[1]} (height x width): the model needs at least "
+                f"{least}x{least}"
+            )
+
+    def _choose_program(self, shape: tuple[int, int, int], use_canvas: bool) -> Program:
+        """Return the program for a batch of this shape: the smallest one that can predict it.
+
+        Its waste is the number of pixels it predicts beyond those of a better program: one for the
+        canvas of such images, or one for exactly their shape. Once the accumulated waste exceeds
+        `PROGRAM_COST`, the better program is made. So the total time is at most a few times that of
+        the best choice, which would need to know all later shapes.
+        """
+        devices = jax.local_device_count()
+        exact = Program(-(-shape[0] // devices) * devices, *shape[1:], on_canvas=False)
+        canvas = None
+        if use_canvas and min(shape[1:]) >= self.minimum_size:
+            canvas = canvas_size_for(shape[1:])
+        shared = exact
+        if canvas not in (None, shape[1:]):
+            shared = Program(exact.batch, *canvas, on_canvas=True)
+        suitable = (program for program in self._programs[use_canvas] if program.can_predict(exact))
+        chosen = min(suitable, key=Program.pixel_count, default=shared)
+        for better in dict.fromkeys((exact, shared)):
+            waste = self._waste[better] + chosen.pixel_count() - better.pixel_count()
+            if waste > PROGRAM_COST:
+                chosen = better
+                break
+            self._waste[better] = max(0, waste)
+        self._programs[use_canvas].add(chosen)
+        return chosen
+
+    @staticmethod
+    def _padded(images: np.ndarray, program: Program) -> np.ndarray:
+        """Pad a batch to a program's shape: with copies of the last image, and zeros around all."""
+        count, height, width, _ = images.shape
+        images = np.pad(images, ((0, program.batch - count), *((0, 0),) * 3), "edge")
+        margins = ((0, program.height - height), (0, program.width - width))
+        return np.pad(images, ((0, 0), *margins, (0, 0)))
+
+    def probabilities(self, images: np.ndarray, share_programs: bool = True) -> np.ndarray:
+        """Predict images of one size.
+
+        Args:
+          images: `[B, H, W, C]` float32 in [0, 1].
+          share_programs: whether images of other sizes may use the same program. Roundings then
+            depend on the sizes that were predicted before.
+
+        Returns:
+          `[B, H, W, classes]` float32.
+        """
+        count, height, width, _ = images.shape
+        use_canvas = share_programs and self._supports_canvas
+        program = self._choose_program((count, height, width), use_canvas)
+        batch = self._padded(images, program)
+        if program.on_canvas:
+            image_size = np.array((height, width), np.int32)
+            out = self._canvas_probabilities(self._state, batch, image_size)
+        else:
+            out = self._probabilities(self._state, batch)
+        return np.asarray(out)[:count, :height, :width]
+
+    def with_losses(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict images of one size and compute the loss of each.
+
+        Args:
+          images: `[B, H, W, C]` float32 in [0, 1].
+          labels: `[B, H, W, classes]`, 0 or 1.
+
+        Returns:
+          Probabilities `[B, H, W, classes]` and losses `[B]`, float32. An image's loss is that of a
+          batch of one, as in the reference.
+        """
+        program = self._choose_program(images.shape[:3], use_canvas=False)
+        batches = (self._padded(part, program) for part in (images, labels))
+        probabilities, losses = self._with_losses(self._state, *batches)
+        count = len(images)
+        return np.asarray(probabilities)[:count], np.asarray(losses)[:count]

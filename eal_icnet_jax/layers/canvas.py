@@ -1,0 +1,95 @@
+"""An image in the upper-left corner of a larger canvas, so that many sizes share one program.
+
+Inside `on_canvas`, the layers compute what they would compute on the image by itself: pixels
+outside the image act as zero padding and take no part in sums, maxima and attention. The image's
+height and width are then values that the program reads, not constants of the program.
+"""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+
+_canvas = contextvars.ContextVar("canvas", default=None)
+
+MAX_CANVAS_SIDE = 1024
+"""Longest side of a canvas in pixels. For larger images, computing the unused part of a canvas
+takes longer than compiling a program for the image's own size."""
+
+
+def canvas_size_for(image_size: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the size of the canvas that images of about this size share.
+
+    Each side of a canvas is the smallest of 64, 96, 128, 192, 256, ... that holds the image's side.
+
+    Args:
+      image_size: height and width of the image.
+
+    Returns:
+      Height and width of the canvas, or None if a side of the image exceeds `MAX_CANVAS_SIDE`.
+    """
+    if max(image_size) > MAX_CANVAS_SIDE:
+        return None
+    sides = sorted(side << n for side in (64, 96) for n in range(5) if side << n <= MAX_CANVAS_SIDE)
+    return tuple(next(side for side in sides if side >= length) for length in image_size)
+
+
+@contextlib.contextmanager
+def on_canvas(canvas_size: tuple[int, int], image_size: jax.Array) -> Iterator[None]:
+    """Treat the feature maps of all layers called inside as those of an image on a canvas.
+
+    Args:
+      canvas_size: height and width of the canvas, multiples of the network's total stride.
+      image_size: height and width of the image, int32 `[2]`; may be a traced value.
+    """
+    token = _canvas.set((canvas_size, image_size))
+    try:
+        yield
+    finally:
+        _canvas.reset(token)
+
+
+def is_on_canvas() -> bool:
+    """Return whether the code runs inside `on_canvas`."""
+    return _canvas.get() is not None
+
+
+def image_extent(size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """Return how many rows and columns of a feature map belong to the image.
+
+    Args:
+      size: height and width of the feature map.
+
+    Returns:
+      Two int32 scalars.
+
+    Raises:
+      ValueError: the canvas is not a multiple of the feature map.
+    """
+    canvas, image = _canvas.get()
+    if any(a % b for a, b in zip(canvas, size, strict=True)):
+        raise ValueError(f"a canvas of {canvas} cannot hold a feature map of {size}")
+    return tuple(-(-image[axis] // (canvas[axis] // size[axis])) for axis in range(2))
+
+
+def image_mask(size: tuple[int, int]) -> jax.Array:
+    """Return the mask of a feature map's pixels that belong to the image, bool `[H, W]`."""
+    rows, columns = image_extent(size)
+    return (jnp.arange(size[0]) < rows)[:, None] & (jnp.arange(size[1]) < columns)
+
+
+def mask_outside(x: jax.Array, fill: float = 0.0) -> jax.Array:
+    """Replace the pixels outside the image by `fill`; without a canvas return `x` unchanged.
+
+    Args:
+      x: feature map `[B, H, W, C]`.
+      fill: new value of those pixels.
+
+    Returns:
+      `[B, H, W, C]`.
+    """
+    if not is_on_canvas():
+        return x
+    return jnp.where(image_mask(x.shape[1:3])[..., None], x, jnp.asarray(fill, x.dtype))

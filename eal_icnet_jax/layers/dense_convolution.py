@@ -1,0 +1,260 @@
+"""Dense convolutions: XLA's, faster forms for CPU, and the choice between them."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from eal_icnet_jax.layers.batch_sharding import batch_shards
+from eal_icnet_jax.layers.padding import Padding, centred_padding
+
+PATCHES_PER_BLOCK = 1024
+"""Number of image patches that `kernel_gradient` lays out at once: they fit in a core's cache."""
+
+
+def direct_conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    dilation: tuple[int, int] = (1, 1),
+    padding: Padding | None = None,
+) -> jax.Array:
+    """Convolve with XLA's dense convolution.
+
+    Args:
+      x: `[B, H, W, in]`.
+      kernel: `[kh, kw, in, out]`.
+      stride: stride of both axes.
+      dilation: (rows, columns) of the kernel.
+      padding: zeros around the image, by default `centred_padding`.
+
+    Returns:
+      `[B, ceil(H / stride), ceil(W / stride), out]` with the default padding.
+    """
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride, stride),
+        padding=centred_padding(kernel.shape[:2], dilation) if padding is None else padding,
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def _transform_input(v):
+    """Winograd's input transform of four neighbours."""
+    return v[0] - v[2], v[1] + v[2], v[2] - v[1], v[1] - v[3]
+
+
+def _transform_kernel(v):
+    """Winograd's kernel transform of three taps."""
+    return v[0], (v[0] + v[1] + v[2]) / 2, (v[0] - v[1] + v[2]) / 2, v[2]
+
+
+def _transform_output(v):
+    """Winograd's output transform: four products to two neighbours."""
+    return v[0] + v[1] + v[2], v[1] - v[2] - v[3]
+
+
+def _transform_both_axes(transform, grid):
+    """Apply a transform to the columns and then to the rows of a grid of arrays."""
+    columns = [transform(column) for column in zip(*grid, strict=True)]
+    return [transform(row) for row in zip(*columns, strict=True)]
+
+
+def winograd_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolve with a 3x3 kernel, stride 1 and centred padding by sixteen matrix products.
+
+    F(2x2, 3x3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016:
+    4 products per output value instead of the 9 of the direct sum.
+
+    Args:
+      x: `[B, H, W, in]`.
+      kernel: `[3, 3, in, out]`.
+
+    Returns:
+      `[B, H, W, out]`.
+    """
+    batch, height, width, features = x.shape
+    rows, columns = -(-height // 2), -(-width // 2)
+    padding = ((0, 0), (1, 2 * rows - height + 1), (1, 2 * columns - width + 1), (0, 0))
+    padded = jnp.pad(x, padding).reshape(batch, rows + 1, 2, columns + 1, 2, features)
+
+    def pixels(i, j):
+        """Pixel (i, j) of all 4x4 tiles, which lie 2 pixels apart."""
+        top, left = i // 2, j // 2
+        return padded[:, top : top + rows, i % 2, left : left + columns, j % 2]
+
+    tiles = [[pixels(i, j) for j in range(4)] for i in range(4)]
+    inputs = _transform_both_axes(_transform_input, tiles)
+    taps = _transform_both_axes(_transform_kernel, kernel)
+    products = [[inputs[i][j] @ taps[i][j] for j in range(4)] for i in range(4)]
+    out = _transform_both_axes(_transform_output, products)
+    out = jnp.stack([jnp.stack(row, 3) for row in out], 2)
+    return out.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width]
+
+
+def row_dilated_conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)
+) -> jax.Array:
+    """Compute `direct_conv` with the rows of image, kernel and stride all dilated by two.
+
+    The sums are the same. XLA's CPU backend has two convolutions and prefers the slower one (by
+    half at 32 and 64 channels). That one does not support dilated images, so this form gets the
+    faster one.
+    """
+    (pad_h, _), (pad_w, _) = centred_padding(kernel.shape[:2], dilation)
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(2 * stride, stride),
+        padding=[(2 * pad_h,) * 2, (pad_w,) * 2],
+        lhs_dilation=(2, 1),
+        rhs_dilation=(2 * dilation[0], dilation[1]),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+def kernel_gradient(
+    x: jax.Array,
+    gradient: jax.Array,
+    kernel_size: tuple[int, int],
+    stride: int = 1,
+    dilation: tuple[int, int] = (1, 1),
+) -> jax.Array:
+    """Return the gradient of `direct_conv` with respect to its kernel.
+
+    Works on one block of rows at a time: the block's image patches are laid out side by side and
+    multiplied with its output gradients in one matrix product. XLA's own form, a convolution with a
+    window as large as the image, takes up to three times as long on CPU, depending on the release.
+    If the batch is sharded (`batch_sharded_over`), every shard sums up its own part and the parts
+    are added at the end; otherwise the devices would exchange data for every block.
+
+    Args:
+      x: input of the convolution, `[B, H, W, in]`.
+      gradient: gradient of its output, `[B, ceil(H / stride), ceil(W / stride), out]`.
+      kernel_size: (kh, kw).
+      stride: stride of both axes.
+      dilation: (rows, columns) of the kernel.
+
+    Returns:
+      `[kh, kw, in, out]`.
+    """
+
+    def shard_gradient(x, gradient):
+        return _kernel_gradient(x, gradient, kernel_size, stride, dilation)
+
+    shards = batch_shards()
+    if shards == 1:
+        return shard_gradient(x, gradient)
+    x, gradient = (a.reshape(shards, a.shape[0] // shards, *a.shape[1:]) for a in (x, gradient))
+    return jax.vmap(shard_gradient)(x, gradient).sum(0)
+
+
+def _kernel_gradient(x, gradient, kernel_size, stride, dilation):
+    (kh, kw), (dh, dw) = kernel_size, dilation
+    batch, height, width, outputs = gradient.shape
+    features = x.shape[-1]
+    rows = min(height, max(1, PATCHES_PER_BLOCK // (batch * width)))
+    blocks = -(-height // rows)
+    gradient = jnp.pad(gradient, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
+    top, left = dh * (kh // 2), dw * (kw // 2)
+    below = stride * (blocks * rows - 1) + dh * (kh - 1) + 1 - x.shape[1] - top
+    right = stride * (width - 1) + dw * (kw - 1) + 1 - x.shape[2] - left
+    padding = ((0, 0, 0), (top, below, 0), (left, right, 0), (0, 0, 0))
+    x = jax.lax.pad(x, jnp.zeros((), x.dtype), padding)
+    input_rows = stride * (rows - 1) + dh * (kh - 1) + 1
+
+    def add_block(total, block):
+        strip = jax.lax.dynamic_slice_in_dim(x, block * rows * stride, input_rows, 1)
+        patches = jnp.concatenate(
+            [
+                strip[
+                    :,
+                    i * dh : i * dh + stride * (rows - 1) + 1 : stride,
+                    j * dw : j * dw + stride * (width - 1) + 1 : stride,
+                ]
+                for i in range(kh)
+                for j in range(kw)
+            ],
+            -1,
+        )
+        block_gradient = jax.lax.dynamic_slice_in_dim(gradient, block * rows, rows, 1)
+        return total + jnp.tensordot(block_gradient, patches, ((0, 1, 2), (0, 1, 2))), None
+
+    total = jnp.zeros((outputs, kh * kw * features), jnp.result_type(x, gradient))
+    total, _ = jax.lax.scan(add_block, total, jnp.arange(blocks))
+    return total.T.reshape(kh, kw, features, outputs)
+
+
+def _transposed(kernel: jax.Array) -> jax.Array:
+    """Return the kernel that carries gradients back through a convolution of stride 1."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+def _fastest_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]):
+    """Return the form that is fastest on two cores with AVX-512 (benchmarks/layers.py).
+
+    Winograd's form pays off if the matrix products do much work per value that they read. The
+    row-dilated form pays off if all values fit in the caches and the kernel has enough outputs.
+    """
+    *size, features, outputs = kernel.shape
+    values = x.size // features * (features + outputs)
+    work_per_value = features * outputs / (features + outputs)
+    is_plain_3x3 = (*size, stride, *dilation) == (3, 3, 1, 1, 1)
+    if is_plain_3x3 and work_per_value >= (40 if values <= 2**20 else 100):
+        return lambda x, kernel, stride, dilation: winograd_conv(x, kernel)
+    return row_dilated_conv if outputs >= 24 and values <= 6 * 2**20 else direct_conv
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def cpu_conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)
+) -> jax.Array:
+    """Compute `direct_conv` by the forms that are fastest on CPU, forward and backward.
+
+    The forms differ by rounding. A value that rounding moves across zero changes the gradients of
+    batch statistics and PReLU by more than the 1e-3 that parity with PyTorch allows. So when
+    gradients are taken, the forward pass uses the form that stays closest to PyTorch:
+    `row_dilated_conv` for wide 3x3 kernels, `direct_conv` for all others. The backward pass is
+    linear and always uses the fastest form.
+    """
+    return _fastest_on_cpu(x, kernel, stride, dilation)(x, kernel, stride, dilation)
+
+
+def _cpu_conv_forward(x, kernel, stride, dilation):
+    kh, kw, features, outputs = kernel.shape
+    is_wide = features * outputs >= 64 * 32 and min(features, outputs) >= 32
+    is_wide_3x3 = is_wide and (kh, kw, stride, *dilation) == (3, 3, 1, 1, 1)
+    form = row_dilated_conv if is_wide_3x3 else direct_conv
+    return form(x, kernel, stride, dilation), (x, kernel)
+
+
+def _cpu_conv_backward(stride, dilation, arguments, gradient):
+    x, kernel = arguments
+    if stride == 1:
+        x_gradient = cpu_conv(gradient, _transposed(kernel), 1, dilation)
+    else:
+        (x_gradient,) = jax.vjp(lambda x: direct_conv(x, kernel, stride, dilation), x)[1](gradient)
+    return x_gradient, kernel_gradient(x, gradient, kernel.shape[:2], stride, dilation)
+
+
+cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
+
+
+def dense_conv(
+    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)
+) -> jax.Array:
+    """Compute `direct_conv` with centred padding by the fastest form on each platform."""
+    if kernel.shape[:2] == (1, 1) and stride == 1:
+        return x @ kernel[0, 0]
+    if x.dtype != jnp.float32 or x.shape[-1] < 16:
+        return direct_conv(x, kernel, stride, dilation)
+
+    def on_cpu(x, kernel):
+        return cpu_conv(x, kernel, stride, dilation)
+
+    def on_accelerator(x, kernel):
+        return direct_conv(x, kernel, stride, dilation)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=on_accelerator)

@@ -1,0 +1,80 @@
+"""Construction of networks by name."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from eal_icnet_jax.layers import KeylessRngs
+from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.models.registry import ModelSpec, architecture
+from eal_icnet_jax.system.errors import UserError
+
+
+def create_model(
+    name: str, *, in_channels: int = 1, classes: int = 1, rngs: nnx.Rngs, **options
+) -> Network:
+    """Build a network in training mode with fresh weights.
+
+    Args:
+      name: a name of `MODELS`.
+      in_channels: channels of the images `[B, H, W, in_channels]`.
+      classes: logits per pixel, `[B, H, W, classes]`.
+      rngs: `nnx.Rngs(seed)`.
+      **options: further arguments of the network's class, of JSON types. `dtype`, the dtype of the
+        computation, may be a name such as "bfloat16".
+
+    Returns:
+      The network, with its `ModelSpec` in the attribute `spec`.
+
+    Raises:
+      UserError: the name is unknown, or the network has no such option or value.
+    """
+    cls = architecture(name).Model
+    known = [k for k in inspect.signature(cls.__init__).parameters if k not in ("rngs", "self")]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UserError(
+            f"model {name} has no option {', '.join(unknown)}: it takes {', '.join(known)}"
+        )
+    options = {"in_channels": in_channels, "classes": classes, **options}
+    if "dtype" in options:
+        options["dtype"] = jnp.dtype(options["dtype"]).name
+    options = {key: _hashable(value) for key, value in options.items()}
+    arguments = dict(options, dtype=jnp.dtype(options.get("dtype", "float32")))
+    try:
+        model = cls(rngs=rngs, **arguments)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"model {name} cannot be built with {options}: {error}") from error
+    model.spec = ModelSpec(name, tuple(sorted(options.items())))
+    return model
+
+
+def _hashable(value):
+    """Return a value of JSON types with its lists as tuples."""
+    return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+
+
+def blank_model(name: str, **options) -> Network:
+    """Build a network whose arrays are all zero, for weights that are about to be read.
+
+    No computation takes place.
+
+    Args:
+      name: a name of `MODELS`.
+      **options: arguments of `create_model` except `rngs`.
+
+    Raises:
+      UserError: as `create_model`.
+    """
+    abstract = nnx.eval_shape(lambda: create_model(name, rngs=KeylessRngs(0), **options))
+
+    def blank(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.key(0)
+        return np.zeros(leaf.shape, leaf.dtype)
+
+    graphdef, state = nnx.split(abstract)
+    return nnx.merge(graphdef, jax.tree.map(blank, state))

@@ -1,0 +1,88 @@
+"""The table of networks, and what identifies a network built from it. Imports no JAX."""
+
+import dataclasses
+import importlib
+import types
+from typing import NamedTuple
+
+from eal_icnet_jax.system.errors import UserError
+
+EAL_ICNET = "https://github.com/chndaz/EAL-ICNet"
+SMP = "https://github.com/qubvel-org/segmentation_models.pytorch"
+HRNET = "https://github.com/HRNet/HRNet-Semantic-Segmentation"
+
+
+class ModelInfo(NamedTuple):
+    """Title and sources of a network."""
+
+    title: str
+    """Name in print."""
+
+    paper: str
+    """Address of the paper, or of the code if the paper has none."""
+
+    code: str
+    """Address of the PyTorch code that the network follows."""
+
+
+MODELS = {
+    "eal_icnet": ModelInfo("EAL-ICNet", EAL_ICNET, EAL_ICNET),
+    "irdpnet": ModelInfo("IRDPNet", EAL_ICNET, EAL_ICNET),
+    "edanet": ModelInfo("EDANet", "https://arxiv.org/abs/1809.06323", EAL_ICNET),
+    "contextnet": ModelInfo("ContextNet", "https://arxiv.org/abs/1805.04554", EAL_ICNET),
+    "esnet": ModelInfo("ESNet", "https://arxiv.org/abs/1906.09826", EAL_ICNET),
+    "letnet": ModelInfo("LETNet", "https://github.com/IVIPLab/LETNet", EAL_ICNET),
+    "fcn": ModelInfo(
+        "FCN",
+        "https://arxiv.org/abs/1411.4038",
+        "https://github.com/bat67/pytorch-FCN-easiest-demo",
+    ),
+    "unet": ModelInfo("UNet", "https://arxiv.org/abs/1505.04597", EAL_ICNET),
+    "hrnet_w18": ModelInfo("HRNet-W18", "https://arxiv.org/abs/1904.04514", HRNET),
+    "hrnet_w48": ModelInfo("HRNet-W48", "https://arxiv.org/abs/1904.04514", HRNET),
+    "manet": ModelInfo("MA-Net", "https://doi.org/10.1109/ACCESS.2020.3025372", SMP),
+    "unetplusplus": ModelInfo("UNet++", "https://arxiv.org/abs/1807.10165", SMP),
+}
+"""The networks by name. Each name is a module of this package with a class `Model`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """Name and options from which `create_model` builds a network again.
+
+    Attributes:
+      name: a name of `MODELS`.
+      options: pairs of an option and its value, sorted by option.
+    """
+
+    name: str
+    options: tuple[tuple[str, object], ...]
+
+    def to_json(self) -> dict:
+        """Return the name and the options as a dictionary of JSON types."""
+        return {"name": self.name, "options": dict(self.options)}
+
+    def options_text(self) -> str:
+        """Return the options for messages: "classes=1, in_channels=3"."""
+        return ", ".join(f"{key}={value}" for key, value in self.options)
+
+
+def architecture(name: str) -> types.ModuleType:
+    """Import the module that defines a network.
+
+    Args:
+      name: a name of `MODELS`.
+
+    Returns:
+      The module, with the class `Model` and the tables `TORCH_NAMES` and `CHANNELS_AT`.
+      `TORCH_NAMES` are substitutions (pattern, replacement), applied in order, from our parameter
+      paths to PyTorch's names. `CHANNELS_AT` maps `in_channels` and `classes` to the PyTorch name
+      and the axis whose length they are. `ENCODER`, where present, is the prefix under which the
+      weights of a published encoder belong among the PyTorch names.
+
+    Raises:
+      UserError: the name is unknown.
+    """
+    if name not in MODELS:
+        raise UserError(f"unknown model {name!r}: choose one of {', '.join(MODELS)}")
+    return importlib.import_module(f"eal_icnet_jax.models.{name}")

@@ -1,0 +1,1 @@
+"""What every command needs from the process: errors, signals, files, workers, JAX's settings."""

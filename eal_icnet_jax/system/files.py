@@ -1,0 +1,111 @@
+"""Files and folders that are written completely or not at all, and locks."""
+
+import contextlib
+import errno
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator
+
+import filelock
+
+from eal_icnet_jax.system.errors import UserError, os_error_cause
+
+
+def _sync(path: pathlib.Path):
+    """Wait until a file or a folder's list of names is on disk."""
+    if sys.platform == "win32" and path.is_dir():  # Windows cannot open a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY if sys.platform != "win32" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # the file system cannot flush
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def flush(path: pathlib.Path):
+    """Wait until a file, or a folder with its contents, would survive a loss of power.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    contents = path.rglob("*") if path.is_dir() else ()
+    for each in (path, *contents, path.parent):  # the parent holds the name
+        _sync(each)
+
+
+def cannot_be_written(path: os.PathLike | str, error: OSError) -> UserError:
+    """Return the `UserError` for a path that cannot be written."""
+    return UserError(f"{path} cannot be written: {os_error_cause(error)}")
+
+
+@contextlib.contextmanager
+def atomic_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield the path of a temporary file that replaces `path` once it is complete.
+
+    If the block fails, the temporary file is removed and `path` stays as it was. Holds even if the
+    process is killed or power is lost.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: pathlib.Path, data: bytes | str):
+    """Write a file as `atomic_file` does.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with atomic_file(path) as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield a temporary folder that becomes `path` once the block has filled it.
+
+    Raises:
+      UserError: the path exists, or it cannot be written.
+    """
+    if path.exists():
+        raise UserError(f"{path} exists: name a new folder")
+    partial = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(path)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def lock(path: pathlib.Path, message: str) -> filelock.FileLock:
+    """Acquire a lock on a file without waiting. The lock ends with the process at the latest.
+
+    Args:
+      path: of the lock file.
+      message: of the `UserError` that is raised if another process holds the lock.
+    """
+    held = filelock.FileLock(path)
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UserError(message) from error
+    return held

@@ -1,0 +1,114 @@
+"""The check of a config, before anything is created."""
+
+import math
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from eal_icnet_jax.configs import default
+from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.training.run_files import flat_config
+
+
+class Range(NamedTuple):
+    """The values that a knob may have, from `low` to `high`, without `low` itself if `above`.
+
+    reason: added to the error message.
+    """
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    reason: str = ""
+
+    def holds(self, value: float) -> bool:
+        return self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self):
+        if self.high < math.inf:
+            return f"it must be from {self.low} to {self.high}{self.reason}"
+        return f"it must be {'above' if self.above else 'at least'} {self.low}{self.reason}"
+
+
+LARGEST_SEED = 2**31 - 1
+
+RANGES = {
+    "seed": Range(0, LARGEST_SEED),
+    "batch_size": Range(1),
+    "epochs": Range(1),
+    "learning_rate": Range(0, above=True),
+    "gradient_clip_norm": Range(0, reason="; 0 means no clipping"),
+    "loss.bce_weight": Range(0),
+    "loss.dice_weight": Range(0),
+    "loss.epsilon": Range(
+        0, above=True, reason=", or the loss of images without foreground is not a number"
+    ),
+    "early_stopping.patience": Range(1),
+    "early_stopping.min_delta": Range(0),
+    "augmentation.brightness": Range(0, 1),
+    "augmentation.contrast": Range(0, 1),
+    "evaluation.batch_size": Range(1),
+    "evaluation.threshold": Range(0, 1),
+    "evaluation.pictures": Range(0),
+    "workers": Range(0),
+    "prefetch": Range(0),
+    "log_every_steps": Range(1),
+    "checkpoint_every_steps": Range(0, reason="; 0 means only after each epoch"),
+}
+"""The range of every numeric knob. NaN lies in none."""
+
+CHOICES = {"model.dtype": ("float32", "bfloat16"), "model.in_channels": (1, 3)}
+"""Knobs that take one of a few values."""
+
+SMALLEST_CROP = 32
+"""Smallest side in pixels of an image that the networks take."""
+
+
+def _has_type_of(value, default_value) -> bool:
+    """Return whether a knob's value has the type of its default."""
+    if isinstance(default_value, bool) or isinstance(value, bool):
+        return isinstance(default_value, bool) and isinstance(value, bool | int)
+    if isinstance(default_value, tuple | list):
+        return isinstance(value, tuple | list)
+    types = (int, float) if isinstance(default_value, float) else (type(default_value),)
+    return isinstance(value, types)
+
+
+def _check_keys(given: dict, known: dict):
+    unknown = [key for key in given if key not in known and not key.startswith("model.options.")]
+    missing = [key for key in known if key not in given]
+    if unknown or missing:
+        problems = [f"unknown key {key}" for key in unknown]
+        problems += [f"missing key {key}" for key in missing]
+        raise UserError(f"the config has {', '.join(problems)}: configs/default.py lists every key")
+
+
+def check_config(config: ConfigDict):
+    """Check every knob's name, type and range.
+
+    Raises:
+      UserError: names the knob, its value and what it may be.
+    """
+    known, given = flat_config(default.get_config()), flat_config(config)
+    _check_keys(given, known)
+    for key, value in known.items():
+        if not _has_type_of(given[key], value):
+            raise UserError(
+                f"config.{key} is {given[key]!r}: it must be of type {type(value).__name__}, "
+                f"such as {value!r}"
+            )
+    for key, allowed in RANGES.items():
+        if not allowed.holds(given[key]):
+            raise UserError(f"config.{key} is {given[key]}: {allowed}")
+    for key, allowed in CHOICES.items():
+        if given[key] not in allowed:
+            choices = " or ".join(map(repr, allowed))
+            raise UserError(f"config.{key} is {given[key]!r}: it must be {choices}")
+    crop_size = given["dataset.crop_size"]
+    if crop_size != 0 and crop_size < SMALLEST_CROP:
+        raise UserError(
+            f"config.dataset.crop_size is {crop_size}: it must be at least {SMALLEST_CROP}, or 0 "
+            "for whole images"
+        )
+    if not given["dataset.labels"]:
+        raise UserError("config.dataset.labels is empty: name at least one label")

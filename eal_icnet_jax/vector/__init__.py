@@ -1,0 +1,1 @@
+"""Masks to polygons and layout files: GDSII, OASIS and SVG."""

@@ -1,0 +1,111 @@
+"""Layout files of masks: GDSII, OASIS and SVG."""
+
+import datetime
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import gdstk
+import numpy as np
+import shapely
+
+from eal_icnet_jax.system.files import atomic_file, write_atomically
+from eal_icnet_jax.system.terminal import warn
+from eal_icnet_jax.vector import svg_labels
+from eal_icnet_jax.vector.layout_options import LAYERS, ShapeOptions, check_layout_path
+from eal_icnet_jax.vector.outlines import Mask
+from eal_icnet_jax.vector.shapes import layout_polygons
+
+MAX_VERTICES = 4000
+"""Maximum number of vertices of a polygon in a GDSII record. A larger polygon is cut."""
+
+
+def write_layout(
+    path: pathlib.Path,
+    masks: Mapping[str, Mask],
+    pixel_size: float | None = None,
+    options: ShapeOptions | None = None,
+) -> dict[str, int]:
+    """Write masks as a layout, completely or not at all.
+
+    Args:
+      path: ends in .gds, .oas or .svg. An SVG holds the masks' pixels exactly, as HY5SYN's labels
+        do, and neither `pixel_size` nor `options` apply.
+      masks: `[H, W]` of one size by kind, `metal` or `via`; non-zero is inside.
+      pixel_size: side of a pixel in micrometres. If it is None, 1 is assumed with a warning.
+      options: how outlines become shapes, by default `ShapeOptions()`.
+
+    Returns:
+      The number of shapes of each kind.
+
+    Raises:
+      UserError: the path has another ending, or the file cannot be written.
+    """
+    check_layout_path(path)
+    if path.suffix.lower() == ".svg":
+        return _write_svg(path, masks)
+    if pixel_size is None:
+        warn(f"the pixel size is unknown, so 1 micrometre is assumed in {path}: name --pixel-size")
+        pixel_size = 1.0
+    options = options or ShapeOptions()
+    height = next(iter(masks.values())).shape[0]
+    # If pixels are whole nanometres, half a pixel is a whole number of grid steps.
+    grid = 1e-9 if pixel_size >= 0.1 else 1e-10
+    library = gdstk.Library("EAL_ICNET", unit=1e-6, precision=grid)
+    cell = library.new_cell(re.sub(r"\W", "_", path.stem, flags=re.ASCII)[:32] or "TOP")
+    counts = {}
+    for kind, mask in masks.items():
+        polygons = layout_polygons(mask, kind, options)
+        counts[kind] = len(polygons)
+        for polygon in polygons:
+            cell.add(*_to_gdstk(polygon, height, pixel_size, *LAYERS[kind]))
+    with atomic_file(path) as partial:
+        if path.suffix.lower() == ".gds":
+            epoch = datetime.datetime(1980, 1, 1)  # so that equal masks give equal files
+            library.write_gds(partial, max_points=MAX_VERTICES, timestamp=epoch)
+        else:
+            library.write_oas(partial, validation="crc32")
+        _check_complete(partial, path.suffix.lower(), len(cell.polygons))
+    return counts
+
+
+def _check_complete(path: pathlib.Path, suffix: str, polygons: int):
+    """Raise an `OSError` if a file is incomplete: gdstk ignores a full disk, for example."""
+    try:
+        if suffix == ".gds":  # may hold more polygons, as large ones were cut
+            is_complete = gdstk.gds_info(path)["num_polygons"] >= polygons
+        else:
+            is_complete, _ = gdstk.oas_validate(path)
+    except OSError:
+        is_complete = False
+    if not is_complete:
+        raise OSError("the file is incomplete, perhaps because the disk is full")
+
+
+def _to_gdstk(
+    polygon: shapely.Polygon, height: int, pixel_size: float, layer: int, datatype: int
+) -> list[gdstk.Polygon]:
+    """Return a polygon in micrometres with y upwards. Cuts join holes to the outline."""
+    rings: list[Any] = []
+    for ring in (polygon.exterior, *polygon.interiors):
+        points = np.asarray(ring.coords)[:-1]
+        rings.append(np.stack([points[:, 0], height - points[:, 1]], 1) * pixel_size)
+    if len(rings) == 1:
+        return [gdstk.Polygon(rings[0], layer=layer, datatype=datatype)]
+    precision = 1e-3 * pixel_size
+    return gdstk.boolean(rings[:1], rings[1:], "not", precision, layer, datatype)
+
+
+def _write_svg(path: pathlib.Path, masks: Mapping[str, Mask]) -> dict[str, int]:
+    """Write masks in the form of HY5SYN's labels."""
+    empty = np.zeros(next(iter(masks.values())).shape, bool)
+    tracks, vias = (np.asarray(masks.get(kind, empty)[:, :]) != 0 for kind in ("metal", "via"))
+    labels = svg_labels.Labels.from_masks(tracks, vias)
+    write_atomically(path, labels.to_svg())
+    return {"metal": len(labels.tracks), "via": len(labels.vias)}
+
+
+def layout_summary(path: pathlib.Path, counts: dict[str, int]) -> str:
+    """Return a line that says what `write_layout` wrote."""
+    return f"{', '.join(f'{count:,} {kind}' for kind, count in counts.items())} shapes in {path}"

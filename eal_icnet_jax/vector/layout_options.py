@@ -1,0 +1,89 @@
+"""Formats, layers and options of layouts.
+
+Imports nothing heavy, so that commands can offer them before they do any work.
+"""
+
+import dataclasses
+import pathlib
+
+from eal_icnet_jax.system.errors import UserError
+
+LAYOUT_SUFFIXES = (".gds", ".oas", ".svg")
+"""Endings of GDSII, OASIS and SVG files, in lower case."""
+
+LAYERS = {"metal": (1, 0), "via": (2, 0)}
+"""GDSII layer and datatype of each kind of mask."""
+
+VIA_SHAPES = ("circle", "box", "outline")
+"""Shapes in which vias are drawn; see `ShapeOptions`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShapeOptions:
+    """How masks become shapes.
+
+    Attributes:
+      tolerance: distance in pixels by which an outline may be simplified. Up to 0.5, no two
+        outlines can meet.
+      manhattan: only horizontal and vertical edges; `tolerance` does not apply.
+      jog: with `manhattan`, steps of up to this many pixels are straightened.
+      via_shape: `circle` of the via's area, `box` around the via, or its `outline`.
+      min_area: smallest area of a shape in pixels; smaller regions are left out.
+
+    Raises:
+      UserError: an option has a value that makes no sense.
+    """
+
+    tolerance: float = 0.5
+    manhattan: bool = False
+    jog: float = 2
+    via_shape: str = "circle"
+    min_area: float = 0
+
+    def __post_init__(self):
+        for name in ("tolerance", "jog"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise UserError(f"--{name} is {value}: it must be 0 or more pixels")
+        if self.via_shape not in VIA_SHAPES:
+            raise UserError(f"--via-shape is {self.via_shape}: name {', '.join(VIA_SHAPES)}")
+
+
+def check_layout_path(path: pathlib.Path):
+    """Raise a `UserError` if no layout can be written at this path."""
+    if path.suffix.lower() not in LAYOUT_SUFFIXES:
+        raise UserError(f"{path} names no layout: let it end in {', '.join(LAYOUT_SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise UserError(
+            f"{path.parent} is not a folder: make it, or name another one for {path.name}"
+        )
+
+
+def check_pixel_size(pixel_size: float | None):
+    """Raise a `UserError` if a side of a pixel in micrometres is given but not positive."""
+    if pixel_size is not None and not 0 < pixel_size < float("inf"):
+        raise UserError(f"--pixel-size is {pixel_size}: it must be above 0 micrometres")
+
+
+def square_pixel_size(
+    stated: tuple[float, float] | None, override: float | None = None
+) -> float | None:
+    """Return the side of a pixel in micrometres, or None if it is unknown.
+
+    Args:
+      stated: height and width of a pixel according to the image file, or None.
+      override: the side that the user names, which goes before `stated`.
+
+    Raises:
+      UserError: the override is not positive, or stated pixels are not square.
+    """
+    check_pixel_size(override)
+    if override is not None or stated is None:
+        return override
+    height, width = stated
+    if abs(height - width) > 1e-3 * width:
+        raise UserError(
+            f"pixels are {width:g} x {height:g} micrometres in the image's file, and a layout "
+            "needs square ones: name --pixel-size"
+        )
+    return width

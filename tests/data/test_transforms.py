@@ -1,0 +1,81 @@
+"""Decoding and augmentation: image and label change together, unsuitable images are reported."""
+
+import cv2
+import numpy as np
+import pytest
+
+from eal_icnet_jax.data import transforms
+from eal_icnet_jax.system.errors import UserError
+
+
+def numbered(size=16):
+    """An example whose pixels all differ, with a label that follows from the image."""
+    image = np.arange(size * size, dtype=np.float32).reshape(size, size, 1) / (size * size)
+    return {"image": image, "label": image > 0.5, "name": "numbered"}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_image_and_label_move_together(seed):
+    example = numbered()
+    for change in (
+        transforms.RandomCrop(8),
+        transforms.Augment(flip=True, rotate=True, brightness=0.0, contrast=0.0),
+    ):
+        example = change(example, np.random.default_rng(seed))
+    np.testing.assert_array_equal(example["label"], example["image"] > 0.5)
+    assert example["image"].shape == (8, 8, 1)
+
+
+def test_each_augmentation_is_a_knob():
+    original = numbered()
+    off = dict.fromkeys(("flip", "rotate"), False) | dict.fromkeys(("brightness", "contrast"), 0.0)
+
+    def changed(**on):
+        augment = transforms.Augment(**{**off, **on})
+        return [augment(original, np.random.default_rng(seed)) for seed in range(12)]
+
+    for example in changed():
+        np.testing.assert_array_equal(example["image"], original["image"])
+    for knob, value in (("flip", True), ("rotate", True)):
+        outcomes = {example["image"].tobytes() for example in changed(**{knob: value})}
+        assert len(outcomes) == 4
+    for knob in ("brightness", "contrast"):
+        for example in changed(**{knob: 0.3}):
+            assert not np.array_equal(example["image"], original["image"])
+            assert example["image"].min() >= 0 and example["image"].max() <= 1
+            np.testing.assert_array_equal(example["label"], original["label"])
+    for example in changed(brightness=0.3):
+        inside = (example["image"] > 0) & (example["image"] < 1)
+        shifts = (example["image"] - original["image"])[inside]
+        np.testing.assert_allclose(shifts, shifts[0], atol=1e-6)
+
+
+def test_images_that_are_not_square_cannot_be_turned():
+    example = numbered()
+    example = {**example, "image": example["image"][:8], "label": example["label"][:8]}
+    augment = transforms.Augment(flip=False, rotate=True, brightness=0.0, contrast=0.0)
+    with pytest.raises(UserError, match="is 8x16, and only squares can be turned"):
+        augment(example, np.random.default_rng(0))
+
+
+def test_labels_of_another_size_or_with_grey_levels_are_reported(capsys):
+    def png(array):
+        return cv2.imencode(".png", array)[1].tobytes()
+
+    decode = transforms.Decode(1, ("label",))
+    image = png(np.zeros((8, 8), np.uint8))
+    with pytest.raises(UserError, match=r"label of x is 4x8, its image 8x8: make them one size"):
+        decode({"name": b"x", "image": image, "label": png(np.zeros((4, 8), np.uint8))})
+    grey = np.full((8, 8), 100, np.uint8)
+    grey[0] = 129
+    out = decode({"name": b"x", "image": image, "label": png(grey)})
+    assert out["label"].sum() == 8
+    assert "label of x has more than two levels: thresholded at 128" in capsys.readouterr().err
+
+
+def test_images_below_the_smallest_size_are_reported():
+    png = cv2.imencode(".png", np.zeros((40, 31), np.uint8))[1].tobytes()
+    example = {"name": b"x", "image": png, "label": png}
+    assert transforms.Decode(1, ("label",), 31)(example)["image"].shape == (40, 31, 1)
+    with pytest.raises(UserError, match=r"image x is 40x31, .* at least 32x32 pixels: remove it"):
+        transforms.Decode(1, ("label",), 32)(example)

@@ -1,0 +1,66 @@
+"""The training state survives its form in checkpoints."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from eal_icnet_jax.models import named_arrays
+from eal_icnet_jax.training.state import RunningLoss, initial_state
+from eal_icnet_jax.training.trainer import Trainer
+from tests import small_config, trainings
+
+
+class Layer(nnx.Module):
+    """A layer with parameters, batch statistics and a random key."""
+
+    def __init__(self, seed: int):
+        rngs = nnx.Rngs(seed)
+        self.linear = nnx.Linear(2, 3, rngs=rngs)
+        self.norm = nnx.BatchNorm(3, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(self.norm(self.linear(x)))
+
+
+def state_of(seed: int, steps: int):
+    """Return a state in whose every part the seed and the steps show."""
+    layer = Layer(seed)
+    layer.train()
+    for k in range(steps):
+        layer(jnp.full((4, 2), float(k)))
+    _, state = initial_state(layer, optax.adam(1e-3))
+    running = RunningLoss.single_from_model_output(loss=jnp.array(0.25 * steps))
+    return state._replace(running=running, step=jnp.array(steps, jnp.int32))
+
+
+def test_every_part_of_the_state_is_saved_and_restored():
+    saved = state_of(seed=1, steps=3)
+    weights, training = saved.to_arrays()
+    fresh = state_of(seed=0, steps=0)
+    assert any("dropout" in name for name in training)
+    restored = fresh.from_arrays(weights, training)
+    for before, after in zip(saved.to_arrays(), restored.to_arrays(), strict=True):
+        trainings.assert_equal(after, before)
+    assert restored.epoch_loss() == (0.75, 1)
+    assert int(restored.step) == 3
+    model, expected = (nnx.merge_state(s.params, s.others) for s in (restored, saved))
+    trainings.assert_equal(named_arrays.weight_arrays(model), named_arrays.weight_arrays(expected))
+
+
+def test_training_changes_the_random_keys_of_dropout_and_resuming_restores_them(
+    data_dir, workdir_copy, tmp_path
+):
+    config = small_config.on(data_dir)
+    resumed, fresh = (Trainer(config, path) for path in (workdir_copy, tmp_path / "new"))
+    (_, after), (_, before) = (trainer.state.to_arrays() for trainer in (resumed, fresh))
+    names = [name for name in before if name.startswith("others.")]
+    assert names and any(not np.array_equal(before[name], after[name]) for name in names)
+
+
+def test_the_running_loss_begins_anew_in_each_epoch():
+    state = state_of(seed=0, steps=2)
+    assert state.epoch_loss() == (pytest.approx(0.5), 1)
+    assert state.at_epoch_start().epoch_loss() == (0.0, 0)

@@ -1,0 +1,83 @@
+"""The training step: the same on more devices, checked for NaN, and clipped on request."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from eal_icnet_jax import models
+from eal_icnet_jax.models import named_arrays
+from eal_icnet_jax.training import step
+from eal_icnet_jax.training.state import initial_state
+from tests import small_config
+
+
+def step_on_all_devices() -> dict[str, np.ndarray]:
+    """Return weights and loss after a step on four images, and what the compiled step exchanges."""
+    model = models.create_model(
+        "eal_icnet", rngs=nnx.Rngs(0), block_1_dilations=(2,), block_2_dilations=(4,)
+    )
+    optimizer = optax.sgd(0.1)
+    graphdef, state = initial_state(model, optimizer)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.random((4, 64, 64, 1), np.float32),
+        "label": rng.random((4, 64, 64, 1)) > 0.5,
+    }
+    program = step.make_train_step(graphdef, optimizer, {}).lower(state, batch).compile()
+    loops = [line for line in program.as_text().splitlines() if "/while/body" in line]
+    state, _ = program(state, batch)
+    return {
+        "devices": jax.device_count(),
+        "lines in loops": len(loops),
+        "exchanges in loops": sum("all-reduce(" in line for line in loops),
+        "loss": state.running.compute()["loss"],
+        **named_arrays.weight_arrays(state.params, state.others),
+    }
+
+
+def test_two_devices_compute_the_step_of_one(tmp_path):
+    """Loss, batch statistics and weights are equal, and no loop exchanges anything.
+
+    Several processes on CPU would mix what a loop exchanges with other sums over the batch.
+    """
+    out = tmp_path / "two.npz"
+    code = (
+        "import sys, numpy; from tests.training import test_step; "
+        "numpy.savez(sys.argv[1], **test_step.step_on_all_devices())"
+    )
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    subprocess.run(
+        [sys.executable, "-c", code, str(out)], check=True, env={**os.environ, "XLA_FLAGS": flags}
+    )
+    one, two = step_on_all_devices(), dict(np.load(out))
+    assert (one.pop("devices"), two.pop("devices")) == (1, 2)
+    assert all(result.pop("lines in loops") for result in (one, two))
+    assert [result.pop("exchanges in loops") for result in (one, two)] == [0, 0]
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_nan_and_infinity_are_found_in_any_array():
+    assert bool(step.all_finite({"a": jnp.ones(3), "b": jnp.zeros((2, 2))}))
+    for bad in (jnp.nan, jnp.inf, -jnp.inf):
+        assert not bool(step.all_finite({"a": jnp.ones(3), "b": jnp.array([0.0, bad])}))
+
+
+@pytest.mark.parametrize(("norm", "moment"), [(0.0, 5.0), (1.0, 0.05)])
+def test_gradients_are_clipped_only_if_the_config_says_so(norm, moment):
+    """Adam's first moment is a tenth of the gradient, whose norm is 100 before clipping."""
+    config = small_config.get_config()
+    config.gradient_clip_norm = norm
+    optimizer = step.make_optimizer(config)
+    params = {"a": jnp.zeros(4)}
+    _, state = optimizer.update({"a": jnp.full(4, 50.0)}, optimizer.init(params), params)
+    largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state) if leaf.ndim)
+    assert largest == pytest.approx(moment)
