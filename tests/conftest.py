@@ -11,8 +11,6 @@ CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# LLVM optimises less, which takes a third off the time of a compilation.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import filelock  # noqa: E402
 import pytest  # noqa: E402

@@ -52,7 +52,7 @@ def test_two_devices_compute_the_step_of_one(tmp_path):
         "import sys, numpy; from tests.training import test_step; "
         "numpy.savez(sys.argv[1], **test_step.step_on_all_devices())"
     )
-    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2"
     subprocess.run(
         [sys.executable, "-c", code, str(out)], check=True, env={**os.environ, "XLA_FLAGS": flags}
     )
