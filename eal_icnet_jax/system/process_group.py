@@ -91,6 +91,12 @@ def _initialize(coordinator: str | None, count: int | None, index: int | None, c
         raise UserError(f"the other processes cannot be joined: {first_line(error)}") from error
 
 
+def _is_failed_collective(error: BaseException) -> bool:
+    """Return whether an error can come from a collective, for which JAX raises several types."""
+    names = "Gloo", "NCCL"
+    return isinstance(error, jax.errors.JaxRuntimeError) or any(n in str(error) for n in names)
+
+
 @contextlib.contextmanager
 def joined(
     coordinator: str | None, count: int | None, index: int | None, cluster: bool
@@ -125,8 +131,8 @@ def joined(
         lifeline.end()
         raise
     except BaseException as error:
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            # A collective failed because another process is lost: let the lifeline report that.
+        if _is_failed_collective(error):
+            # Another process may be lost: let the lifeline report that.
             time.sleep(5)
         status = report_error(error)
         if lifeline is not None:

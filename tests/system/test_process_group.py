@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from eal_icnet_jax.system import process_group
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, joined
 from tests.trainings import free_port
@@ -57,6 +58,11 @@ def test_processes_go_on_together_if_one_cannot_reach_the_second_port():
         assert "gathered [[], [1], [2, 2]]" in output
     warnings = ["cannot reach each other on a second port" in output for _, output in results]
     assert warnings == [True, False, False]
+
+
+@pytest.mark.parametrize("error", [ValueError("UNKNOWN: Gloo AllGather failed"), RuntimeError("x")])
+def test_a_failed_collective_is_recognised_whatever_its_type(error):
+    assert process_group._is_failed_collective(error) == ("Gloo" in str(error))
 
 
 def test_a_killed_process_ends_the_others_with_a_sentence():
