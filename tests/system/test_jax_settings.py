@@ -37,7 +37,8 @@ if "damage" in sys.argv:
 """
 
 FAULTS = """
-import resource
+import ctypes, resource
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages would hide the faults
 from eal_icnet_jax.system import jax_settings
 jax_settings.configure()
 import jax, jax.numpy as jnp
