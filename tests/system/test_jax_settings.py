@@ -47,11 +47,12 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 run, x, counts = jax.jit(lambda x: jnp.sin(x) + 1), jnp.ones(16_000_000), []
-for _ in range(8):
+# Some rounds until the freed blocks of the heap have joined to one that is large enough.
+for _ in range(60):
     before = faults()
     jax.block_until_ready(run(x))
     counts.append(faults() - before)
-print(min(counts))
+print(max(counts[-5:]))
 """
 
 
@@ -113,4 +114,4 @@ def test_a_cache_directory_that_cannot_be_made_is_not_used(tmp_path, monkeypatch
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_freed_memory_is_kept_unless_the_user_set_up_the_allocator():
-    assert int(run(FAULTS)) < 5000 < int(run(FAULTS, MALLOC_PERTURB_="0"))
+    assert int(run(FAULTS)) < 1000 < 15000 < int(run(FAULTS, MALLOC_PERTURB_="0"))
