@@ -225,6 +225,6 @@ def _via(element: Element, name: str, height: int, width: int) -> tuple[int, int
     return x, y, radius
 
 
-def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], bool]:
-    """Return the masks of a label file, and True, because such labels always have two levels."""
-    return parse(decoding.read_bytes(path), str(path)).rasterize(), True
+def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return the masks of a label file, and no notes, because nothing has to be assumed."""
+    return parse(decoding.read_bytes(path), str(path)).rasterize(), ()

@@ -185,12 +185,13 @@ LABEL = np.where(RNG.random((40, 56)) < 0.4, 255, 0).astype(np.uint8)
 )
 def test_images_are_stored_as_documented(tmp_path, stored, channels):
     source = paired_folders.SourceFormat(channels=channels)
-    image, masks, two_levels = source.read(written(tmp_path, stored, LABEL))
+    content = source.read(written(tmp_path, stored, LABEL))
+    image, masks = content.image, content.masks
     assert image.dtype == np.uint8 and image.shape == (40, 56, channels)
     for k in range(channels):
         np.testing.assert_array_equal(image[..., k], GREY)
     np.testing.assert_array_equal(masks["label"], LABEL > 0)
-    assert two_levels
+    assert not content.label_notes
 
 
 def test_palette_labels_are_foreground_where_they_have_their_only_colour(tmp_path):
@@ -201,9 +202,10 @@ def test_palette_labels_are_foreground_where_they_have_their_only_colour(tmp_pat
     indexed.putpalette([0, 0, 0, 128, 0, 0] + [0] * 750)
     pair = written(tmp_path, GREY, LABEL)
     indexed.save(pair.label)
-    _, masks, two_levels = paired_folders.SourceFormat(channels=1).read(pair)
+    content = paired_folders.SourceFormat(channels=1).read(pair)
+    masks = content.masks
     np.testing.assert_array_equal(masks["label"], LABEL > 0)
-    assert two_levels
+    assert not content.label_notes
 
 
 def test_a_link_to_itself_is_reported(tmp_path):

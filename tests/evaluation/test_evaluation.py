@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from eal_icnet_jax.evaluation import evaluation, metrics
-from eal_icnet_jax.evaluation.evaluation import Evaluation, compare_folders
-from eal_icnet_jax.imaging import decoding
+from eal_icnet_jax.evaluation.evaluation import Evaluation, compare_masks
+from eal_icnet_jax.imaging import image_folders
 from eal_icnet_jax.system.errors import UserError
+from tests.imaging.sample_images import pixels
 
 
 def example(name, size=32, labels=1):
@@ -100,7 +101,7 @@ def test_each_mask_has_a_row_of_the_table_and_of_the_picture(tmp_path):
     assert headings == ["label", *metrics.METRICS, "opens", "shorts", "FP", "FN", "nets"]
     assert [row[0] for row in rows] == ["label", "via_label"]
     assert rows[0][headings.index("Dice")] == "100.00"
-    assert decoding.read(tmp_path / "worst_1_a.png").shape[0] > 700
+    assert pixels(tmp_path / "worst_1_a.png").shape[0] > 700
 
 
 def test_columns_of_the_table_are_aligned_and_counts_have_separators():
@@ -134,6 +135,7 @@ def test_grey_labels_are_thresholded_with_a_warning(tmp_path, capsys):
     mask = 255 * example("a")["label"][..., 0].astype(np.uint8)
     cv2.imwrite(str(tmp_path / "predictions/a.png"), mask)
     cv2.imwrite(str(tmp_path / "labels/a.png"), np.where(mask > 0, 200, 90).astype(np.uint8))
-    compared = compare_folders(tmp_path / "predictions", tmp_path / "labels", 0)
-    assert "label of a has more than two levels" in capsys.readouterr().err
+    pairs, _ = image_folders.find_pairs(tmp_path / "predictions", tmp_path / "labels")
+    compared = compare_masks(pairs, 0)
+    assert "labels/a.png has the levels 90 and 200: 200 is foreground" in capsys.readouterr().err
     assert compared.rows[0]["mIoU"] == 1
