@@ -100,5 +100,5 @@ def run(arguments: argparse.Namespace) -> None:
     counts = write_layout(arguments.output, masks, pixel_size, options)
     print(layout_summary(arguments.output, counts))
     source = image.pixel_size_source if image else ""
-    if arguments.output.suffix.lower() != ".svg":
+    if pixel_size is not None and arguments.output.suffix.lower() != ".svg":
         print(pixel_size_text(pixel_size, source, arguments.pixel_size is not None))

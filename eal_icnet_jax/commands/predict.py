@@ -95,7 +95,8 @@ def _print_result(result: "ImageResult", total: int, layout: pathlib.Path | None
         from eal_icnet_jax.vector.layout_files import layout_summary
 
         print(layout_summary(layout, result.layout_counts))
-        print(result.pixel_size_text)
+        if result.pixel_size_text and layout.suffix.lower() != ".svg":
+            print(result.pixel_size_text)
 
 
 def _predict_all(run: "PredictionRun", arguments: argparse.Namespace) -> list[str]:

@@ -297,16 +297,16 @@ def common_white(paths: Iterable[pathlib.Path]) -> int | None:
     """Return the level of white that all images of 16 bits share which do not state their own.
 
     It is that of the largest level among them all, so that equal levels stay equal. None if there
-    is no such image.
-
-    Raises:
-      UserError: a file cannot be read.
+    is no such image. Files that cannot be read are passed over: reading the pair reports them.
     """
     largest = 0
     for path in paths:
         if path.suffix.lower() not in (".png", ".tif", ".tiff"):
             continue  # other formats have 8 bits
-        mosaic = decoding.open_encoded(decoding.read_bytes(path), str(path))
+        try:
+            mosaic = decoding.open_encoded(decoding.read_bytes(path), str(path))
+        except UserError:
+            continue
         if mosaic.dtype == np.uint16 and mosaic.white is None:
             largest = max(largest, levels.largest_level(mosaic))
             if largest > levels.WHITE_LEVELS[-2]:

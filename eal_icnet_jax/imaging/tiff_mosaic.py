@@ -46,6 +46,8 @@ def open_tiff(
         file = tifffile.TiffFile(path if data is None else _ReadOnly(data))
         images = [series for series in file.series if not series.keyframe.is_reduced]
         images = images or file.series[:1]
+        if not images:
+            raise ValueError("it holds no image")
     except Exception as error:  # parsers raise errors of any type for arbitrary bytes
         raise _damaged(path) from error
     series, plane = _choose(path, images, page_number)

@@ -86,7 +86,7 @@ class ImageResult:
       seconds: that the prediction took, or None if the results existed already.
       layout_counts: number of shapes of each kind, or None if no layout was written.
       notes: a sentence for each thing about the file that a user should know.
-      pixel_size_text: the pixel size of the layout and what states it.
+      pixel_size_text: the pixel size of the layout and what states it; empty if it is unknown.
     """
 
     number: int
@@ -212,10 +212,10 @@ class PredictionRun:
             layout_counts=self._write_layout(masks, pixel_size),
             notes=mosaic.notes,
             pixel_size_text=pixel_size_text(
-                pixel_size,
-                mosaic.pixel_size_source,
-                bool(layout and layout.pixel_size is not None),
-            ),
+                pixel_size, mosaic.pixel_size_source, layout.pixel_size is not None
+            )
+            if layout and pixel_size is not None
+            else "",
         )
 
     def _needs_windows(self, mosaic: Mosaic) -> bool:

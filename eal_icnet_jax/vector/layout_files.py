@@ -11,6 +11,7 @@ import numpy as np
 import shapely
 
 from eal_icnet_jax.system.files import atomic_file, write_atomically
+from eal_icnet_jax.system.terminal import warn
 from eal_icnet_jax.vector import svg_labels
 from eal_icnet_jax.vector.layout_options import LAYERS, ShapeOptions, check_layout_path
 from eal_icnet_jax.vector.outlines import Mask
@@ -32,7 +33,7 @@ def write_layout(
       path: ends in .gds, .oas or .svg. An SVG holds the masks' pixels exactly, as HY5SYN's labels
         do, and neither `pixel_size` nor `options` apply.
       masks: `[H, W]` of one size by kind, `metal` or `via`; non-zero is inside.
-      pixel_size: side of a pixel in micrometres. If it is None, 1 is assumed.
+      pixel_size: side of a pixel in micrometres. If it is None, 1 is assumed with a warning.
       options: how outlines become shapes, by default `ShapeOptions()`.
 
     Returns:
@@ -44,7 +45,9 @@ def write_layout(
     check_layout_path(path)
     if path.suffix.lower() == ".svg":
         return _write_svg(path, masks)
-    pixel_size = 1.0 if pixel_size is None else pixel_size
+    if pixel_size is None:
+        warn(f"pixel size unknown, 1 um assumed in {path}: name --pixel-size")
+        pixel_size = 1.0
     options = options or ShapeOptions()
     height = next(iter(masks.values())).shape[0]
     # If pixels are whole nanometres, half a pixel is a whole number of grid steps.

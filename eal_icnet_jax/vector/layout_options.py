@@ -65,16 +65,14 @@ def check_pixel_size(pixel_size: float | None):
         raise UserError(f"--pixel-size is {pixel_size}: it must be above 0 micrometres")
 
 
-def pixel_size_text(size: float | None, source: str, is_named: bool) -> str:
+def pixel_size_text(size: float, source: str, is_named: bool) -> str:
     """Return a sentence about the pixel size that a layout was written with.
 
     Args:
-      size: side of a pixel in micrometres, or None if 1 was assumed.
+      size: side of a pixel in micrometres.
       source: what states it, if the user did not name it.
       is_named: whether the user named it.
     """
-    if size is None:
-        return "pixel size unknown, 1 um assumed: name --pixel-size"
     return f"pixel size {size:g} um, from {'--pixel-size' if is_named else source}"
 
 

@@ -51,7 +51,8 @@ def test_the_files_hold_the_metrics_of_each_image(tmp_path):
     for name, value in metrics.evaluate_masks(label, prediction).items():
         assert float(rows[1][name]) == pytest.approx(value)
     report = json.loads((tmp_path / "metrics.json").read_text())
-    assert report == {**written.report(), "pictures": report["pictures"]}
+    extra = {"software": "eal-icnet-jax", "pictures": report["pictures"]}
+    assert report == {**written.report(), **extra}
     assert report["images"] == 4 and "loss" not in report
     mean = np.mean([float(row["mIoU"]) for row in rows])
     assert report["mean"]["label"]["mIoU"] == pytest.approx(mean)
@@ -81,7 +82,7 @@ def test_a_metrics_file_that_was_changed_makes_nothing_else_removed(tmp_path, na
     folder.mkdir()
     for path in (tmp_path / "a.png", folder / "a.txt", folder / "a.png"):
         path.write_bytes(b"")
-    (folder / "metrics.json").write_text(f'{{"pictures": {names}}}')
+    (folder / "metrics.json").write_text(f'{{"software": "eal-icnet-jax", "pictures": {names}}}')
     evaluate("ab", folder=folder)
     assert (tmp_path / "a.png").exists() and (folder / "a.txt").exists()
     assert (folder / "a.png").exists()

@@ -125,9 +125,9 @@ def test_broken_and_small_images_are_skipped_with_their_names(model, folder, tmp
 
 
 def test_images_whose_masks_would_have_one_name_are_refused(folder, tmp_path):
-    (folder / "grey8.png").rename(folder / "grey16.ome.tif")
-    options = PredictionOptions(input=folder, output=tmp_path / "out")
-    with pytest.raises(UserError, match=r"grey16.ome.tif, grey16.tiff would have one name"):
+    (folder / "grey8.png").rename(folder / "grey16_probability.png")
+    options = PredictionOptions(input=folder, output=tmp_path / "out", probabilities=True)
+    with pytest.raises(UserError, match=r"would both have a result named grey16_probability"):
         find_inputs(options)
 
 
