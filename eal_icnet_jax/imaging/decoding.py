@@ -12,7 +12,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from eal_icnet_jax.imaging import levels, masks, units
-from eal_icnet_jax.imaging.mosaics import Mosaic, mosaic_from_array
+from eal_icnet_jax.imaging.mosaics import Mosaic, check_pixel_count, mosaic_from_array
 from eal_icnet_jax.imaging.orientation import upright
 from eal_icnet_jax.imaging.pixel_values import over_black
 from eal_icnet_jax.imaging.tiff_mosaic import open_tiff
@@ -21,9 +21,6 @@ from eal_icnet_jax.system.errors import UserError, os_error_cause
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Endings of the image files that are read, in lower case."""
-
-MAX_PIXELS = 2**28
-"""Maximum pixel count of an image that is decoded at once, 16384x16384."""
 
 PNG_SIGNATURE, JPEG_SIGNATURE, BMP_SIGNATURE = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"BM"
 
@@ -176,17 +173,6 @@ def _grey_or_rgb(pixels: np.ndarray, name: str) -> np.ndarray:
     return over_black(image, pixels[..., 3], np.iinfo(pixels.dtype).max)
 
 
-def check_pixel_count(name: str, shape: tuple[int, int]):
-    """Raise a `UserError` if an image of this height and width is too large to decode at once."""
-    height, width = shape
-    if height * width > MAX_PIXELS:
-        raise UserError(
-            f"{name} has {height}x{width} pixels (height x width) according to its header, too "
-            "many to decode at once: write it as tiled TIFF or Zarr, which `eal-icnet predict` "
-            "reads in parts"
-        )
-
-
 def open_encoded(data: bytes, name: str, page: int | None = None) -> Mosaic:
     """Open the content of a PNG, JPEG, TIFF or BMP, with what its metadata state.
 
@@ -203,9 +189,7 @@ def open_encoded(data: bytes, name: str, page: int | None = None) -> Mosaic:
     """
     path = pathlib.Path(name)
     if data[:4] in TIFF_SIGNATURES:
-        mosaic = open_tiff(path, page, data)
-        check_pixel_count(name, mosaic.shape)
-        return mosaic
+        return open_tiff(path, page, data)
     unreadable = UserError(f"{name} cannot be read as an image: replace or remove the file")
     if page not in (None, 1):
         raise UserError(f"{name} has 1 page, so there is no page {page}")

@@ -14,6 +14,9 @@ from eal_icnet_jax.system.errors import UserError
 MAX_PIECE_BYTES = 2**29
 """Maximum size in bytes of a piece that a file stores as one and that is decoded at once."""
 
+MAX_PIXELS = 2**28
+"""Maximum pixel count of an image that is decoded at once, 16384x16384."""
+
 Reader = Callable[[slice, slice], np.ndarray]
 """Takes slices of rows and columns, returns `[h, w]` or RGB `[h, w, 3]`, uint8 or uint16."""
 
@@ -69,6 +72,17 @@ class Mosaic:
             "bytes": sum(status.st_size for status in statuses),
             "changed_ns": max(status.st_mtime_ns for status in statuses),
         }
+
+
+def check_pixel_count(name: str, shape: tuple[int, int]):
+    """Raise a `UserError` if an image of this height and width is too large to decode at once."""
+    height, width = shape
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            f"{name} has {height}x{width} pixels (height x width) according to its header, too "
+            "many to decode at once: write it as tiled TIFF or Zarr, which `eal-icnet predict` "
+            "reads in parts"
+        )
 
 
 def blocks(shape: tuple[int, int], side: int = 4096) -> Iterator[tuple[slice, slice]]:

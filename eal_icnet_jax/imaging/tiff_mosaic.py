@@ -10,7 +10,13 @@ import tifffile
 import zarr
 
 from eal_icnet_jax.imaging import tiff_colours, tiff_metadata
-from eal_icnet_jax.imaging.mosaics import Mosaic, Reader, check_piece_size, plane_reader
+from eal_icnet_jax.imaging.mosaics import (
+    Mosaic,
+    Reader,
+    check_piece_size,
+    check_pixel_count,
+    plane_reader,
+)
 from eal_icnet_jax.imaging.orientation import upright
 from eal_icnet_jax.system.errors import UserError
 
@@ -52,6 +58,8 @@ def open_tiff(
         raise _damaged(path) from error
     series, plane = _choose(path, images, page_number)
     page = series.keyframe
+    if data is not None:
+        check_pixel_count(str(path), (int(page.imagelength), int(page.imagewidth)))
     _check_parts(path, file, data is not None)
     convert = tiff_colours.converter(page, str(path))
     try:

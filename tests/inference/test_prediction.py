@@ -7,7 +7,7 @@ import pytest
 
 from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.inference import cleaning
-from eal_icnet_jax.inference.prediction import PredictionRun, find_inputs
+from eal_icnet_jax.inference.prediction import PredictionRun, check_result_names, find_inputs
 from eal_icnet_jax.inference.prediction_options import LayoutOutput, PredictionOptions
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.system.errors import UserError
@@ -128,7 +128,7 @@ def test_images_whose_masks_would_have_one_name_are_refused(folder, tmp_path):
     (folder / "grey8.png").rename(folder / "grey16_probability.png")
     options = PredictionOptions(input=folder, output=tmp_path / "out", probabilities=True)
     with pytest.raises(UserError, match=r"would both have a result named grey16_probability"):
-        find_inputs(options)
+        check_result_names(find_inputs(options), 1, options)
 
 
 def test_a_model_of_other_channels_is_refused(folder, tmp_path):

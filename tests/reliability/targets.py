@@ -36,7 +36,8 @@ def read_safetensors(data: bytes, folder: pathlib.Path):
 
 def read_image(data: bytes, folder: pathlib.Path):
     decoding.decode(data, "image")
-    decoding.decode_mask(data, "image")
+    with contextlib.suppress(UserError):  # not every image is a mask
+        decoding.decode_mask(data, "image")
 
 
 def read_tiff(data: bytes, folder: pathlib.Path):

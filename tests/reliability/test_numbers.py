@@ -8,6 +8,7 @@ import pytest
 from eal_icnet_jax.evaluation import metrics
 from eal_icnet_jax.imaging import png
 from eal_icnet_jax.models import losses
+from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training import runs
 from tests import cli, small_config
 from tests.imaging.sample_images import pixels
@@ -38,6 +39,9 @@ def test_training_on_background_only_ends_with_finite_figures(tmp_path):
     config.dataset.name, config.dataset.config = "omv", ""
     config.dataset.manual_dir, config.dataset.data_dir = str(tree), str(tmp_path / "data")
     run = tmp_path / "run"
+    with pytest.raises(UserError, match="label has no foreground in any image of split train"):
+        runs.train(config, run)
+    config.dataset.allow_empty_labels = True
     runs.train(config, run)
     text = (run / "test" / "metrics.json").read_text() + (run / "metrics.jsonl").read_text()
     assert "NaN" not in text and "Infinity" not in text
