@@ -9,6 +9,7 @@ import pathlib
 
 from eal_icnet_jax.models.registry import MODELS
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.terminal import announce
 
 
 def _check_new(path: pathlib.Path, force: bool):
@@ -40,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser):
         subparser.add_argument("--force", action="store_true", help="replace an existing output")
 
 
+def _announce(notes: list[str]):
+    for note in notes:
+        announce(note)
+
+
 def _model_from_torch(arguments: argparse.Namespace):
     from flax import nnx
 
@@ -47,17 +53,21 @@ def _model_from_torch(arguments: argparse.Namespace):
 
     try:
         options = json.loads(arguments.options)
-        state_dict = torch_files.read_state_dict(arguments.input)
-        if not arguments.encoder_weights:
-            return torch_weights.from_torch(state_dict, arguments.model, **options)
-        model, notes = torch_weights.from_pretrained(
-            state_dict, arguments.model, rngs=nnx.Rngs(arguments.seed), **options
-        )
+        state_dict, notes = torch_files.read_with_notes(arguments.input)
+        _announce(notes)
+        if arguments.encoder_weights:
+            model, notes = torch_weights.from_pretrained(
+                state_dict, arguments.model, rngs=nnx.Rngs(arguments.seed), **options
+            )
+        else:
+            model, notes = torch_weights.from_torch_with_notes(
+                state_dict, arguments.model, **options
+            )
     except (json.JSONDecodeError, TypeError) as error:
         raise UserError(
             f"--options must be a JSON object of the model's options: {error}"
         ) from error
-    print("\n".join(notes))
+    _announce(notes)
     return model
 
 

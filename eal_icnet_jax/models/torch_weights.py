@@ -11,6 +11,16 @@ from eal_icnet_jax import models
 from eal_icnet_jax.layers import Counter
 from eal_icnet_jax.models.named_arrays import WEIGHTS
 from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.models.torch_misfits import (
+    MOST_LINES,
+    Misfit,
+    advice_for,
+    counts,
+    foreign_names,
+    message,
+    misfits,
+)
+from eal_icnet_jax.models.torch_wrappings import network_names, shown, unwrapped
 from eal_icnet_jax.system.errors import UserError
 
 LEAF_NAMES = (
@@ -20,12 +30,6 @@ LEAF_NAMES = (
     (r"\.count$", ".num_batches_tracked"),
 )
 """PyTorch's names of every layer's parameters, applied after the model's own `TORCH_NAMES`."""
-
-MOST_PROBLEMS = 1000
-"""Number of misfits that an error message lists at most."""
-
-COUNTER_LIMIT = np.iinfo(np.int32).max
-"""Largest value of `num_batches_tracked` that fits our int32 counter."""
 
 
 def _torch_name(path: str, table) -> str:
@@ -80,41 +84,13 @@ def to_torch(model: Network) -> dict[str, np.ndarray]:
     return out
 
 
-def _value_problem(key: str, value: np.ndarray, expected: np.ndarray) -> str | None:
-    """Return what keeps a value from filling a variable, or None."""
-    if value.shape != expected.shape:
-        return f"wrong shape of {key}: expected {expected.shape}, found {value.shape}"
-    if expected.dtype == np.int64:
-        if not np.issubdtype(value.dtype, np.integer) or not 0 <= value <= COUNTER_LIMIT:
-            return f"{key} must be an integer from 0 to {COUNTER_LIMIT}, found {value}"
-    elif not jnp.issubdtype(value.dtype, jnp.floating):
-        return f"wrong dtype of {key}: expected floating point, found {value.dtype}"
-    elif count := int(np.sum(~np.isfinite(value.astype(np.float32)))):
-        return f"non-finite values in {key}: {count} of {value.size}"
-    return None
-
-
-def _problems(
-    state_dict: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]
-) -> list[str]:
-    """Return everything that keeps a state_dict from filling a model."""
-    out = [f"missing key {key}" for key in expected if key not in state_dict]
-    out += [f"unexpected key {key}" for key in state_dict if key not in expected]
-    values = (
-        _value_problem(key, state_dict[key], want)
-        for key, want in expected.items()
-        if key in state_dict
-    )
-    return out + [problem for problem in values if problem]
-
-
 def _channels(state_dict: Mapping[str, np.ndarray], model: str) -> dict[str, int]:
     """Read `in_channels` and `classes` off a state_dict, as far as it shows them."""
     places = models.architecture(model).CHANNELS_AT.items()
     return {
         option: state_dict[key].shape[axis]
         for option, (key, axis) in places
-        if key in state_dict and state_dict[key].ndim == 4
+        if key in state_dict and state_dict[key].ndim == 4 and state_dict[key].size
     }
 
 
@@ -126,13 +102,68 @@ def _fill(module: Network, state_dict: Mapping[str, np.ndarray]):
             variable[...] = jnp.asarray(value.transpose(np.argsort(axes)))
 
 
+def _fitting_network(state_dict: Mapping[str, np.ndarray], but: str) -> str | None:
+    """Return the name of another network that a state_dict fills completely, or None."""
+    for name in models.MODELS:
+        ends = tuple(key for key, _ in models.architecture(name).CHANNELS_AT.values())
+        if name == but or not any(str(key).endswith(ends) for key in state_dict):
+            continue
+        names = torch_variables(models.blank_model(name))
+        given, _ = unwrapped(state_dict, names)
+        if given.keys() == names.keys():
+            expected = to_torch(models.blank_model(name, **_channels(given, name)))
+            if not misfits(given, expected):
+                return name
+    return None
+
+
+def _refusal(state_dict, given, module: Network, found: list[Misfit]) -> UserError:
+    """Return the error for weights that do not fit, with the likely cause."""
+    name, names = module.spec.name, torch_variables(module).keys()
+    start = f"the weights do not fit model {name} with {module.spec.options_text()}"
+    if not given:
+        return UserError(f"{start} (there are no arrays among them): give a network's state_dict()")
+    if other := _fitting_network(state_dict, but=name):
+        return UserError(f"{start} (these are weights of {other}): name --model={other}")
+    encoder = getattr(models.architecture(name), "ENCODER", "")
+    known = names & network_names(given, names, encoder).values()
+    if encoder and known and all(key.startswith(encoder) for key in known):
+        return UserError(f"{start} (these are weights of its encoder alone): add --encoder-weights")
+    if not known:
+        cause, advice = foreign_names(given)
+        return UserError(message(f"{start} ({cause}): {advice}", found))
+    return UserError(message(f"{start} ({counts(found, len(names))}): {advice_for(found)}", found))
+
+
+def from_torch_with_notes(
+    state_dict: Mapping[str, np.ndarray], model: str = "eal_icnet", **options
+) -> tuple[Network, list[str]]:
+    """Return what `from_torch` returns, and sentences about what was left out or added.
+
+    Args and errors are those of `from_torch`.
+    """
+    module = models.blank_model(model, **options)
+    given, notes = unwrapped(state_dict, torch_variables(module))
+    options = {**_channels(given, model), **options}
+    if not options.items() <= dict(module.spec.options).items():
+        module = models.blank_model(model, **options)
+    if found := misfits(given, to_torch(module)):
+        raise _refusal(state_dict, given, module, found)
+    _fill(module, given)
+    module.eval()
+    return module, notes
+
+
 def from_torch(
     state_dict: Mapping[str, np.ndarray], model: str = "eal_icnet", **options
 ) -> Network:
     """Return a model with the weights of a PyTorch state_dict.
 
     Args:
-      state_dict: arrays by PyTorch name, in any floating dtype; `module.` prefixes are dropped.
+      state_dict: arrays by PyTorch name, in any floating dtype. Components that all names share and
+        that are not the network's are dropped, such as `module.`, `_orig_mod.` and `model.`, and so
+        are those of wrappers further inside. Counts of thop, texts and numbers are left out.
+        Counters of batches that are absent, as in old files, become 0.
       model: a name of `models.MODELS`.
       **options: of `create_model`; `in_channels` and `classes` are read off the weights by default.
 
@@ -140,19 +171,10 @@ def from_torch(
       The model in evaluation mode, with float32 parameters.
 
     Raises:
-      UserError: names every missing key, unexpected key, wrong shape and non-finite value.
+      UserError: a key is missing or unexpected, or a shape, type or value does not fit. Says why,
+        and names some of each in ten lines at most.
     """
-    state_dict = {key.removeprefix("module."): np.asarray(v) for key, v in state_dict.items()}
-    options = {**_channels(state_dict, model), **options}
-    module = models.blank_model(model, **options)
-    if problems := _problems(state_dict, to_torch(module)):
-        raise UserError(
-            f"the weights do not fit model {model} with {module.spec.options_text()} "
-            f"({len(problems)} problems):\n  " + "\n  ".join(problems[:MOST_PROBLEMS])
-        )
-    _fill(module, state_dict)
-    module.eval()
-    return module
+    return from_torch_with_notes(state_dict, model, **options)[0]
 
 
 def _adapted_stem(kernel: np.ndarray, channels: int) -> np.ndarray:
@@ -170,17 +192,36 @@ def _fitting_weights(given: dict, expected: Mapping[str, np.ndarray], stem: str)
     """Return the weights that fit, with the stem adapted, and a note for each change."""
     notes, fitting = [], {}
     if stem in given and given[stem].ndim == 4:
-        kernel, channels = np.asarray(given[stem]), expected[stem].shape[1]
+        kernel, channels = given[stem], expected[stem].shape[1]
         if kernel.shape[1] != channels:
             notes.append(f"{stem} is adapted from {kernel.shape[1]} channels to {channels}")
             given = {**given, stem: _adapted_stem(kernel.astype(np.float32), channels)}
     for key, value in given.items():
-        if key in expected and np.shape(value) == expected[key].shape:
+        if key in expected and value.shape == expected[key].shape:
             fitting[key] = value
         elif key in expected:
-            shape = "x".join(map(str, np.shape(value)))
+            shape = "x".join(map(str, value.shape))
             notes.append(f"{key} is initialised, because the weights have the shape {shape}")
+    if len(notes) > MOST_LINES:
+        notes[MOST_LINES - 1 :] = [f"... and {len(notes) - MOST_LINES + 1} more"]
     return fitting, notes
+
+
+def _check_pretrained(state_dict, given, fitting, expected, model: str):
+    """Refuse weights that lack the first kernel, or hold what does not fit."""
+    stem, _ = models.architecture(model).CHANNELS_AT["in_channels"]
+    start = f"these are not weights of {model} or its encoder"
+    if stem not in fitting:
+        if other := _fitting_network(state_dict, but=model):
+            raise UserError(f"{start} (these are weights of {other}): name --model={other}")
+        cause = f"{stem} is not among the {len(given)} arrays, or has another shape"
+        advice = "name the network with --model"
+        if given and not given.keys() & expected.keys():
+            cause, advice = foreign_names(given)
+        raise UserError(f"{start} ({cause}): {advice}")
+    if found := misfits(fitting, {key: expected[key] for key in fitting}):
+        start = f"the weights cannot be used ({counts(found, len(expected))}): {advice_for(found)}"
+        raise UserError(message(start, found))
 
 
 def from_pretrained(
@@ -191,7 +232,7 @@ def from_pretrained(
     Args:
       state_dict: arrays by PyTorch name: torchvision's VGG-16 for `fcn`, EfficientNet-PyTorch's b0
         for `manet` and `unetplusplus`, or weights of the whole network for other channels or
-        classes. `module.` and `model.` prefixes are dropped.
+        classes. What surrounds names and weights is dropped as in `from_torch`.
       model: a name of `models.MODELS`.
       rngs: for the parameters that the weights do not have.
       **options: of `create_model`.
@@ -204,24 +245,18 @@ def from_pretrained(
       UserError: the weights are not of this network, or hold non-finite values.
     """
     architecture = models.architecture(model)
-    given = {re.sub(r"^(module\.|model\.)+", "", key): v for key, v in state_dict.items()}
-    encoder = getattr(architecture, "ENCODER", "")
-    if not any(key.startswith(encoder) for key in given):
-        given = {encoder + key: value for key, value in given.items()}
     expected = to_torch(models.blank_model(model, **options))
+    given, notes = unwrapped(state_dict, expected, getattr(architecture, "ENCODER", ""))
     stem, _ = architecture.CHANNELS_AT["in_channels"]
-    fitting, notes = _fitting_weights(given, expected, stem)
-    if stem not in fitting:
-        raise UserError(
-            f"these are not weights of {model} or its encoder: {stem} is not among the "
-            f"{len(given)} arrays, or has another shape"
-        )
-    if problems := _problems(fitting, {key: expected[key] for key in fitting}):
-        raise UserError("the weights cannot be used:\n  " + "\n  ".join(problems))
+    fitting, changes = _fitting_weights(given, expected, stem)
+    _check_pretrained(state_dict, given, fitting, expected, model)
+    notes += changes
     if missing := [key for key in expected if key not in given]:
         notes.append(f"{len(missing)} arrays are initialised, {missing[0]} first")
     if others := [key for key in given if key not in expected]:
-        notes.append(f"{len(others)} arrays belong elsewhere and are left out, {others[0]} first")
+        notes.append(
+            f"{len(others)} arrays belong elsewhere and are left out, {shown(others[0])} first"
+        )
     module = models.create_model(model, rngs=rngs, **options)
     _fill(module, fitting)
     module.eval()

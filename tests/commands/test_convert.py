@@ -1,5 +1,7 @@
 """The command that converts PyTorch weights to a checkpoint and back."""
 
+import sys
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -7,6 +9,7 @@ import torch
 
 from eal_icnet_jax.models import checkpoints, torch_weights
 from tests import cli
+from tests.models import wrappings
 from tests.state_dicts import assert_equal, counted_state_dict
 
 
@@ -54,7 +57,7 @@ def test_pytorch_files_are_converted_both_ways(reference, tmp_path):
 
 def test_a_pytorch_file_without_torch_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "in.pth").touch()
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
     error = cli.error_of("convert", "from-torch", tmp_path / "in.pth", tmp_path / "model")
     assert "reading in.pth needs torch: pip install" in error
 
@@ -135,3 +138,31 @@ def test_weights_for_other_images_are_adapted_on_request(reference, source, tmp_
     assert "is initialised, because the weights have the shape" in text
     weights = torch_weights.to_torch(checkpoints.load_model(tmp_path / "model"))
     np.testing.assert_array_equal(weights["PAM.gamma"], reference["PAM.gamma"])
+
+
+def test_upper_case_endings_are_the_same(reference, source, tmp_path, monkeypatch):
+    with monkeypatch.context() as absent:
+        absent.setitem(sys.modules, "torch", None)
+        upper = source.rename(tmp_path / "IN.SAFETENSORS")
+        convert("from-torch", upper, tmp_path / "model")
+        convert("to-torch", tmp_path / "model", tmp_path / "OUT.SAFETENSORS")
+    assert_equal(safetensors.numpy.load_file(tmp_path / "OUT.SAFETENSORS"), reference)
+    convert("to-torch", tmp_path / "model", tmp_path / "OUT.PTH")
+    assert torch.load(tmp_path / "OUT.PTH", weights_only=True).keys() == reference.keys()
+
+
+def test_what_was_taken_and_left_out_is_printed(reference, tmp_path):
+    """Names from the file cannot steer the terminal."""
+    weights = {
+        f"model.{k}": torch.tensor(v) for k, v in wrappings.counted_by_thop(reference).items()
+    }
+    saved = {"model": weights, "ema": {k: v * 2 for k, v in weights.items()}, "\x1b[31m": 3}
+    torch.save(saved, tmp_path / "in.pth")
+    assert convert("from-torch", tmp_path / "in.pth", tmp_path / "model").splitlines() == [
+        "the weights under 'model' are taken, not those under 'ema'",
+        "beside the weights, these are left out: '\\x1b[31m'",
+        "beside the weights, these are left out: total_ops, total_params",
+        f"wrote {tmp_path / 'model'}: eal_icnet with classes=1, in_channels=1",
+    ]
+    converted = torch_weights.to_torch(checkpoints.load_model(tmp_path / "model"))
+    assert_equal(converted, reference)
