@@ -50,6 +50,12 @@ def get_config() -> ConfigDict:
     config.dataset.splits.test = "test"
     # Features that hold the masks. The network has one output for each.
     config.dataset.labels = ("label",)
+    # Level of white of the images of 16 bits that a dataset is prepared from, such as 4095 for 12
+    # bits; 0 takes what the files state, or else what all of them together show.
+    config.dataset.white = 0
+    # Whether a split may be used in which a label has no foreground at all, so that its figures say
+    # nothing.
+    config.dataset.allow_empty_labels = False
     # Side in pixels of the random squares to train on; 0 trains on whole images.
     config.dataset.crop_size = 0
 

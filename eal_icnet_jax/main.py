@@ -59,7 +59,9 @@ def run(arguments: argparse.Namespace):
     """Run the command that the mode names."""
     check_flags(arguments)
     if arguments.mode == "evaluate":
-        arguments.threshold = arguments.pictures = None  # knobs of the config
+        # The config has knobs for these.
+        arguments.threshold = arguments.pictures = arguments.white = None
+        arguments.force = False
         print(evaluate.evaluate_on_dataset(arguments))
         return
     if arguments.mode == "verify":

@@ -19,7 +19,7 @@ from eal_icnet_jax.datasets.ic_synthetic.rasterization import (
     rasterize_vias,
     signed_distance,
 )
-from eal_icnet_jax.imaging import decoding, pixel_values
+from eal_icnet_jax.imaging import decoding
 
 FIELD = 1024
 """Side of a field of view in pixels."""
@@ -109,7 +109,7 @@ class DieGeometry:
                 random_layers.random_layer(rng, side, self.pitch, blocks=blocks)
             )
         else:
-            self._mask, _ = pixel_values.to_mask(decoding.read(die.metal))
+            self._mask, _ = decoding.decode_mask(decoding.read_bytes(die.metal), str(die.metal))
 
     def _mask_canvas(self, x: int, y: int, size: int) -> np.ndarray:
         """Return a square of the mask, supersampled, with its border repeated outwards."""

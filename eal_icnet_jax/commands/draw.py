@@ -5,6 +5,7 @@ training and inspection without the real one. `die` draws a whole die layer as a
 """
 
 import argparse
+import math
 import pathlib
 
 from eal_icnet_jax.system.errors import UserError
@@ -54,6 +55,8 @@ def draw_dataset(arguments: argparse.Namespace):
     """Draw a small dataset."""
     from eal_icnet_jax.datasets.ic_synthetic import sample_folder
 
+    if arguments.images < 1:
+        raise UserError(f"--images is {arguments.images}: name 1 or more")
     size = arguments.size
     if size is None:
         size = sample_folder.SIZES[arguments.dataset]
@@ -70,14 +73,15 @@ def draw_die(arguments: argparse.Namespace):
 
     height = width = arguments.size
     if arguments.metal is not None:
-        height, width = decoding.read(arguments.metal).shape[:2]
+        mask = decoding.open_encoded(decoding.read_bytes(arguments.metal), str(arguments.metal))
+        height, width = mask.shape
     if min(height, width) < SMALLEST_DIE:
         raise UserError(
             f"the die is {height}x{width}: draw at least {SMALLEST_DIE}x{SMALLEST_DIE} pixels"
         )
     if arguments.seed < 0:
         raise UserError(f"--seed is {arguments.seed}: it must be at least 0")
-    if not arguments.pixel_size > 0:
+    if not 0 < arguments.pixel_size < math.inf:
         raise UserError(f"--pixel-size is {arguments.pixel_size}: it must be above 0 micrometres")
     drawn = die.Die(height, width, arguments.seed, not arguments.electron, arguments.metal)
     sample_die.write_die(arguments.folder, drawn, arguments.pixel_size)

@@ -14,6 +14,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from eal_icnet_jax.commands.config_arguments import add_config_arguments, config_from
+from eal_icnet_jax.commands.parser import WHITE_HELP
 from eal_icnet_jax.system.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=pathlib.Path, metavar="DIR", help="for tables and pictures")
     add("--threshold", type=float, metavar="P",
         help=f"with --images, smallest probability of foreground ({THRESHOLD})")  # fmt: skip
+    add("--white", type=int, metavar="LEVEL", help=WHITE_HELP)
+    add("--force", action="store_true", help="replace files that another program wrote")
     add("--pictures", type=int, metavar="N",
         help=f"number of the worst and of the best images to draw ({PICTURES})")  # fmt: skip
     add_config_arguments(parser)
@@ -50,14 +53,30 @@ def _given(arguments: argparse.Namespace) -> set[str]:
     return {name for name in names if getattr(arguments, name) is not None}
 
 
-def _check_folder_options(unknown: list[str], threshold: float, pictures: int):
+def _check_folder_options(unknown: list[str], threshold: float, pictures: int, white: int | None):
+    from eal_icnet_jax.imaging.levels import check_white
     from eal_icnet_jax.inference.prediction_options import check_threshold
 
     if unknown:
         raise UserError(f"unknown argument {unknown[0]}; see eal-icnet evaluate --help")
     check_threshold(threshold)
+    check_white(white, "--white")
     if pictures < 0:
         raise UserError(f"--pictures is {pictures}: name 0 or more")
+
+
+def _find_pairs(images: pathlib.Path, labels: pathlib.Path, kind: str) -> list:
+    """Return the pairs of two folders, and print how many there are and what is left over."""
+    from eal_icnet_jax.imaging import image_folders
+    from eal_icnet_jax.system.terminal import warn
+
+    pairs, unused = image_folders.find_pairs(images, labels)
+    if unused:
+        warn(
+            f"{len(unused)} of {len(unused) + len(pairs)} labels in {labels} have no {kind} in "
+            f"{images}, and are left out: {image_folders.joined_names(unused)}"
+        )
+    return pairs
 
 
 def _evaluate_images(
@@ -78,8 +97,9 @@ def _evaluate_images(
             f"{arguments.checkpoint} predicts {options['classes']} masks, and a folder has one "
             "label per image: evaluate it on its dataset with --config and --workdir"
         )
+    pairs = _find_pairs(arguments.images, arguments.labels, "image")
     examples = decoded_examples.folder_examples(
-        arguments.images, arguments.labels, options["in_channels"], model.smallest
+        pairs, options["in_channels"], model.smallest, arguments.white
     )
     evaluation = Evaluation(("label",), threshold, pictures)
     evaluate_examples(Predictor(model), examples, evaluation, batch_size=1)
@@ -88,10 +108,17 @@ def _evaluate_images(
 
 def evaluate_on_dataset(arguments: argparse.Namespace) -> str:
     """Evaluate on a prepared dataset, and return the report."""
-    if arguments.threshold is not None or arguments.pictures is not None:
+    options = {
+        "--threshold": arguments.threshold is not None,
+        "--pictures": arguments.pictures is not None,
+        "--white": arguments.white is not None,
+        "--force": arguments.force,
+    }
+    if given := [name for name, is_given in options.items() if is_given]:
         raise UserError(
-            "with --config, set --config.evaluation.threshold and --config.evaluation.pictures "
-            "instead of --threshold and --pictures"
+            f"{' and '.join(given)} are for folders: with --config, set "
+            "config.evaluation.threshold, config.evaluation.pictures and config.dataset.white "
+            "instead"
         )
     config = config_from(arguments)
 
@@ -118,14 +145,19 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(FORMS)
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
     pictures = PICTURES if arguments.pictures is None else arguments.pictures
-    _check_folder_options(arguments.config_overrides, threshold, pictures)
+    _check_folder_options(arguments.config_overrides, threshold, pictures, arguments.white)
     if "images" in given:
         evaluation = _evaluate_images(arguments, threshold, pictures)
     else:
-        from eal_icnet_jax.evaluation.evaluation import compare_folders
+        from eal_icnet_jax.evaluation.evaluation import compare_masks
 
-        evaluation = compare_folders(arguments.predictions, arguments.labels, pictures)
+        if arguments.white is not None:
+            raise UserError("--white is for --images: masks have no white")
+        pairs = _find_pairs(arguments.predictions, arguments.labels, "prediction")
+        evaluation = compare_masks(pairs, pictures)
     evaluation.check()
-    evaluation.write(arguments.output)
+    evaluation.write(arguments.output, arguments.force)
     print(evaluation.table())
+    plural = "s" if evaluation.images > 1 else ""
+    print(f"{evaluation.images} image{plural} compared with labels")
     print(f"tables and pictures in {arguments.output}")

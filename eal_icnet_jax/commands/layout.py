@@ -11,7 +11,7 @@ import pathlib
 
 from eal_icnet_jax.commands.layout_arguments import add_layout_options, pixel_size_of, shape_options
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.vector.layout_options import LAYERS, check_layout_path
+from eal_icnet_jax.vector.layout_options import LAYERS, check_layout_path, pixel_size_text
 
 
 def _layer(kind: str) -> str:
@@ -41,7 +41,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=".gds, .oas or .svg file to write",
     )
+    parser.add_argument(
+        "--page", type=int, metavar="N", help="number of the mask in files that hold several"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="replace a file that another program wrote"
+    )
     add_layout_options(parser)
+
+
+def _image_with_size(images: list, override: float | None):
+    """Return the first image whose file states its pixel size, or None.
+
+    Raises:
+      UserError: two state different sizes, and the user names none.
+    """
+    sized = [image for image in images if image.pixel_size]
+    for image in sized[1:] if override is None else ():
+        if any(
+            abs(a - b) > 1e-3 * b
+            for a, b in zip(sized[0].pixel_size, image.pixel_size, strict=True)
+        ):
+            raise UserError(
+                f"{sized[0].path} has pixels of {sized[0].pixel_size[1]:g} um, and {image.path} of "
+                f"{image.pixel_size[1]:g} um: name --pixel-size"
+            )
+    return sized[0] if sized else None
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -52,15 +77,28 @@ def run(arguments: argparse.Namespace) -> None:
     if not paths:
         raise UserError("there is no mask: name a mask of the metal, or one of the vias with --via")
 
-    from eal_icnet_jax.imaging import mosaic_files, mosaics
+    from eal_icnet_jax.imaging import masks as mask_files
+    from eal_icnet_jax.imaging import mosaic_files
+    from eal_icnet_jax.system.files import check_replaceable
+    from eal_icnet_jax.system.terminal import warn
     from eal_icnet_jax.vector.layout_files import layout_summary, write_layout
 
-    images = {kind: mosaic_files.open_mosaic(path) for kind, path in paths.items()}
+    check_replaceable(arguments.output, arguments.force)
+    images = {
+        kind: mosaic_files.open_mosaic(path, page=arguments.page) for kind, path in paths.items()
+    }
     shapes = [image.shape for image in images.values()]
     if len(set(shapes)) > 1:
         sizes = " and ".join("x".join(map(str, shape)) for shape in shapes)
         raise UserError(f"the masks are {sizes} (height x width): name two masks of one image")
-    masks = {kind: mosaics.MosaicMask(image) for kind, image in images.items()}
-    pixel_size = pixel_size_of(arguments, next(iter(images.values())).pixel_size)
+    masks = {kind: mask_files.MosaicMask(image) for kind, image in images.items()}
+    for mask in masks.values():
+        for note in mask.notes:
+            warn(f"{mask.mosaic.path} {note}")
+    image = _image_with_size(list(images.values()), arguments.pixel_size)
+    pixel_size = pixel_size_of(arguments, image.pixel_size if image else None)
     counts = write_layout(arguments.output, masks, pixel_size, options)
     print(layout_summary(arguments.output, counts))
+    source = image.pixel_size_source if image else ""
+    if pixel_size is not None and arguments.output.suffix.lower() != ".svg":
+        print(pixel_size_text(pixel_size, source, arguments.pixel_size is not None))

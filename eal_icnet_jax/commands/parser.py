@@ -4,6 +4,12 @@ import argparse
 import sys
 from typing import NoReturn
 
+WHITE_HELP = (
+    "level of white in the images, such as 4095 for 12 bits in 16 (default: as the file states, or "
+    "as its levels show)"
+)
+"""Help of --white."""
+
 
 class CommandParser(argparse.ArgumentParser):
     """A parser that reports a wrong argument in one sentence and exits with status 2."""

@@ -15,9 +15,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from eal_icnet_jax.commands.layout_arguments import add_layout_options, shape_options
-from eal_icnet_jax.commands.parser import add_process_arguments
+from eal_icnet_jax.commands.parser import WHITE_HELP, add_process_arguments
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.system.terminal import printable
+from eal_icnet_jax.system.terminal import printable, warn
 from eal_icnet_jax.vector.layout_options import LAYOUT_SUFFIXES
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", required=True, metavar="DIR", help="checkpoint or work directory")
     add("--threshold", type=float, default=0.5, metavar="P",
         help="smallest probability of foreground (%(default)s)")  # fmt: skip
+    add("--white", type=int, metavar="LEVEL", help=WHITE_HELP)
+    add("--page", type=int, metavar="N",
+        help="number of the image in files that hold several, from 1")  # fmt: skip
+    add("--force", action="store_true", help="replace files that another program wrote")
     add("--probabilities", action="store_true", help="also write NAME_probability, 16 bits")
     add("--overlay", action="store_true", help="also write NAME_overlay.png, except for mosaics")
     add("--remove-specks", type=int, default=0, metavar="AREA",
@@ -70,7 +74,7 @@ def _options(arguments: argparse.Namespace) -> "PredictionOptions":
         layout = LayoutOutput(arguments.layout, arguments.kinds, arguments.pixel_size, shapes)
     names = (
         "input", "output", "threshold", "probabilities", "overlay", "remove_specks", "fill_holes",
-        "tiles", "window", "overlap", "batch", "format",
+        "tiles", "window", "overlap", "batch", "format", "white", "page", "force",
     )  # fmt: skip
     return PredictionOptions(layout=layout, **{name: getattr(arguments, name) for name in names})
 
@@ -81,6 +85,8 @@ def _print_result(result: "ImageResult", total: int, layout: pathlib.Path | None
         if total > 1:
             print(f"{head}  skipped: {printable(result.error)}", file=sys.stderr)
         return
+    for note in result.notes:
+        warn(f"{result.path}: {note}")
     height, width = result.size
     time = "existed already" if result.seconds is None else f"{result.seconds:.2f} s"
     percent = 100 * result.foreground
@@ -89,6 +95,8 @@ def _print_result(result: "ImageResult", total: int, layout: pathlib.Path | None
         from eal_icnet_jax.vector.layout_files import layout_summary
 
         print(layout_summary(layout, result.layout_counts))
+        if result.pixel_size_text and layout.suffix.lower() != ".svg":
+            print(result.pixel_size_text)
 
 
 def _predict_all(run: "PredictionRun", arguments: argparse.Namespace) -> list[str]:

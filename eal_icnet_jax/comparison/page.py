@@ -76,7 +76,7 @@ def _predictions(comparison: Comparison) -> dict:
             errors = []
             for name in titles:
                 path = comparison.masks[name] / f"{number}_{k}.png"
-                mask = decoding.decode(path.read_bytes(), str(path)) > 0
+                mask, _ = decoding.decode_mask(path.read_bytes(), str(path))
                 errors.append(_data_uri(png.encode(pictures.error_map(truth, mask)), "png"))
             examples.append(
                 {

@@ -1,6 +1,5 @@
 """Decoded examples for evaluation, from a prepared split or from two folders."""
 
-import pathlib
 from collections.abc import Iterator
 
 import grain
@@ -35,28 +34,28 @@ def evaluation_examples(
 
 
 def folder_examples(
-    image_dir: pathlib.Path, label_dir: pathlib.Path, channels: int, smallest: int = 0
+    pairs: list[image_folders.Pair], channels: int, smallest: int = 0, white: int | None = None
 ) -> Iterator[dict]:
     """Yield the decoded examples of images and of labels in two folders.
 
     Args:
-      image_dir: folder of the images.
-      label_dir: folder of the labels, which have the names of the images.
+      pairs: of `image_folders.find_pairs`.
       channels: of the decoded images, 1 or 3.
       smallest: least height and width of an image, in pixels.
+      white: level of white of the images; None for what each file states or shows.
 
     Yields:
       The dicts of `transforms.Decode`, with one label.
 
     Raises:
-      UserError: an image has no label, or a label of another size, a file cannot be read, or an
-        image is too small.
+      UserError: a label has another size than its image, a file cannot be read, or an image is too
+        small.
     """
-    decode = Decode(channels, ("label",), smallest)
-    for image_path, label_path in image_folders.find_pairs(image_dir, label_dir):
+    decode = Decode(channels, ("label",), smallest, white)
+    for image_path, label_path in pairs:
         yield decode(
             {
-                "name": image_path.stem.encode(),
+                "name": image_folders.stem_of(image_path).encode(),
                 "image": decoding.read_bytes(image_path),
                 "label": decoding.read_bytes(label_path),
             }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from eal_icnet_jax.imaging import decoding, image_folders, pixel_values
+from eal_icnet_jax.imaging import decoding, image_folders, levels, pixel_values
 from eal_icnet_jax.imaging.decoding import SUFFIXES
 from eal_icnet_jax.system.errors import UserError
 
@@ -222,14 +222,32 @@ def find_split_pairs(root: pathlib.Path, layouts: tuple[FolderLayout, ...]) -> S
     )
 
 
-def read_mask(path: pathlib.Path) -> tuple[dict[str, np.ndarray], bool]:
+def read_mask(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Read a label image.
 
     Returns:
-      The mask `[H, W]` bool under the name `label`, and whether the image had two levels.
+      The mask `[H, W]` bool under the name `label`, and a sentence for each thing that a user
+      should know.
     """
-    mask, two_levels = pixel_values.to_mask(decoding.read(path))
-    return {"label": mask}, two_levels
+    mask, notes = decoding.decode_mask(decoding.read_bytes(path), str(path))
+    return {"label": mask}, notes
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """The pixels of a pair.
+
+    Attributes:
+      image: `[H, W, channels]` uint8.
+      masks: `[H, W]` bool by label.
+      image_notes: a sentence for each thing about the image that a user should know.
+      label_notes: likewise about the label.
+    """
+
+    image: np.ndarray
+    masks: dict[str, np.ndarray]
+    image_notes: tuple[str, ...] = ()
+    label_notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -240,27 +258,57 @@ class SourceFormat:
       layouts: forms of folders that are accepted.
       channels: of its images as they are stored, 1 or 3.
       labels: names of its masks.
-      read_labels: reads a label file and returns its masks `[H, W]` bool by name, and whether they
-        had two levels.
+      read_labels: reads a label file and returns its masks `[H, W]` bool by name, and its notes.
     """
 
     layouts: tuple[FolderLayout, ...] = (FolderLayout(),)
     channels: int
     labels: tuple[str, ...] = ("label",)
-    read_labels: Callable[[pathlib.Path], tuple[dict[str, np.ndarray], bool]] = read_mask
+    read_labels: Callable[[pathlib.Path], tuple[dict[str, np.ndarray], tuple[str, ...]]] = read_mask
 
-    def read(self, pair: Pair) -> tuple[np.ndarray, dict[str, np.ndarray], bool]:
-        """Read a pair: its image `[H, W, channels]` uint8, and the result of `read_labels`.
+    def read(
+        self, pair: Pair, white: int | None = None, unstated_white: int | None = None
+    ) -> Content:
+        """Read a pair.
+
+        Args:
+          pair: of files.
+          white: level of white of the image; None for what the file states or shows.
+          unstated_white: level of white of an image of 16 bits whose file states none.
 
         Raises:
           UserError: a file cannot be read, or the two differ in size.
         """
-        image = pixel_values.to_uint8(decoding.read(pair.image), self.channels)
-        masks, two_levels = self.read_labels(pair.label)
+        image, image_notes = decoding.decode(
+            decoding.read_bytes(pair.image), str(pair.image), white, unstated_white
+        )
+        image = pixel_values.to_uint8(image, self.channels)
+        masks, label_notes = self.read_labels(pair.label)
         height, width = next(iter(masks.values())).shape
         if (height, width) != image.shape[:2]:
             raise UserError(
                 f"{pair.label} is {height}x{width}, but {pair.image} is "
                 f"{image.shape[0]}x{image.shape[1]} (height x width): make them one size"
             )
-        return image, masks, two_levels
+        return Content(image, masks, image_notes, label_notes)
+
+
+def common_white(paths: Iterable[pathlib.Path]) -> int | None:
+    """Return the level of white that all images of 16 bits share which do not state their own.
+
+    It is that of the largest level among them all, so that equal levels stay equal. None if there
+    is no such image. Files that cannot be read are passed over: reading the pair reports them.
+    """
+    largest = 0
+    for path in paths:
+        if path.suffix.lower() not in (".png", ".tif", ".tiff"):
+            continue  # other formats have 8 bits
+        try:
+            mosaic = decoding.open_encoded(decoding.read_bytes(path), str(path))
+        except UserError:
+            continue
+        if mosaic.dtype == np.uint16 and mosaic.white is None:
+            largest = max(largest, levels.largest_level(mosaic))
+            if largest > levels.WHITE_LEVELS[-2]:
+                break
+    return levels.white_of(largest) if largest else None

@@ -66,6 +66,7 @@ def _prepared_builder(dataset: ConfigDict):
     builder = dataset_builder(dataset)
     manual_dir = pathlib.Path(dataset.manual_dir).expanduser() if dataset.manual_dir else None
     _check_readable(builder.data_dir)
+    _set_white(builder, dataset.white)
     if builder.is_prepared():
         _check_same_files(builder, manual_dir)
         return builder
@@ -85,6 +86,30 @@ def _prepared_builder(dataset: ConfigDict):
     builder = dataset_builder(dataset)
     _announce_splits(builder)
     return builder
+
+
+def _set_white(builder, white: int):
+    """Give a builder the level of white of the config, 0 for none.
+
+    Raises:
+      UserError: its dataset is drawn, or was prepared with another level.
+    """
+    if not hasattr(builder, "SOURCE"):
+        if white:
+            raise UserError(
+                f"dataset {builder.info.full_name} is drawn, so its white is known: remove "
+                "config.dataset.white"
+            )
+        return
+    builder.white = white or None
+    if not builder.is_prepared():
+        return
+    prepared = (builder.info.metadata or {}).get("white") or 0
+    if white != prepared:
+        raise UserError(
+            f"{builder.data_dir} was prepared with config.dataset.white={prepared}, and now it is "
+            f"{white}: remove the folder, or name another one with --config.dataset.data_dir"
+        )
 
 
 def _check_readable(folder: str):
@@ -235,4 +260,22 @@ def _open_member(dataset: ConfigDict, split: str) -> SplitRecords:
             f"dataset {info.full_name} has no label {', '.join(missing)}: its features are "
             f"{', '.join(info.features)}"
         )
+    if not dataset.allow_empty_labels:
+        _check_foreground(info, part, tuple(dataset.labels))
     return SplitRecords(builder, part, tuple(dataset.labels))
+
+
+def _check_foreground(info, part: str, labels: tuple[str, ...]):
+    """Raise a `UserError` if a label has no foreground in all images of a split.
+
+    A slice of a split is checked as the split that it is from.
+    """
+    recorded = (info.metadata or {}).get("splits", {})
+    statistics = recorded.get(part.partition("[")[0], {}).get("foreground", {})
+    empty = [label for label in labels if statistics.get(label) == 0]
+    if empty:
+        raise UserError(
+            f"{' and '.join(empty)} has no foreground in any image of split {part} of dataset "
+            f"{info.full_name}, so no figure of it would mean anything: look at the files with "
+            "`eal-icnet inspect`, or allow it with --config.dataset.allow_empty_labels=True"
+        )

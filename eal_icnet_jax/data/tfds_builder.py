@@ -15,7 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from eal_icnet_jax.data import paired_folders
 from eal_icnet_jax.data.preparation_lock import preparation_lock
-from eal_icnet_jax.imaging import png
+from eal_icnet_jax.imaging import levels, png
 from eal_icnet_jax.system import files, workers
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import announce, progress_bar, warn
@@ -100,11 +100,16 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
       LICENSE: of its images and labels.
       MANUAL_DOWNLOAD_INSTRUCTIONS: where the data comes from, and how to lay it out.
       DOWNLOADS: whether it can be prepared without a folder from the user.
+      white: level of white of the images, to be set before preparation; None for what each file
+        states, or else what all images of 16 bits together show.
+      unstated_white: that level, once it is decided.
     """
 
     SOURCE: paired_folders.SourceFormat
     LICENSE: str
     DOWNLOADS = False
+    white: int | None = None
+    unstated_white: int | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
         def image(channels):
@@ -168,6 +173,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
         found = paired_folders.find_split_pairs(self.source_folder(dl_manager), self.SOURCE.layouts)
         if found.skipped:
             warn(f"{found.skipped} images without a label are skipped")
+        self._find_white([pair.image for pairs in found.splits.values() for pair in pairs])
         self.info.metadata["skipped"] = found.skipped
         self.info.metadata["splits"] = {
             split: {
@@ -180,6 +186,18 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
         }
         return {split: self._shards(split, pairs) for split, pairs in found.splits.items()}
 
+    def _find_white(self, images: list[pathlib.Path]):
+        """Decide the level of white of images of 16 bits that state none, once for all splits."""
+        if self.white is None:
+            self.unstated_white = paired_folders.common_white(images)
+        if self.unstated_white not in (None, levels.WHITE_LEVELS[-1]):
+            warn(
+                f"no image of 16 bits has a level above {self.unstated_white}, which is therefore "
+                "taken for white in all splits: --config.dataset.white names another level"
+            )
+        self.info.metadata["white"] = self.white
+        self.info.metadata["unstated_white"] = self.unstated_white
+
     def _shards(self, split: str, pairs: Pairs) -> list:
         tally = _SplitTally(f"{self.name} {split}", len(pairs))
         return [
@@ -189,25 +207,28 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
 
     def _shard(self, metadata: dict, tally: "_SplitTally", pairs: Pairs):
         try:
-            for pair, (examples, counts, pixels, two_levels) in zip(
+            for pair, (examples, counts, pixels, content) in zip(
                 pairs, workers.map_in_threads(self._encode, pairs), strict=True
             ):
                 yield from ((example["name"], example) for example in examples)
-                tally.add(pair, counts, pixels, two_levels)
+                tally.add(pair, counts, pixels, content)
                 metadata["examples"] += len(examples)
                 metadata["foreground"] = tally.fractions()
         except Exception:
             tally.end()
             raise
 
-    def _encode(self, pair: paired_folders.Pair) -> tuple[list[dict], dict[str, int], int, bool]:
+    def _encode(
+        self, pair: paired_folders.Pair
+    ) -> tuple[list[dict], dict[str, int], int, paired_folders.Content]:
         """Encode the examples of a pair.
 
         Returns:
           The examples with PNG bytes, the number of foreground pixels by label, the number of all
-          pixels, and whether the label had two levels.
+          pixels, and what was read.
         """
-        image, masks, two_levels = self.SOURCE.read(pair)
+        content = self.SOURCE.read(pair, self.white, self.unstated_white)
+        image, masks = content.image, content.masks
         examples, counts, pixels = [], dict.fromkeys(masks, 0), 0
         for window in self.windows(*image.shape[:2]):
             top, left, height, width = window
@@ -218,7 +239,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
                 counts[label] += int(mask[part].sum())
             pixels += height * width
             examples.append(example)
-        return examples, counts, pixels, two_levels
+        return examples, counts, pixels, content
 
 
 class _SplitTally:
@@ -229,29 +250,35 @@ class _SplitTally:
         self._bar = None
         self._counts: collections.Counter = collections.Counter()
         self._pixels = 0
-        self._grey_labels: list[pathlib.Path] = []
+        self._notes: dict[str, list[pathlib.Path]] = {}
 
-    def add(self, pair: paired_folders.Pair, counts: dict[str, int], pixels: int, two_levels: bool):
+    def add(
+        self,
+        pair: paired_folders.Pair,
+        counts: dict[str, int],
+        pixels: int,
+        content: paired_folders.Content,
+    ):
         """Count a pair that was written."""
         if self._bar is None:
             self._bar = progress_bar(self._title, self._files, "file")
         self._bar.update()
         self._counts.update(counts)
         self._pixels += pixels
-        if not two_levels:
-            self._grey_labels.append(pair.label)
+        for path, notes in ((pair.image, content.image_notes), (pair.label, content.label_notes)):
+            for note in notes:
+                self._notes.setdefault(note, []).append(path)
         if self._bar.n == self._files:
             self.end()
 
     def end(self):
-        """Close the progress bar, and warn if labels had to be thresholded."""
+        """Close the progress bar, and report what the files are like, each note once."""
         if self._bar is not None:
             self._bar.close()
-        if self._grey_labels:
-            warn(
-                f"{len(self._grey_labels)} labels have more than two levels and were thresholded "
-                f"at 128, the first is {self._grey_labels[0]}"
-            )
+        for note, paths in self._notes.items():
+            others = f" (and {len(paths) - 1} other files)" if len(paths) > 1 else ""
+            warn(f"{paths[0]}{others} {note}")
+        self._notes.clear()
 
     def fractions(self) -> dict[str, float]:
         """Return the fraction of foreground of each label so far."""

@@ -20,6 +20,7 @@ class Decode:
       channels: of the decoded image, 1 or 3.
       labels: names of the L features that hold masks.
       smallest: least height and width of an image, in pixels.
+      white: level of white of the images; None for what each file states or shows.
 
     Raises:
       UserError: a file cannot be decoded, a mask differs in size from its image, or the image is
@@ -29,10 +30,13 @@ class Decode:
     channels: int
     labels: tuple[str, ...]
     smallest: int = 0
+    white: int | None = None
 
     def __call__(self, example: dict) -> dict:
         name = example["name"].decode()
-        image = decoding.decode(example["image"], f"image {name}")
+        image, notes = decoding.decode(example["image"], f"image {name}", self.white)
+        for note in notes:
+            warn(f"image {name}: {note}")
         height, width = image.shape[:2]
         if min(height, width) < self.smallest:
             raise UserError(
@@ -41,16 +45,14 @@ class Decode:
             )
         masks = []
         for feature in self.labels:
-            mask, two_levels = pixel_values.to_mask(
-                decoding.decode(example[feature], f"label {name}")
-            )
+            mask, notes = decoding.decode_mask(example[feature], f"{feature} of {name}")
+            for note in notes:
+                warn(f"{feature} of {name} {note}")
             if mask.shape != (height, width):
                 raise UserError(
                     f"{feature} of {name} is {mask.shape[0]}x{mask.shape[1]}, its image "
                     f"{height}x{width}: make them one size"
                 )
-            if not two_levels:
-                warn(f"{feature} of {name} has more than two levels: thresholded at 128")
             masks.append(mask)
         return {
             "image": pixel_values.to_unit_range(image, self.channels),

@@ -13,12 +13,17 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from tabulate import tabulate
 
-from eal_icnet_jax.data import decoded_examples
 from eal_icnet_jax.evaluation import metrics, pictures
-from eal_icnet_jax.imaging import pixel_values
+from eal_icnet_jax.imaging import decoding, image_folders
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.system.files import cannot_be_written, write_atomically
+from eal_icnet_jax.system.files import (
+    MADE_BY,
+    cannot_be_written,
+    check_replaceable,
+    write_atomically,
+)
+from eal_icnet_jax.system.terminal import warn
 
 Row = dict[str, object]
 """The name, label, loss, metrics and electrical differences of one image and mask."""
@@ -173,23 +178,34 @@ class Evaluation:
                 title = f"{name}, mIoU {100 * abs(score):.2f}"
                 yield f"{extreme}_{rank}_{name}.png", title, example, prediction
 
-    def write(self, folder: pathlib.Path):
+    def write(self, folder: pathlib.Path, force: bool = False):
         """Write metrics.csv, metrics.json and the pictures of the worst and the best images.
 
         Pictures that an earlier evaluation wrote there, according to its metrics.json, are removed.
 
+        Args:
+          folder: is made if it does not exist.
+          force: whether files that another program wrote are replaced.
+
         Raises:
-          UserError: they cannot be written.
+          UserError: they cannot be written, or would replace a file of another program.
         """
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(self.rows[0]))
         writer.writeheader()
         writer.writerows(self.rows)
         drawings = list(self._ranked())
-        report = {**self.report(), "pictures": [name for name, *_ in drawings]}
+        names = [name for name, *_ in drawings]
+        report = {"software": MADE_BY.decode(), **self.report(), "pictures": names}
+        earlier = _pictures_written(folder / "metrics.json")
+        check_replaceable(folder / "metrics.json", force)
+        if not (folder / "metrics.json").exists():  # it stands for the table as well
+            check_replaceable(folder / "metrics.csv", force)
+        for name in names:
+            check_replaceable(folder / name, force or name in earlier)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in _pictures_written(folder / "metrics.json"):
+            for name in earlier:
                 (folder / name).unlink(missing_ok=True)
             write_atomically(folder / "metrics.csv", table.getvalue())
             write_atomically(folder / "metrics.json", json.dumps(report, indent=1) + "\n")
@@ -223,19 +239,37 @@ def evaluate_examples(
         evaluation.add(example, probabilities, loss)
 
 
-def compare_folders(predictions: pathlib.Path, labels: pathlib.Path, keep: int) -> Evaluation:
-    """Evaluate mask files against label files of the same names.
+def compare_masks(pairs: list[image_folders.Pair], keep: int) -> Evaluation:
+    """Evaluate mask files against label files, both read by the same rule.
 
     Args:
-      predictions: folder of masks.
-      labels: folder of labels.
+      pairs: of predicted masks and labels, of `image_folders.find_pairs`.
       keep: number of the worst and of the best images that are kept for pictures.
 
     Raises:
-      UserError: a file has no partner or cannot be read, or the sizes of two differ.
+      UserError: a file cannot be read, or the sizes of two differ.
     """
     evaluation = Evaluation(("label",), 0.5, keep)
-    for example in decoded_examples.folder_examples(predictions, labels, 1):
-        mask, _ = pixel_values.to_mask(np.rint(example["image"][..., 0] * 255).astype(np.uint8))
-        evaluation.add(example, mask[..., None].astype(np.float32), None)
+    for paths in pairs:
+        masks = []
+        for path in paths:
+            mask, notes = decoding.decode_mask(decoding.read_bytes(path), str(path))
+            masks.append(mask)
+            for note in notes:
+                warn(f"{path} {note}")
+        prediction, label = masks
+        if prediction.shape != label.shape:
+            sizes = ("x".join(map(str, mask.shape)) for mask in masks)
+            raise UserError(
+                "{} is {}, and {} is {} (height x width): make them one size".format(
+                    *itertools.chain(*zip(paths, sizes, strict=True))
+                )
+            )
+        image = prediction[..., None].astype(np.float32)
+        example = {
+            "name": image_folders.stem_of(paths[0]),
+            "image": image,
+            "label": label[..., None],
+        }
+        evaluation.add(example, image, None)
     return evaluation

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from eal_icnet_jax.data import dataset_builders, paired_folders, prepared_datasets
-from eal_icnet_jax.imaging import decoding, pixel_values
+from eal_icnet_jax.imaging import decoding, levels, pixel_values
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.terminal import warn
 
 HASH_SIZE = 16
 """Side of a perceptual hash, which has `HASH_SIZE**2` bits."""
@@ -25,8 +26,9 @@ Drawn micrographs differ in 80 bits or more, and an image after JPEG, noise, sca
 pixels in at most 18.
 """
 
-Content = tuple[np.ndarray, dict[str, np.ndarray]]
-"""An image `[H, W, C]` uint8 and its masks `[H, W]` bool by label."""
+Content = tuple[np.ndarray, dict[str, np.ndarray], list[str]]
+"""An image `[H, W, C]` uint8, its masks `[H, W]` bool by label, and what was assumed of its files.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,7 @@ class PairStatistics:
       contrast: mean grey level of each mask's foreground minus that of its background; NaN if
         either is empty.
       hash_bits: perceptual hash of the image, `[HASH_SIZE**2]` float32 of +1 and -1.
+      notes: what was assumed of its files, such as which of a label's levels are foreground.
     """
 
     pair: DatasetPair
@@ -66,6 +69,7 @@ class PairStatistics:
     foreground: dict[str, float] = dataclasses.field(default_factory=dict)
     contrast: dict[str, float] = dataclasses.field(default_factory=dict)
     hash_bits: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 def pairs_of_folder(builder, manual_dir: pathlib.Path) -> list[DatasetPair]:
@@ -80,10 +84,15 @@ def pairs_of_folder(builder, manual_dir: pathlib.Path) -> list[DatasetPair]:
     """
 
     def load(pair: paired_folders.Pair) -> Content:
-        image, masks, _ = builder.SOURCE.read(pair)
-        return image, masks
+        content = builder.SOURCE.read(pair, unstated_white=white)
+        notes = [*content.image_notes, *(f"its label {note}" for note in content.label_notes)]
+        return content.image, content.masks, notes
 
     found = paired_folders.find_split_pairs(manual_dir, builder.SOURCE.layouts)
+    images = [pair.image for pairs in found.splits.values() for pair in pairs]
+    white = paired_folders.common_white(images)
+    if white not in (None, levels.WHITE_LEVELS[-1]):
+        warn(f"no image of 16 bits has a level above {white}, which is taken for white")
     return [
         DatasetPair(split, pair.name, functools.partial(load, pair))
         for split, pairs in found.splits.items()
@@ -110,6 +119,7 @@ def pairs_of_prepared(dataset: ConfigDict) -> list[DatasetPair]:
             "with --data-dir"
         )
     dataset = dataset.copy_and_resolve_references()
+    dataset.allow_empty_labels = True  # they are what an inspection looks for
     dataset.labels = tuple(
         name
         for name, feature in builder.info.features.items()
@@ -119,12 +129,9 @@ def pairs_of_prepared(dataset: ConfigDict) -> list[DatasetPair]:
     def load(source, index: int) -> Content:
         example = source[index]
         name = example["name"].decode()
-        image = pixel_values.to_uint8(decoding.decode(example["image"], name), 3)
-        masks = {
-            label: pixel_values.to_mask(decoding.decode(example[label], name))[0]
-            for label in dataset.labels
-        }
-        return image, masks
+        image = pixel_values.to_uint8(decoding.decode(example["image"], name)[0], 3)
+        masks = {label: decoding.decode_mask(example[label], name)[0] for label in dataset.labels}
+        return image, masks, []
 
     pairs = []
     for split in paired_folders.SPLITS:
@@ -139,7 +146,7 @@ def pairs_of_prepared(dataset: ConfigDict) -> list[DatasetPair]:
 def measure(pair: DatasetPair) -> PairStatistics:
     """Read a pair and measure it."""
     try:
-        image, masks = pair.load()
+        image, masks, notes = pair.load()
     except UserError as error:
         return PairStatistics(pair, problem=str(error))
     grey = pixel_values.to_uint8(image if image.shape[-1] == 3 else image[..., 0], 1)[..., 0]
@@ -157,6 +164,7 @@ def measure(pair: DatasetPair) -> PairStatistics:
         foreground={label: float(mask.mean()) for label, mask in masks.items()},
         contrast={label: contrast(mask) for label, mask in masks.items()},
         hash_bits=np.where(bits, 1, -1).astype(np.float32),
+        notes=tuple(notes),
     )
 
 
@@ -196,6 +204,7 @@ def find_suspicious(measured: list[PairStatistics]) -> list[tuple[DatasetPair, s
     """Return the pairs that a person should look at, each with the reason."""
     found = [(m.pair, m.problem) for m in measured if m.problem]
     readable = [m for m in measured if not m.problem]
+    found += [(m.pair, note) for m in readable for note in m.notes]
     for label in readable[0].foreground if readable else ():
         for m, is_inverted in zip(readable, looks_inverted(readable, label), strict=True):
             if m.foreground[label] == 0:

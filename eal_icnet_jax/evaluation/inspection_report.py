@@ -53,7 +53,7 @@ def _cells(pairs: Suspicious) -> list[tuple[str, np.ndarray, np.ndarray]]:
     cells = []
     for pair, note in pairs:
         try:
-            image, masks = pair.load()
+            image, masks, _ = pair.load()
         except UserError:
             continue
         cells.append((f"{pair.name}{note}", *overlays.outlined(image, masks)))

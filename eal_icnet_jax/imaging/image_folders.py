@@ -1,6 +1,7 @@
 """Image files of a folder, found and paired by name."""
 
 import pathlib
+import re
 import unicodedata
 
 from eal_icnet_jax.imaging.decoding import SUFFIXES, cannot_be_read
@@ -13,6 +14,12 @@ Pair = tuple[pathlib.Path, pathlib.Path]
 def normalized(name: str) -> str:
     """Return a file name in Unicode's NFC form, because file systems store accents in two forms."""
     return unicodedata.normalize("NFC", name)
+
+
+def stem_of(path: pathlib.Path) -> str:
+    """Return the name of an image or Zarr without its endings, such as `.ome.tif`."""
+    endings = "|".join(map(re.escape, (*SUFFIXES, ".svg", ".zarr")))
+    return re.sub(rf"(\.ome)?({endings})$", "", normalized(path.name), flags=re.I)
 
 
 def find_images(folder: pathlib.Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[pathlib.Path]:
@@ -41,7 +48,7 @@ def find_images(folder: pathlib.Path, suffixes: tuple[str, ...] = SUFFIXES) -> l
         raise UserError(f"{folder} holds no file that ends in {', '.join(suffixes)}")
     by_stem: dict[str, list[pathlib.Path]] = {}
     for path in paths:
-        by_stem.setdefault(normalized(path.stem), []).append(path)
+        by_stem.setdefault(stem_of(path), []).append(path)
     if ambiguous := [joined_names(group) for group in by_stem.values() if len(group) > 1]:
         raise UserError(
             f"{folder} holds files that differ only in their endings ({'; '.join(ambiguous)}): "
@@ -61,10 +68,10 @@ def match_by_name(
     Returns:
       The pairs by the image's stem, the images without a label, and the labels without an image.
     """
-    unused = {normalized(path.stem).removeprefix(label_prefix): path for path in labels}
+    unused = {stem_of(path).removeprefix(label_prefix): path for path in labels}
     pairs, unlabelled = {}, []
     for path in images:
-        stem = normalized(path.stem)
+        stem = stem_of(path)
         label = unused.pop(stem.removeprefix(image_prefix), None)
         if label is None:
             unlabelled.append(path)
@@ -78,19 +85,22 @@ def joined_names(paths: list[pathlib.Path]) -> str:
     return ", ".join(path.name for path in paths)
 
 
-def find_pairs(images: pathlib.Path, labels: pathlib.Path) -> list[Pair]:
+def find_pairs(images: pathlib.Path, labels: pathlib.Path) -> tuple[list[Pair], list[pathlib.Path]]:
     """Return the images of a folder, each with the label of the same stem from another folder.
 
-    Endings may differ, and labels may be left over.
+    Endings may differ.
+
+    Returns:
+      The pairs, and the labels that are left over.
 
     Raises:
       UserError: a folder cannot be used (see `find_images`), or images have no label.
     """
     image_paths = find_images(images)
-    pairs, unlabelled, _ = match_by_name(image_paths, find_images(labels))
+    pairs, unlabelled, unused = match_by_name(image_paths, find_images(labels))
     if unlabelled:
         raise UserError(
             f"{len(unlabelled)} of {len(image_paths)} images in {images} have no label in {labels} "
             f"({joined_names(unlabelled)}): add the labels or remove the images"
         )
-    return list(pairs.values())
+    return list(pairs.values()), unused

@@ -1,19 +1,13 @@
 """Image files, Zarrs and folders of tiles, found in folders and opened as mosaics."""
 
 import pathlib
-import re
 
 from eal_icnet_jax.imaging import decoding, image_folders
-from eal_icnet_jax.imaging.mosaics import Mosaic, mosaic_from_array
+from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.imaging.tiff_mosaic import open_tiff
 from eal_icnet_jax.imaging.tiled_mosaic import open_tiles
 from eal_icnet_jax.imaging.zarr_mosaic import open_zarr
-
-
-def name_without_endings(path: pathlib.Path) -> str:
-    """Return the name of an image or Zarr without its endings, such as `.ome.tif`."""
-    endings = "|".join(map(re.escape, (*decoding.SUFFIXES, ".zarr")))
-    return re.sub(rf"(\.ome)?({endings})$", "", image_folders.normalized(path.name), flags=re.I)
+from eal_icnet_jax.system.errors import UserError
 
 
 def is_zarr(path: pathlib.Path) -> bool:
@@ -47,20 +41,26 @@ def find_mosaics(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted([*image_folders.find_images(folder), *zarrs])
 
 
-def open_mosaic(path: pathlib.Path, tiles: str | None = None) -> Mosaic:
-    """Open an image of any size.
+def open_mosaic(path: pathlib.Path, tiles: str | None = None, page: int | None = None) -> Mosaic:
+    """Open an image of any size, with the pixels that the file holds.
+
+    `levels.in_full_range` turns it into what networks take, `masks.MosaicMask` into a mask.
 
     Args:
       path: an image file, a Zarr, or with `tiles` a folder.
       tiles: pattern of the names of the folder's tiles, with `{row}` and `{column}` for numbers.
+      page: number of the image among those of the file, from 1; None if it holds one.
 
     Raises:
-      UserError: it cannot be read, or its depth or number of channels is not supported.
+      UserError: it cannot be read, holds several images and none is named, or its pixels are of a
+        kind that is not read.
     """
+    if page is not None and page < 1:
+        raise UserError(f"--page is {page}: name a page from 1 up")
     if tiles is not None:
         return open_tiles(path, tiles)
     if is_zarr(path):
-        return open_zarr(path)
+        return open_zarr(path, page)
     if is_tiff(path):
-        return open_tiff(path)
-    return mosaic_from_array(path, decoding.read(path))
+        return open_tiff(path, page)
+    return decoding.open_encoded(decoding.read_bytes(path), str(path), page)

@@ -1,22 +1,21 @@
 """Mosaics: images too large to hold in memory, read part by part."""
 
 import dataclasses
+import itertools
+import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
-import tifffile
 import zarr
 
-from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.system.errors import UserError
 
 MAX_PIECE_BYTES = 2**29
 """Maximum size in bytes of a piece that a file stores as one and that is decoded at once."""
 
-UNITS = {"nm": 1e-3, "nanometer": 1e-3, "µm": 1, "um": 1, "micrometer": 1, "mm": 1e3,
-         "millimeter": 1e3, "Å": 1e-4, "angstrom": 1e-4, "cm": 1e4, "m": 1e6}  # fmt: skip
-"""Units of length in micrometres, by their names in OME metadata."""
+MAX_PIXELS = 2**28
+"""Maximum pixel count of an image that is decoded at once, 16384x16384."""
 
 Reader = Callable[[slice, slice], np.ndarray]
 """Takes slices of rows and columns, returns `[h, w]` or RGB `[h, w, 3]`, uint8 or uint16."""
@@ -27,11 +26,14 @@ class Mosaic:
     """A large image. Indexing it with slices reads that part.
 
     Attributes:
-      path: file or folder.
+      path: file or folder, or the name of an image that is in memory.
       shape: height and width.
       dtype: bool (one bit, read as uint8 of 0 and 255), uint8 or uint16.
       pixel_size: height and width of a pixel in micrometres, or None if the file does not state it.
       read: reads a part; indexing also reports damaged files.
+      pixel_size_source: what states the pixel size.
+      white: level of white that the file states, such as 4095 of 12 bits in 16; otherwise None.
+      notes: a sentence for each thing about the file that a user should know.
     """
 
     path: pathlib.Path
@@ -39,6 +41,9 @@ class Mosaic:
     dtype: np.dtype
     pixel_size: tuple[float, float] | None
     read: Reader
+    pixel_size_source: str = ""
+    white: int | None = None
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         """Return a part, `[h, w]` or RGB `[h, w, 3]`.
@@ -69,35 +74,58 @@ class Mosaic:
         }
 
 
-class MosaicMask:
-    """A mosaic as a bool mask `[H, W]`. Indexing it with slices reads that part."""
-
-    def __init__(self, mosaic: Mosaic):
-        self._mosaic = mosaic
-        self.shape = mosaic.shape
-
-    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
-        return pixel_values.to_mask(self._mosaic[index])[0]
-
-
-def mosaic_from_array(path: pathlib.Path, image: np.ndarray) -> Mosaic:
-    """Return an image `[H, W]` or `[H, W, 3]` that was read from `path` as a mosaic."""
-    return Mosaic(path, image.shape[:2], image.dtype, None, lambda *index: image[index])
+def check_pixel_count(name: str, shape: tuple[int, int]):
+    """Raise a `UserError` if an image of this height and width is too large to decode at once."""
+    height, width = shape
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            f"{name} has {height}x{width} pixels (height x width) according to its header, too "
+            "many to decode at once: write it as tiled TIFF or Zarr, which `eal-icnet predict` "
+            "reads in parts"
+        )
 
 
-def axes_reader(
-    path: pathlib.Path, source, axes: str, page: tifffile.TiffPage | None = None
+def blocks(shape: tuple[int, int], side: int = 4096) -> Iterator[tuple[slice, slice]]:
+    """Yield blocks of rows and columns that make up an image of a height and width."""
+    yield from itertools.product(
+        *(
+            [slice(start, min(start + side, length)) for start in range(0, length, side)]
+            for length in shape
+        )
+    )
+
+
+def mosaic_from_array(path: pathlib.Path, image: np.ndarray, **attributes) -> Mosaic:
+    """Return an image `[H, W]` or `[H, W, 3]` as a mosaic.
+
+    Args:
+      path: that it was read from.
+      image: uint8 or uint16.
+      **attributes: of the mosaic.
+    """
+    attributes = {"pixel_size": None, **attributes}
+    return Mosaic(
+        path, image.shape[:2], image.dtype, read=lambda *index: image[index], **attributes
+    )
+
+
+def plane_reader(
+    path: pathlib.Path, source, axes: str, plane: int | None = None, most_samples: int = 3
 ) -> tuple[tuple[int, int], Reader]:
-    """Return height and width of an array with named axes, and its reader as a grey or RGB image.
+    """Return height and width of an array with named axes, and the reader of one of its planes.
 
     Args:
       path: for error messages.
       source: a Zarr or NumPy array.
-      axes: one letter per axis, such as YXS; S are the samples of a pixel.
-      page: of a TIFF, which may have a palette, or white as 0.
+      axes: one letter per axis, such as YXS; S are the samples of a pixel, C channels.
+      plane: number of the plane among those along the other axes, from 0; None if there is one.
+      most_samples: largest number of samples that the caller can convert to grey or RGB.
+
+    Returns:
+      Height and width, and a reader whose parts are `[h, w]` or `[h, w, samples]`, native-endian.
 
     Raises:
-      UserError: it is not an image of 1 or 3 channels and 1, 8 or 16 bits.
+      UserError: it is not an image of 1 bit, 8 or 16 bits, or has several planes and none is named.
     """
     axes = axes.upper()
     sizes = dict(zip(axes, source.shape, strict=True))
@@ -107,28 +135,29 @@ def axes_reader(
     if source.dtype.newbyteorder("=") not in (bool, np.uint8, np.uint16):
         raise UserError(f"{path} has {source.dtype} pixels: convert it to 8 or 16 bits per channel")
     channel = next((axis for axis in "SC" if sizes.get(axis, 1) > 1), None)
-    if others := [axis for axis in axes if axis not in ("Y", "X", channel) and sizes[axis] > 1]:
-        raise UserError(f"{shape}: choose one layer along {', '.join(others)}")
-    if channel and sizes[channel] != 3 and (channel, sizes[channel]) != ("S", 4):
-        raise UserError(f"{path} has {sizes[channel]} channels: convert it to grey or RGB")
+    if channel == "C" and sizes["C"] != 3:
+        channel = None  # channels that are no colours are planes
+    if channel and sizes[channel] > most_samples:
+        raise UserError(f"{path} has {sizes[channel]} samples per pixel: convert it to grey or RGB")
+    others = [axis for axis in axes if axis not in ("Y", "X", channel) and sizes[axis] > 1]
+    counts = [sizes[axis] for axis in others]
+    planes = math.prod(counts)
+    if plane is None and planes > 1:
+        raise UserError(
+            f"{shape}, which are {planes} planes: name one with --page, from 1 to {planes}, or "
+            "write the image alone"
+        )
+    if not 0 <= (plane or 0) < planes:
+        raise UserError(f"{path} has {planes} pages, so there is no page {(plane or 0) + 1}")
+    chosen = dict(zip(others, map(int, np.unravel_index(plane or 0, counts or [1])), strict=False))
     image_axes = [axis for axis in ("Y", "X", channel) if axis]
     stored_axes = [axis for axis in axes if axis in image_axes]
     order = [stored_axes.index(axis) for axis in image_axes]
-    photometric = page.photometric if page else None
-    palette = None
-    if page and photometric == tifffile.PHOTOMETRIC.PALETTE:
-        palette = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
 
     def read(rows: slice, columns: slice) -> np.ndarray:
-        part = {"Y": rows, "X": columns, channel: slice(0, 3)}
+        part = {"Y": rows, "X": columns, channel: slice(None), **chosen}
         out = np.asarray(source[tuple(part.get(axis, 0) for axis in axes)]).transpose(order)
-        if palette is not None:
-            return palette[out]
-        out = np.where(out, np.uint8(255), np.uint8(0)) if out.dtype == bool else out
-        out = np.ascontiguousarray(out, out.dtype.newbyteorder("="))
-        if photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            return np.iinfo(out.dtype).max - out
-        return out
+        return np.ascontiguousarray(out, out.dtype.newbyteorder("="))
 
     return (sizes["Y"], sizes["X"]), read
 

@@ -47,24 +47,22 @@ def to_uint8(image: np.ndarray, channels: int) -> np.ndarray:
     return _with_channels(image, channels)
 
 
-def to_mask(label: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Convert a label image to a mask.
+def over_black(
+    image: np.ndarray, alpha: np.ndarray, white: int, premultiplied: bool = False
+) -> np.ndarray:
+    """Return an image with its transparent pixels over black.
 
     Args:
-      label: `[H, W]` or RGB `[H, W, 3]`, uint8 or uint16.
+      image: `[H, W]` or RGB `[H, W, 3]`, uint8 or uint16.
+      alpha: `[H, W]`, 0 where the image is transparent.
+      white: level of an opaque pixel's alpha.
+      premultiplied: whether the colours are stored as they look over black.
 
     Returns:
-      The mask `[H, W]` bool, and whether the label has two levels: 0 and the largest value of its
-      type, 0 and 1, or black and one colour. Any other label is foreground above 128 of 255.
+      The image; equal to the one given if it is opaque.
     """
-    if label.ndim == 3:
-        coloured = label.any(-1)
-        colours = label[coloured]
-        if len(colours) and np.ptp(colours[0]) > 0 and np.all(colours == colours[0]):
-            return coloured, True
-        label = cv2.cvtColor(label, cv2.COLOR_RGB2GRAY)
-    maximum = np.iinfo(label.dtype).max
-    for level in (maximum, 1):
-        if np.all((label == 0) | (label == level)):
-            return label != 0, True
-    return label > 128 * (maximum // 255), False
+    if premultiplied:
+        return image
+    weight = alpha.astype(np.uint32)
+    weight = weight if image.ndim == 2 else weight[..., None]
+    return ((image * weight + white // 2) // white).astype(image.dtype)

@@ -4,11 +4,15 @@ import functools
 import pathlib
 import re
 
+import cv2
 import numpy as np
 
 from eal_icnet_jax.imaging import decoding
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.system.errors import UserError
+
+STRIP = 16
+"""Number of a tile's last columns that are looked for in the next tile."""
 
 
 def open_tiles(folder: pathlib.Path, pattern: str) -> Mosaic:
@@ -23,7 +27,17 @@ def open_tiles(folder: pathlib.Path, pattern: str) -> Mosaic:
       UserError: the pattern is wrong, tiles are missing, or the first or last cannot be read.
     """
     tiles = _TileGrid(_complete_grid(folder, _find_tiles(folder, pattern)))
-    return Mosaic(folder, tiles.shape, tiles.dtype, None, tiles.read)
+    return Mosaic(
+        folder,
+        tiles.shape,
+        tiles.dtype,
+        tiles.first.pixel_size,
+        tiles.read,
+        pixel_size_source=tiles.first.pixel_size_source
+        and f"{tiles.first.pixel_size_source} of {tiles.first.path.name}",
+        white=tiles.first.white,
+        notes=(*tiles.first.notes, *tiles.overlaps()),
+    )
 
 
 def _find_tiles(folder: pathlib.Path, pattern: str) -> dict[tuple[int, int], pathlib.Path]:
@@ -35,14 +49,40 @@ def _find_tiles(folder: pathlib.Path, pattern: str) -> dict[tuple[int, int], pat
         expression = expression.replace(re.escape(f"{{{key}}}"), rf"(?P<{key}>\d+)")
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name one that holds tiles")
-    paths = {
-        (int(match["row"]), int(match["column"])): path
-        for path in sorted(folder.iterdir())
-        if (match := re.fullmatch(expression, path.name))
-    }
+    paths: dict[tuple[int, int], pathlib.Path] = {}
+    for path in sorted(folder.iterdir()):
+        if match := re.fullmatch(expression, path.name):
+            place = int(match["row"]), int(match["column"])
+            if place in paths:
+                raise UserError(
+                    f"{folder} holds two tiles of row {place[0]} and column {place[1]}, "
+                    f"{paths[place].name} and {path.name}: remove one"
+                )
+            paths[place] = path
     if not paths:
         raise UserError(f"{folder} holds no file named as {pattern}")
     return paths
+
+
+def _overlap(first: np.ndarray, second: np.ndarray) -> int:
+    """Return by how many columns two tiles side by side seem to overlap, or 0.
+
+    They do if the first tile's last columns are found again within the second tile, and its last
+    column does not go on in the second tile's first one.
+    """
+    first, second = (image.max(-1) if image.ndim == 3 else image for image in (first, second))
+    height, width = (min(sizes) for sizes in zip(first.shape, second.shape, strict=True))
+    if height < 2 * STRIP or width < 4 * STRIP:
+        return 0
+    first, second = first[:height].astype(np.float32), second[:height].astype(np.float32)
+    margin = STRIP // 2  # tiles may be shifted a little along the edge
+    strip = first[margin : height - margin, -STRIP:]
+    fits = cv2.matchTemplate(second[:, : width // 2], strip, cv2.TM_CCOEFF_NORMED)
+    _, best, _, (column, _) = cv2.minMaxLoc(np.nan_to_num(fits))
+    goes_on = cv2.matchTemplate(
+        second[margin : height - margin, :1], strip[:, -1:], cv2.TM_CCOEFF_NORMED
+    )[0, 0]
+    return column + STRIP if best > 0.9 and goes_on < 0.5 else 0
 
 
 def _complete_grid(
@@ -57,16 +97,28 @@ def _complete_grid(
     return [[paths[row, column] for column in columns] for row in rows]
 
 
+def _read_tile(path: pathlib.Path) -> np.ndarray:
+    """Return the pixels of a tile as they are stored."""
+    tile = decoding.open_encoded(decoding.read_bytes(path), str(path))
+    return np.ascontiguousarray(tile[slice(None), slice(None)])
+
+
 class _TileGrid:
     """Tiles as one image. Two rows of tiles are kept in memory.
 
     Args:
       grid: rows of paths.
+
+    Attributes:
+      first: the tile of the first row and column.
+      shape: height and width of the whole image.
+      dtype: of the pixels.
     """
 
     def __init__(self, grid: list[list[pathlib.Path]]):
         self._grid = grid
-        self._decoded = functools.lru_cache(2 * len(grid[0]))(decoding.read)
+        self._decoded = functools.lru_cache(2 * len(grid[0]))(_read_tile)
+        self.first = decoding.open_encoded(decoding.read_bytes(grid[0][0]), str(grid[0][0]))
         first, last = self._decoded(grid[0][0]), self._decoded(grid[-1][-1])
         self.dtype, self._channels = first.dtype, first.shape[2:]
         self._size, self._last_size = first.shape[:2], last.shape[:2]
@@ -93,6 +145,22 @@ class _TileGrid:
                 f"{'x'.join(map(str, expected))} {self.dtype} as the others"
             )
         return tile
+
+    def overlaps(self) -> list[str]:
+        """Return a sentence for each direction in which the first tiles seem to overlap."""
+        found = []
+        if len(self._grid[0]) > 1:
+            count = _overlap(self._tile(0, 0), self._tile(0, 1))
+            found += [(count, "columns", self._grid[0][1])] if count else []
+        if len(self._grid) > 1:
+            upper, lower = (self._tile(row, 0).swapaxes(0, 1) for row in (0, 1))
+            count = _overlap(upper, lower)
+            found += [(count, "rows", self._grid[1][0])] if count else []
+        return [
+            f"{self._grid[0][0].name} and {path.name} seem to overlap by {count} {axis}: stitch "
+            "overlapping tiles first, because here they are put side by side"
+            for count, axis, path in found
+        ]
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         """Return a part of the image, `[h, w]` or RGB `[h, w, 3]`."""

@@ -1,6 +1,5 @@
 """Prediction of image files and mosaics, one after another."""
 
-import collections
 import dataclasses
 import functools
 import pathlib
@@ -11,8 +10,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from eal_icnet_jax.imaging import mosaic_files, overlays, pixel_values, png
-from eal_icnet_jax.imaging.mosaics import Mosaic, MosaicMask
+from eal_icnet_jax.imaging import image_folders, levels, mosaic_files, overlays, pixel_values, png
+from eal_icnet_jax.imaging.masks import MosaicMask
+from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.inference.cleaning import clean_mask
 from eal_icnet_jax.inference.mosaic_job import MosaicJob
 from eal_icnet_jax.inference.mosaic_prediction import MosaicPrediction
@@ -21,8 +21,9 @@ from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.inference.windows import BlendedWindows
 from eal_icnet_jax.models import named_arrays
 from eal_icnet_jax.system.errors import UserError, os_error_cause
+from eal_icnet_jax.system.files import check_replaceable
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
-from eal_icnet_jax.vector.layout_options import square_pixel_size
+from eal_icnet_jax.vector.layout_options import pixel_size_text, square_pixel_size
 
 MAX_WHOLE_PIXELS = 2048 * 2048
 """Largest number of pixels of an image that goes through the network without windows."""
@@ -35,24 +36,41 @@ def find_inputs(options: PredictionOptions) -> list[pathlib.Path]:
     """Return the images to predict.
 
     Raises:
-      UserError: there is none, the results would lie among the images, or two of them would have
-        the same name.
+      UserError: there is none, or the results would lie among the images.
     """
     path, output = options.input, options.output
     if not path.exists():
         raise UserError(f"{path} does not exist: name an image or a folder of images")
     is_single = path.is_file() or options.tiles is not None or mosaic_files.is_zarr(path)
     images = [path] if is_single else mosaic_files.find_mosaics(path)
-    image_folders = {image.resolve().parent for image in images}
+    folders = {image.resolve().parent for image in images}
     if options.tiles is not None:
-        image_folders.add(path.resolve())
-    if output.resolve() in image_folders:
+        folders.add(path.resolve())
+    if output.resolve() in folders:
         raise UserError(f"{output} is the folder of the images: name another one with --output")
-    counts = collections.Counter(map(mosaic_files.name_without_endings, images))
-    names = [p.name for p in images if counts[mosaic_files.name_without_endings(p)] > 1]
-    if names:
-        raise UserError(f"the masks of {', '.join(names)} would have one name: rename one of them")
     return images
+
+
+def _result_names(name: str, classes: int, options: PredictionOptions) -> list[str]:
+    """Return the names of an image's results without their endings."""
+    masks = [name] if classes == 1 else [f"{name}_{k + 1}" for k in range(classes)]
+    kinds = [""]
+    kinds += ["_probability"] if options.probabilities else []
+    kinds += ["_overlay"] if options.overlay else []
+    return [mask + kind for mask in masks for kind in kinds]
+
+
+def check_result_names(images: list[pathlib.Path], classes: int, options: PredictionOptions):
+    """Raise a `UserError` if the results of two images would have one name."""
+    owners: dict[str, pathlib.Path] = {}
+    for image in images:
+        for name in _result_names(image_folders.stem_of(image), classes, options):
+            other = owners.setdefault(name.casefold(), image)
+            if other != image:
+                raise UserError(
+                    f"{other.name} and {image.name} would both have a result named {name}: rename "
+                    "one of them"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +85,8 @@ class ImageResult:
       foreground: fraction of the pixels that are foreground, averaged over the masks.
       seconds: that the prediction took, or None if the results existed already.
       layout_counts: number of shapes of each kind, or None if no layout was written.
+      notes: a sentence for each thing about the file that a user should know.
+      pixel_size_text: the pixel size of the layout and what states it; empty if it is unknown.
     """
 
     number: int
@@ -76,6 +96,8 @@ class ImageResult:
     foreground: float = 0.0
     seconds: float | None = None
     layout_counts: dict[str, int] | None = None
+    notes: tuple[str, ...] = ()
+    pixel_size_text: str = ""
 
 
 class PredictionRun:
@@ -113,6 +135,7 @@ class PredictionRun:
                 "more"
             )
         self.paths = find_inputs(options)
+        check_result_names(self.paths, self._classes, options)
         self._predictor = Predictor(model)
         if options.layout:
             self._kinds = options.layout.kinds_of(self._classes)
@@ -151,12 +174,14 @@ class PredictionRun:
     def _predict(self, number: int, path: pathlib.Path) -> ImageResult | None:
         """Do this process's part of an image; return the result if this process reports it."""
         start = time.perf_counter()
-        mosaic = mosaic_files.open_mosaic(path, self._options.tiles)
+        mosaic = mosaic_files.open_mosaic(path, self._options.tiles, self._options.page)
         if mosaic.dtype not in (np.uint8, np.uint16):
             raise UserError(f"{path} has 1 bit per pixel: convert it to 8 or 16")
         self._predictor.check_size(str(path), mosaic.shape)
+        mosaic = levels.in_full_range(mosaic, self._options.white)
         pixel_size = None
         if self._options.layout:
+            check_replaceable(self._options.layout.path, self._options.force)
             pixel_size = square_pixel_size(mosaic.pixel_size, self._options.layout.pixel_size)
         is_finished = False
         if self._needs_windows(mosaic):
@@ -167,16 +192,30 @@ class PredictionRun:
             if not self._processes.is_first:
                 return None
             foreground = prediction.foreground()
-            masks = [MosaicMask(mosaic_files.open_mosaic(p)) for p in prediction.mask_paths()]
+            masks = [
+                MosaicMask(mosaic_files.open_mosaic(path), is_plain=True)
+                for path in prediction.mask_paths()
+            ]
         elif number % self._processes.count == self._processes.index:
             masks = self._predict_whole(mosaic)
             foreground = [np.mean(mask) for mask in masks]
         else:
             return None
         seconds = None if is_finished else time.perf_counter() - start
-        counts = self._write_layout(masks, pixel_size)
+        layout = self._options.layout
         return ImageResult(
-            number, path, "", mosaic.shape, float(np.mean(foreground)), seconds, counts
+            number,
+            path,
+            size=mosaic.shape,
+            foreground=float(np.mean(foreground)),
+            seconds=seconds,
+            layout_counts=self._write_layout(masks, pixel_size),
+            notes=mosaic.notes,
+            pixel_size_text=pixel_size_text(
+                pixel_size, mosaic.pixel_size_source, layout.pixel_size is not None
+            )
+            if layout and pixel_size is not None
+            else "",
         )
 
     def _needs_windows(self, mosaic: Mosaic) -> bool:
@@ -188,19 +227,24 @@ class PredictionRun:
         options = self._options
         image = pixel_values.to_unit_range(mosaic[slice(None), slice(None)], self._channels)
         probabilities = self._predictor.probabilities(image[None])[0]
-        name = mosaic_files.name_without_endings(mosaic.path)
+        name = image_folders.stem_of(mosaic.path)
+        results = {}
         masks = []
         for k in range(self._classes):
             mask = probabilities[..., k] >= options.threshold
             mask = clean_mask(mask, options.remove_specks, options.fill_holes)
-            stem = options.output / (name if self._classes == 1 else f"{name}_{k + 1}")
-            png.write(pathlib.Path(f"{stem}.png"), np.where(mask, 255, 0).astype(np.uint8))
+            stem = name if self._classes == 1 else f"{name}_{k + 1}"
+            results[f"{stem}.png"] = np.where(mask, 255, 0).astype(np.uint8)
             if options.probabilities:
-                levels = np.rint(probabilities[..., k] * 65535).astype(np.uint16)
-                png.write(pathlib.Path(f"{stem}_probability.png"), levels)
+                scaled = np.rint(probabilities[..., k] * 65535).astype(np.uint16)
+                results[f"{stem}_probability.png"] = scaled
             if options.overlay:
-                png.write(pathlib.Path(f"{stem}_overlay.png"), overlays.overlay(image, mask))
+                results[f"{stem}_overlay.png"] = overlays.overlay(image, mask)
             masks.append(mask)
+        for file_name in results:
+            check_replaceable(options.output / file_name, options.force)
+        for file_name, pixels in results.items():
+            png.write(options.output / file_name, pixels, mosaic.pixel_size)
         return masks
 
     def _mosaic_job(self, mosaic: Mosaic) -> MosaicJob:
@@ -220,7 +264,7 @@ class PredictionRun:
         return MosaicJob(
             mosaic=mosaic,
             output=options.output,
-            name=mosaic_files.name_without_endings(mosaic.path),
+            name=image_folders.stem_of(mosaic.path),
             classes=self._classes,
             model_settings={
                 "model": self._model.spec.name,
@@ -228,6 +272,8 @@ class PredictionRun:
                 "window": [*self._window(mosaic)],
                 "overlap": options.window_overlap,
                 "batch": self._batch,
+                "white": options.white,
+                "page": options.page,
             },
             format=options.format or ("zarr" if mosaic_files.is_zarr(mosaic.path) else "tiff"),
             threshold=options.threshold,

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+from eal_icnet_jax.imaging.levels import check_white
 from eal_icnet_jax.inference import cleaning
 from eal_icnet_jax.inference.mosaic_job import ENDINGS
 from eal_icnet_jax.inference.windows import DEFAULT_WINDOW, OVERLAP_DIVISOR
@@ -77,6 +78,9 @@ class PredictionOptions:
       batch: number of windows at once; if not given, one per CPU or eight per accelerator.
       format: of mosaics, "tiff" or "zarr"; if not given, that of the input.
       layout: layout file to write too.
+      white: level of white in the images; None for what each file states or shows.
+      page: number of the image in files that hold several, from 1.
+      force: whether files that another program wrote are replaced.
 
     Raises:
       UserError: an option has a value that makes no sense.
@@ -95,9 +99,15 @@ class PredictionOptions:
     batch: int | None = None
     format: str | None = None
     layout: LayoutOutput | None = None
+    white: int | None = None
+    page: int | None = None
+    force: bool = False
 
     def __post_init__(self):
         check_threshold(self.threshold)
+        check_white(self.white, "--white")
+        if self.page is not None and self.page < 1:
+            raise UserError(f"--page is {self.page}: name a page from 1 up")
         cleaning.check_areas(self.remove_specks, self.fill_holes)
         if self.window is not None and self.window < 1:
             raise UserError(f"--window is {self.window}: name 1 or more pixels")

@@ -22,7 +22,8 @@ class Range(NamedTuple):
     reason: str = ""
 
     def holds(self, value: float) -> bool:
-        return self.low <= value <= self.high and not (self.above and value == self.low)
+        is_inside = self.low <= value <= self.high and not (self.above and value == self.low)
+        return is_inside and math.isfinite(value)
 
     def __str__(self):
         if self.high < math.inf:
@@ -45,6 +46,7 @@ RANGES = {
     ),
     "early_stopping.patience": Range(1),
     "early_stopping.min_delta": Range(0),
+    "dataset.white": Range(0, 2**16 - 1, reason="; 0 means as the files state or show"),
     "augmentation.brightness": Range(0, 1),
     "augmentation.contrast": Range(0, 1),
     "evaluation.batch_size": Range(1),
@@ -55,7 +57,7 @@ RANGES = {
     "log_every_steps": Range(1),
     "checkpoint_every_steps": Range(0, reason="; 0 means only after each epoch"),
 }
-"""The range of every numeric knob. NaN lies in none."""
+"""The range of every numeric knob. NaN and infinity lie in none."""
 
 CHOICES = {"model.dtype": ("float32", "bfloat16"), "model.in_channels": (1, 3)}
 """Knobs that take one of a few values."""

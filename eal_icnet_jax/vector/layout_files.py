@@ -46,7 +46,7 @@ def write_layout(
     if path.suffix.lower() == ".svg":
         return _write_svg(path, masks)
     if pixel_size is None:
-        warn(f"the pixel size is unknown, so 1 micrometre is assumed in {path}: name --pixel-size")
+        warn(f"pixel size unknown, 1 um assumed in {path}: name --pixel-size")
         pixel_size = 1.0
     options = options or ShapeOptions()
     height = next(iter(masks.values())).shape[0]

@@ -65,6 +65,17 @@ def check_pixel_size(pixel_size: float | None):
         raise UserError(f"--pixel-size is {pixel_size}: it must be above 0 micrometres")
 
 
+def pixel_size_text(size: float, source: str, is_named: bool) -> str:
+    """Return a sentence about the pixel size that a layout was written with.
+
+    Args:
+      size: side of a pixel in micrometres.
+      source: what states it, if the user did not name it.
+      is_named: whether the user named it.
+    """
+    return f"pixel size {size:g} um, from {'--pixel-size' if is_named else source}"
+
+
 def square_pixel_size(
     stated: tuple[float, float] | None, override: float | None = None
 ) -> float | None:

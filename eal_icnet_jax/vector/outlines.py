@@ -7,7 +7,7 @@ import contourpy
 import numpy as np
 import shapely
 
-from eal_icnet_jax.imaging.mosaics import MosaicMask
+from eal_icnet_jax.imaging.masks import MosaicMask
 
 Mask = np.ndarray | MosaicMask
 """A mask `[H, W]`, non-zero is inside, in memory or read part by part."""

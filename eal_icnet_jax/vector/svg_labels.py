@@ -15,7 +15,7 @@ import defusedxml
 import defusedxml.ElementTree
 import numpy as np
 
-from eal_icnet_jax.imaging import decoding
+from eal_icnet_jax.imaging import decoding, mosaics
 from eal_icnet_jax.system.errors import UserError
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -147,7 +147,7 @@ def parse(data: bytes, name: str) -> Labels:
     """
     root = _parse_xml(data, name)
     width, height = (_integer(root, key, name) for key in ("width", "height"))
-    if width < 1 or height < 1 or width * height > decoding.MAX_PIXELS:
+    if width < 1 or height < 1 or width * height > mosaics.MAX_PIXELS:
         raise UserError(f"{name} is {height}x{width} (height x width): give it its tile's size")
     box = root.get("viewBox", f"0 0 {width} {height}").split()
     if box != ["0", "0", str(width), str(height)]:
@@ -225,6 +225,6 @@ def _via(element: Element, name: str, height: int, width: int) -> tuple[int, int
     return x, y, radius
 
 
-def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], bool]:
-    """Return the masks of a label file, and True, because such labels always have two levels."""
-    return parse(decoding.read_bytes(path), str(path)).rasterize(), True
+def read(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return the masks of a label file, and no notes, because nothing has to be assumed."""
+    return parse(decoding.read_bytes(path), str(path)).rasterize(), ()

@@ -101,7 +101,7 @@ def test_labels_that_do_not_fit_the_images_are_reported(folders, tmp_path):
         folders, **given
     )
     (folders / "labels" / "im2.png").write_bytes(b"nothing")
-    assert "label im2 cannot be read as an image" in error_of(folders, **given)
+    assert "label of im2 cannot be read as an image" in error_of(folders, **given)
 
 
 def test_an_image_that_is_too_small_is_reported_with_name_size_and_minimum(folders, tmp_path):
@@ -157,4 +157,4 @@ def test_options_of_several_forms_are_refused(folders, options):
 
 def test_the_config_sets_threshold_and_pictures_of_its_form(tmp_path):
     error = cli.error_of("evaluate", "--config=a", f"--workdir={tmp_path}", "--threshold=0.4")
-    assert "set --config.evaluation.threshold and --config.evaluation.pictures instead" in error
+    assert "with --config, set config.evaluation.threshold, config.evaluation.pictures" in error

@@ -16,7 +16,8 @@ def test_masks_become_a_layout(tmp_path):
     assert result.returncode == 0, result.stderr
     assert not result.stderr
     wires, vias = (len(outlines.trace(blobs(seed))) for seed in (3, 2))
-    assert result.stdout == f"{wires} metal, {vias} via shapes in {path}\n"
+    size = "pixel size 0.5 um, from --pixel-size"
+    assert result.stdout == f"{wires} metal, {vias} via shapes in {path}\n{size}\n"
     assert 0 < read_layer(path)[0].count() <= wires
     assert 0 < read_layer(path, (2, 0))[0].count() <= vias
 

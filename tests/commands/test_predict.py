@@ -9,8 +9,8 @@ import gdstk
 import numpy as np
 import pytest
 
-from eal_icnet_jax.imaging import decoding
 from tests import cli, small_model
+from tests.imaging.sample_images import pixels
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_work_directory_predicts_an_image(workdir, folder, tmp_path):
     first, last = result.stdout.splitlines()
     assert re.fullmatch(r"\[1/1\] image00.png  40x48  \d+\.\d% foreground  \d+\.\d\d s", first)
     assert last == f"1 of 1 images in {output}"
-    assert decoding.read(output / "image00.png").shape == (48, 40)
+    assert pixels(output / "image00.png").shape == (48, 40)
 
 
 def test_skipped_files_are_named_and_counted(checkpoint, folder, tmp_path):

@@ -15,7 +15,8 @@ import pytest
 from eal_icnet_jax.comparison import page, table
 from eal_icnet_jax.evaluation import pictures
 from eal_icnet_jax.evaluation.metrics import COUNTS, METRICS
-from eal_icnet_jax.imaging import decoding, png
+from eal_icnet_jax.imaging import png
+from tests.imaging.sample_images import pixels
 
 
 def row(model, scores, seeds=(0, 1, 2), label="metal", speed=2.0):
@@ -129,7 +130,7 @@ def test_the_page_is_self_contained(comparison, tmp_path):
     truth = comparison.shown[0]["label"][..., 0]
     assert np.array_equal(label[..., 0] > 0, truth)
     for name, picture in zip(comparison.masks, errors, strict=True):
-        mask = decoding.decode((comparison.masks[name] / "0_0.png").read_bytes(), name) > 0
+        mask = pixels((comparison.masks[name] / "0_0.png").read_bytes()) > 0
         assert np.array_equal(picture, pictures.error_map(truth, mask))
 
 

@@ -136,6 +136,7 @@ def folder_dataset(tmp_path, sizes: dict[str, int]):
 
 def test_an_image_that_is_too_small_for_the_networks_is_named(tmp_path):
     config = folder_dataset(tmp_path, {"train": 20, "val": 31, "test": 32})
+    config.dataset.allow_empty_labels = True
     source = prepared_datasets.open_split(config.dataset, "train")
     with pytest.raises(UserError, match=r"image train0 is 20x20, .*at least 32x32"):
         list(training_batches.TrainingBatches(config, source))

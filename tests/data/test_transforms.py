@@ -70,7 +70,7 @@ def test_labels_of_another_size_or_with_grey_levels_are_reported(capsys):
     grey[0] = 129
     out = decode({"name": b"x", "image": image, "label": png(grey)})
     assert out["label"].sum() == 8
-    assert "label of x has more than two levels: thresholded at 128" in capsys.readouterr().err
+    assert "label of x has the levels 100 and 129: 129 is foreground" in capsys.readouterr().err
 
 
 def test_images_below_the_smallest_size_are_reported():

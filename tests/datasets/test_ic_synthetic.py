@@ -17,8 +17,8 @@ from eal_icnet_jax.datasets.ic_synthetic import (
     rasterization,
     styles,
 )
-from eal_icnet_jax.imaging import decoding
 from tests import small_config
+from tests.imaging.sample_images import pixels
 
 KINDS = {kind.name: kind for kind in examples.KINDS}
 
@@ -61,8 +61,8 @@ def test_prepared_files_hold_the_drawn_examples(data_dir):
         index = count - 1
         stored = names[f"{split}_{index:05d}"]
         drawn = examples.draw_example(KINDS["tiny"], split, index)
-        np.testing.assert_array_equal(decoding.decode(stored["image"], ""), drawn["image"])
-        np.testing.assert_array_equal(decoding.decode(stored["label"], ""), drawn["label"][..., 0])
+        np.testing.assert_array_equal(pixels(stored["image"]), drawn["image"])
+        np.testing.assert_array_equal(pixels(stored["label"]), drawn["label"][..., 0])
 
 
 def test_line_pitch_is_that_of_real_chips():

@@ -8,10 +8,10 @@ import pytest
 
 from eal_icnet_jax.data import paired_folders, prepared_datasets
 from eal_icnet_jax.datasets.ic_synthetic import examples, sample_folder
-from eal_icnet_jax.imaging import decoding
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.vector import svg_labels
 from tests import cli, tree_config
+from tests.imaging.sample_images import pixels
 
 FORMS = {
     "omc": ("image/0000.png", "label/0000.png", 3),
@@ -37,8 +37,12 @@ def test_folders_have_the_form_that_the_builder_reads(sample_trees, name):
     assert tree.skipped == (3 if name == "miic" else 0)
     foreground = []
     for pair in tree.splits["train"]:
-        pixels, masks, two_levels = source_format(name).read(pair)
-        assert two_levels and pixels.shape[:2] == (55 if name == "hy5syn" else 64, 64)
+        content = source_format(name).read(pair)
+        masks = content.masks
+        assert not content.label_notes and content.image.shape[:2] == (
+            55 if name == "hy5syn" else 64,
+            64,
+        )
         foreground.append(masks["label"].mean())
     assert 0 < np.mean(foreground) < 0.9
 
@@ -64,7 +68,7 @@ def test_a_folder_can_be_drawn_split(tmp_path):
     layouts = (paired_folders.FolderLayout(),)
     splits = paired_folders.find_split_pairs(tmp_path / "tree", layouts).splits
     assert [len(pairs) for pairs in splits.values()] == [2, 1, 1]
-    assert decoding.read(tmp_path / "tree/val/label/0002.png").shape == (64, 64)
+    assert pixels(tmp_path / "tree/val/label/0002.png").shape == (64, 64)
 
 
 @pytest.mark.parametrize(

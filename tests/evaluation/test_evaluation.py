@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from eal_icnet_jax.evaluation import evaluation, metrics
-from eal_icnet_jax.evaluation.evaluation import Evaluation, compare_folders
-from eal_icnet_jax.imaging import decoding
+from eal_icnet_jax.evaluation.evaluation import Evaluation, compare_masks
+from eal_icnet_jax.imaging import image_folders
 from eal_icnet_jax.system.errors import UserError
+from tests.imaging.sample_images import pixels
 
 
 def example(name, size=32, labels=1):
@@ -50,7 +51,8 @@ def test_the_files_hold_the_metrics_of_each_image(tmp_path):
     for name, value in metrics.evaluate_masks(label, prediction).items():
         assert float(rows[1][name]) == pytest.approx(value)
     report = json.loads((tmp_path / "metrics.json").read_text())
-    assert report == {**written.report(), "pictures": report["pictures"]}
+    extra = {"software": "eal-icnet-jax", "pictures": report["pictures"]}
+    assert report == {**written.report(), **extra}
     assert report["images"] == 4 and "loss" not in report
     mean = np.mean([float(row["mIoU"]) for row in rows])
     assert report["mean"]["label"]["mIoU"] == pytest.approx(mean)
@@ -80,7 +82,7 @@ def test_a_metrics_file_that_was_changed_makes_nothing_else_removed(tmp_path, na
     folder.mkdir()
     for path in (tmp_path / "a.png", folder / "a.txt", folder / "a.png"):
         path.write_bytes(b"")
-    (folder / "metrics.json").write_text(f'{{"pictures": {names}}}')
+    (folder / "metrics.json").write_text(f'{{"software": "eal-icnet-jax", "pictures": {names}}}')
     evaluate("ab", folder=folder)
     assert (tmp_path / "a.png").exists() and (folder / "a.txt").exists()
     assert (folder / "a.png").exists()
@@ -100,7 +102,7 @@ def test_each_mask_has_a_row_of_the_table_and_of_the_picture(tmp_path):
     assert headings == ["label", *metrics.METRICS, "opens", "shorts", "FP", "FN", "nets"]
     assert [row[0] for row in rows] == ["label", "via_label"]
     assert rows[0][headings.index("Dice")] == "100.00"
-    assert decoding.read(tmp_path / "worst_1_a.png").shape[0] > 700
+    assert pixels(tmp_path / "worst_1_a.png").shape[0] > 700
 
 
 def test_columns_of_the_table_are_aligned_and_counts_have_separators():
@@ -134,6 +136,7 @@ def test_grey_labels_are_thresholded_with_a_warning(tmp_path, capsys):
     mask = 255 * example("a")["label"][..., 0].astype(np.uint8)
     cv2.imwrite(str(tmp_path / "predictions/a.png"), mask)
     cv2.imwrite(str(tmp_path / "labels/a.png"), np.where(mask > 0, 200, 90).astype(np.uint8))
-    compared = compare_folders(tmp_path / "predictions", tmp_path / "labels", 0)
-    assert "label of a has more than two levels" in capsys.readouterr().err
+    pairs, _ = image_folders.find_pairs(tmp_path / "predictions", tmp_path / "labels")
+    compared = compare_masks(pairs, 0)
+    assert "labels/a.png has the levels 90 and 200: 200 is foreground" in capsys.readouterr().err
     assert compared.rows[0]["mIoU"] == 1

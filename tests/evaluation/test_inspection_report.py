@@ -13,7 +13,7 @@ from eal_icnet_jax.data import dataset_builders, paired_folders
 from eal_icnet_jax.datasets.ic_synthetic import sample_folder
 from eal_icnet_jax.evaluation import inspection
 from eal_icnet_jax.evaluation.inspection_report import statistics_table, write_report
-from eal_icnet_jax.imaging import decoding
+from tests.imaging.sample_images import pixels
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +45,13 @@ def test_a_sound_folder_is_described(circuits, tmp_path):
     assert sum(own["images"] for own in statistics.values()) == 20
     pairs = find_pairs(circuits)["train"]
     grey = [cv2.cvtColor(cv2.imread(str(pair.image)), cv2.COLOR_BGR2GRAY) for pair in pairs]
-    masks = [decoding.read(pair.label) > 0 for pair in pairs]
+    masks = [pixels(pair.label) > 0 for pair in pairs]
     own = statistics["train"]
     assert own["mean"] == pytest.approx(np.mean(grey), abs=0.01)
     assert own["std"] == pytest.approx(np.mean([g.std() for g in grey]), abs=0.01)
     assert own["foreground"]["label"] == pytest.approx(np.mean(masks))
     assert own["height"] == own["width"] == [192, 192]
-    sheet = decoding.read(tmp_path / "contact_sheet.png")
+    sheet = pixels(tmp_path / "contact_sheet.png")
     assert sheet.shape[1] > 900 and np.ptp(sheet) == 255
     assert not (tmp_path / "suspicious.png").exists()
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from eal_icnet_jax.evaluation import pictures
-from eal_icnet_jax.imaging import decoding
+from tests.imaging.sample_images import pixels
 
 
 def draw_wires(*rows):
@@ -54,7 +54,7 @@ def test_curves_are_drawn_for_each_epoch(tmp_path):
         {"epoch": 2, "train_loss": 0.3, "validation_loss": 0.2, "validation/mIoU": 0.9},
     ]
     pictures.draw_curves(tmp_path / "curves.png", records)
-    assert decoding.read(tmp_path / "curves.png").shape == (380, 1000, 3)
+    assert pixels(tmp_path / "curves.png").shape == (380, 1000, 3)
 
 
 def test_importing_and_drawing_choose_no_backend(tmp_path):

@@ -1,6 +1,10 @@
 """Images that the tests of mosaics write and read."""
 
+import pathlib
+
 import numpy as np
+
+from eal_icnet_jax.imaging import decoding, mosaic_files
 
 PARTS = (slice(0, 300), slice(0, 420)), (slice(61, 203), slice(100, 419))
 """All and a part of `gradient()`."""
@@ -20,3 +24,12 @@ def check_parts(mosaic, expected: np.ndarray):
         part = mosaic[index]
         assert part.dtype == expected.dtype
         np.testing.assert_array_equal(part, expected[index])
+
+
+def pixels(source: pathlib.Path | bytes) -> np.ndarray:
+    """Return the pixels of an image file, or of its content, as they are stored."""
+    if isinstance(source, bytes):
+        mosaic = decoding.open_encoded(source, "image")
+    else:
+        mosaic = mosaic_files.open_mosaic(source)
+    return mosaic[slice(None), slice(None)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
-from eal_icnet_jax.imaging import mosaic_files, png
+from eal_icnet_jax.imaging import image_folders, mosaic_files, png
 from eal_icnet_jax.system.errors import UserError
 from tests.imaging.sample_images import check_parts, gradient
 
@@ -32,7 +32,7 @@ def test_the_images_and_zarrs_of_a_folder_are_found(tmp_path):
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".OME.TIFF", ".ome.zarr", ".zarr"])
 def test_a_name_loses_all_its_endings(ending):
-    assert mosaic_files.name_without_endings(pathlib.Path(f"die.1{ending}")) == "die.1"
+    assert image_folders.stem_of(pathlib.Path(f"die.1{ending}")) == "die.1"
 
 
 def test_a_file_that_does_not_exist_is_reported(tmp_path):

@@ -18,34 +18,3 @@ def test_a_model_of_other_channels_than_1_or_3_is_refused():
 def test_16_bits_are_rounded_to_8():
     image = np.array([[0, 128, 129, 257, 65535]], np.uint16)
     np.testing.assert_array_equal(pixel_values.to_uint8(image, 1)[..., 0], [[0, 0, 1, 1, 255]])
-
-
-@pytest.mark.parametrize(
-    ("label", "mask", "two_levels"),
-    [
-        ([[0, 255]], [[False, True]], True),
-        ([[0, 1]], [[False, True]], True),
-        ([[0, 0]], [[False, False]], True),
-        ([[255, 255]], [[True, True]], True),
-        ([[128, 129]], [[False, True]], False),
-        ([[0, 200]], [[False, True]], False),
-        ([[0, 100]], [[False, False]], False),
-    ],
-)
-def test_labels_become_masks(label, mask, two_levels):
-    got, has_two_levels = pixel_values.to_mask(np.array(label, np.uint8))
-    np.testing.assert_array_equal(got, mask)
-    assert has_two_levels is two_levels
-
-
-def test_labels_of_16_bits_and_colour_become_masks():
-    wide = np.array([[0, 65535]], np.uint16)
-    white = np.repeat(np.array([[[0], [255]]], np.uint8), 3, -1)
-    lime = np.array([[[0, 0, 0], [0, 255, 0]]], np.uint8)
-    for label in (wide, white, lime):
-        mask, has_two_levels = pixel_values.to_mask(label)
-        np.testing.assert_array_equal(mask, [[False, True]])
-        assert has_two_levels
-    mask, has_two_levels = pixel_values.to_mask(np.array([[128 * 257, 128 * 257 + 1]], np.uint16))
-    np.testing.assert_array_equal(mask, [[False, True]])
-    assert not has_two_levels

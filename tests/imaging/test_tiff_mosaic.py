@@ -1,8 +1,9 @@
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 
-from eal_icnet_jax.imaging import mosaic_files
+from eal_icnet_jax.imaging import levels, mosaic_files
 from eal_icnet_jax.system.errors import UserError
 from tests.imaging.sample_images import check_parts, gradient
 
@@ -26,8 +27,8 @@ KINDS = {
         {"photometric": "rgb", "planarconfig": "separate"},
     ),
     "transparent": (
-        np.concatenate([COLOUR, np.full((*GREY.shape, 1), 9, np.uint8)], -1),
-        COLOUR,
+        np.concatenate([COLOUR, np.where(GREY < 99, 255, 0)[..., None].astype(np.uint8)], -1),
+        np.where(GREY[..., None] < 99, COLOUR, 0),
         {"photometric": "rgb", "extrasamples": ["unassalpha"], **TILES},
     ),
     "palette": (
@@ -107,21 +108,31 @@ def test_a_damaged_tile_is_reported_where_it_is_read(tmp_path):
         mosaic_files.open_mosaic(path)[0:300, 0:420]
 
 
-def test_12_bits_are_refused(tmp_path):
+@pytest.mark.parametrize("bits", [2, 4, 12])
+def test_other_depths_are_spread_over_the_range(tmp_path, bits):
     path = tmp_path / "x.tif"
-    tifffile.imwrite(path, WIDE)
+    levels_of_bits = GREY >> (8 - bits) if bits < 8 else WIDE >> (16 - bits)
+    packed = imagecodecs.packints_encode(levels_of_bits, bits)
+    tifffile.imwrite(path, GREY)
     with tifffile.TiffFile(path, mode="r+") as file:
-        file.pages[0].tags["BitsPerSample"].overwrite(12)
-    with pytest.raises(UserError, match=r"x\.tif has 12 bits per channel: convert it to 8 or 16"):
-        mosaic_files.open_mosaic(path)
+        page = file.pages[0]
+        page.tags["BitsPerSample"].overwrite(bits)
+        start = page.dataoffsets[0]
+        page.tags["StripByteCounts"].overwrite(len(packed))
+    data = path.read_bytes()
+    path.write_bytes(data[:start] + packed)
+    mosaic = levels.in_full_range(mosaic_files.open_mosaic(path))
+    maximum = np.iinfo(mosaic.dtype).max
+    expected = np.rint(levels_of_bits * (maximum / (2**bits - 1)))
+    np.testing.assert_array_equal(mosaic[0:300, 0:420], expected)
 
 
 @pytest.mark.parametrize(
     ("image", "axes", "message"),
     [
         (GREY.astype(np.float32), "YX", "has float32 pixels: convert it to 8 or 16 bits per"),
-        (np.stack([GREY] * 2), "CYX", "has 2 channels: convert it to grey or RGB"),
-        (np.stack([GREY] * 5), "ZYX", "has 5x300x420 values along ZYX: choose one layer along Z"),
+        (np.stack([GREY] * 2), "CYX", "are 2 planes: name one with --page, from 1 to 2"),
+        (np.stack([GREY] * 5), "ZYX", "has 5x300x420 values along ZYX, which are 5 planes"),
     ],
 )
 def test_other_depths_and_axes_are_refused(tmp_path, image, axes, message):

@@ -5,14 +5,15 @@ import gdstk
 import numpy as np
 import pytest
 
-from eal_icnet_jax.imaging import decoding, pixel_values
+from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.inference import cleaning
-from eal_icnet_jax.inference.prediction import PredictionRun, find_inputs
+from eal_icnet_jax.inference.prediction import PredictionRun, check_result_names, find_inputs
 from eal_icnet_jax.inference.prediction_options import LayoutOutput, PredictionOptions
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.vector.layout_options import ShapeOptions
 from tests import small_model
+from tests.imaging.sample_images import pixels
 from tests.inference.conftest import run
 
 
@@ -35,7 +36,7 @@ def folder(tmp_path):
 @pytest.fixture
 def probabilities(model, folder):
     """The model's own output for that image, `[H, W]`."""
-    image = pixel_values.to_unit_range(decoding.read(folder / "grey8.png"), 1)
+    image = pixel_values.to_unit_range(pixels(folder / "grey8.png"), 1)
     return Predictor(model).probabilities(image[None])[0, ..., 0]
 
 
@@ -51,7 +52,7 @@ def two_masks():
 
 def test_masks_do_not_depend_on_depth_and_colour(model, folder, median, tmp_path):
     results = run(model, input=folder, output=tmp_path / "out", threshold=median)
-    masks = [decoding.read(path) for path in sorted((tmp_path / "out").iterdir())]
+    masks = [pixels(path) for path in sorted((tmp_path / "out").iterdir())]
     assert len(masks) == len(results) == 4
     for mask in masks:
         assert mask.shape == (48, 40) and set(np.unique(mask)) == {0, 255}
@@ -68,13 +69,13 @@ def test_the_files_hold_the_models_output(model, folder, probabilities, median, 
         probabilities=True,
         overlay=True,
     )
-    mask = decoding.read(out / "grey8.png")
+    mask = pixels(out / "grey8.png")
     np.testing.assert_array_equal(mask == 255, probabilities >= median)
     assert 0 < (mask == 255).mean() < 1
     assert result.foreground == np.mean(mask == 255) and result.size == (48, 40)
-    written = decoding.read(out / "grey8_probability.png") / 65535
+    written = pixels(out / "grey8_probability.png") / 65535
     np.testing.assert_allclose(written, probabilities, atol=1e-5)
-    assert decoding.read(out / "grey8_overlay.png").shape == (48, 40, 3)
+    assert pixels(out / "grey8_overlay.png").shape == (48, 40, 3)
     assert len(list(out.iterdir())) == 3
 
 
@@ -86,7 +87,7 @@ def test_the_files_of_two_masks_are_numbered(two_masks, folder, tmp_path):
 
 @pytest.mark.parametrize(("kinds", "layers"), [(None, (1, 2)), (("via", "metal"), (2, 1))])
 def test_the_layout_has_each_mask_on_its_layer(two_masks, folder, tmp_path, kinds, layers):
-    image = pixel_values.to_unit_range(decoding.read(folder / "colour8.bmp"), 3)
+    image = pixel_values.to_unit_range(pixels(folder / "colour8.bmp"), 3)
     threshold = float(np.median(Predictor(two_masks).probabilities(image[None])))
     out, path = tmp_path / "out", tmp_path / "x.gds"
     layout = LayoutOutput(path, kinds, 0.5, ShapeOptions(tolerance=0, via_shape="outline"))
@@ -94,21 +95,21 @@ def test_the_layout_has_each_mask_on_its_layer(two_masks, folder, tmp_path, kind
     (result,) = run(two_masks, input=source, output=out, threshold=threshold, layout=layout)
     (cell,) = gdstk.read_gds(path).cells
     for k, layer in enumerate(layers, 1):
-        pixels = np.count_nonzero(decoding.read(out / f"colour8_{k}.png"))
+        count = np.count_nonzero(pixels(out / f"colour8_{k}.png"))
         area = sum(polygon.area() for polygon in cell.polygons if polygon.layer == layer)
-        assert area == pytest.approx(0.25 * pixels, rel=0.05, abs=0.5)
+        assert area == pytest.approx(0.25 * count, rel=0.05, abs=0.5)
     assert sum(result.layout_counts.values()) == len(cell.polygons)
 
 
 def test_cleaned_masks_are_the_raw_masks_after_cleaning(model, folder, median, tmp_path):
     source = folder / "grey8.png"
     run(model, input=source, output=tmp_path / "raw", threshold=median)
-    mask = decoding.read(tmp_path / "raw/grey8.png") > 0
+    mask = pixels(tmp_path / "raw/grey8.png") > 0
     holes = np.count_nonzero(~mask)
     options = {"fill_holes": holes, "remove_specks": 5}
     run(model, input=source, output=tmp_path / "out", threshold=median, **options)
     expected = cleaning.clean_mask(mask, 5, holes)
-    np.testing.assert_array_equal(decoding.read(tmp_path / "out/grey8.png") > 0, expected)
+    np.testing.assert_array_equal(pixels(tmp_path / "out/grey8.png") > 0, expected)
 
 
 def test_broken_and_small_images_are_skipped_with_their_names(model, folder, tmp_path):
@@ -124,10 +125,10 @@ def test_broken_and_small_images_are_skipped_with_their_names(model, folder, tmp
 
 
 def test_images_whose_masks_would_have_one_name_are_refused(folder, tmp_path):
-    (folder / "grey8.png").rename(folder / "grey16.ome.tif")
-    options = PredictionOptions(input=folder, output=tmp_path / "out")
-    with pytest.raises(UserError, match=r"grey16.ome.tif, grey16.tiff would have one name"):
-        find_inputs(options)
+    (folder / "grey8.png").rename(folder / "grey16_probability.png")
+    options = PredictionOptions(input=folder, output=tmp_path / "out", probabilities=True)
+    with pytest.raises(UserError, match=r"would both have a result named grey16_probability"):
+        check_result_names(find_inputs(options), 1, options)
 
 
 def test_a_model_of_other_channels_is_refused(folder, tmp_path):

@@ -12,7 +12,7 @@ import safetensors.numpy
 import tifffile
 import zarr
 
-from eal_icnet_jax.imaging import decoding, mosaic_files, pixel_values
+from eal_icnet_jax.imaging import decoding, mosaic_files
 from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training import verification
@@ -35,8 +35,9 @@ def read_safetensors(data: bytes, folder: pathlib.Path):
 
 
 def read_image(data: bytes, folder: pathlib.Path):
-    image = decoding.decode(data, "image")
-    pixel_values.to_mask(image)
+    decoding.decode(data, "image")
+    with contextlib.suppress(UserError):  # not every image is a mask
+        decoding.decode_mask(data, "image")
 
 
 def read_tiff(data: bytes, folder: pathlib.Path):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from eal_icnet_jax.data import prepared_datasets, training_batches
-from eal_icnet_jax.imaging import decoding, pixel_values
+from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training import runs
 from eal_icnet_jax.training.trainer import Trainer
 from tests import small_config, trainings
+from tests.imaging.sample_images import pixels
 
 
 def timeless(records: list[dict]) -> list[dict]:
@@ -69,5 +70,5 @@ def test_the_names_of_a_batch_are_those_of_its_images(data_dir):
     batches = training_batches.TrainingBatches(config, source)
     for k, (batch, _) in enumerate(batches):
         for name, image in zip(batches.names(k), batch["image"], strict=True):
-            expected = pixel_values.to_unit_range(decoding.decode(by_name[name]["image"], name), 1)
+            expected = pixel_values.to_unit_range(pixels(by_name[name]["image"]), 1)
             np.testing.assert_array_equal(image, expected)

@@ -59,10 +59,10 @@ def test_an_svg_holds_the_masks_exactly(tmp_path):
     metal, via = blobs(2), np.zeros((90, 110), np.uint8)
     cv2.circle(via, (40, 50), 5, 1, cv2.FILLED, cv2.LINE_4)
     layout_files.write_layout(tmp_path / "label.svg", {"metal": metal, "via": via})
-    masks, has_two_levels = svg_labels.read(tmp_path / "label.svg")
+    masks, notes = svg_labels.read(tmp_path / "label.svg")
     np.testing.assert_array_equal(masks["label"], metal)
     np.testing.assert_array_equal(masks["via_label"], via > 0)
-    assert has_two_levels
+    assert not notes
 
 
 def test_an_assumed_pixel_size_is_reported(tmp_path, capsys):
@@ -71,7 +71,7 @@ def test_an_assumed_pixel_size_is_reported(tmp_path, capsys):
     layout_files.write_layout(tmp_path / "a.gds", masks, 0.5)
     assert not capsys.readouterr().err
     layout_files.write_layout(tmp_path / "a.gds", masks)
-    assert "1 micrometre is assumed" in capsys.readouterr().err
+    assert "pixel size unknown, 1 um assumed" in capsys.readouterr().err
     wires, step = read_layer(tmp_path / "a.gds")
     assert wires.bbox().width() * step == pytest.approx(8)
 

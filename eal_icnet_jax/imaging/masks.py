@@ -1,0 +1,213 @@
+"""What the levels of a mask file mean: one rule for labels, predictions and layouts."""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from eal_icnet_jax.imaging.mosaics import Mosaic, blocks
+from eal_icnet_jax.system.errors import UserError
+
+MOST_COLOURS = 4096
+"""Number of different colours up to which they are told apart."""
+
+SMALLEST_BLUR = 16
+"""Smallest distance of two levels between which a blurred mask has others."""
+
+COLOURFUL = 24
+"""Smallest difference between the channels of a pixel that is coloured."""
+
+Rule = Callable[[np.ndarray], np.ndarray]
+"""Takes `[h, w]` or RGB `[h, w, 3]`, returns the mask `[h, w]` bool."""
+
+
+def _brightness(image: np.ndarray) -> np.ndarray:
+    """Return the largest channel of each pixel, so that every pure colour is as bright as white."""
+    return image.max(-1) if image.ndim == 3 else image
+
+
+def _packed(image: np.ndarray) -> np.ndarray:
+    """Return each colour as one number."""
+    bits = 8 * image.dtype.itemsize
+    wide = image.astype(np.uint64)
+    return (wide[..., 0] << (2 * bits)) | (wide[..., 1] << bits) | wide[..., 2]
+
+
+@dataclasses.dataclass
+class LevelStatistics:
+    """The levels of a mask file, collected part by part.
+
+    Attributes:
+      counts: number of pixels of each level, the largest channel of colours.
+      region_counts: number of those that begin a square of 2x2 pixels of one level. In a region
+        they are most of its pixels, on a blurred edge few.
+      colours: different colours, as one number each; None once there are too many.
+      is_coloured: whether any pixel is not grey.
+      bits: of a channel.
+    """
+
+    counts: np.ndarray
+    region_counts: np.ndarray
+    colours: set[int] | None
+    is_coloured: bool
+    bits: int
+
+    @classmethod
+    def of(cls, parts: Iterable[np.ndarray], dtype: np.dtype) -> "LevelStatistics":
+        """Collect the statistics of an image `[H, W]` or `[H, W, 3]`, given in parts.
+
+        Args:
+          parts: that make up the image.
+          dtype: of the pixels, uint8 or uint16.
+        """
+        bits = 8 * np.dtype(dtype).itemsize
+        zeros = np.zeros(2**bits, np.int64)
+        statistics = cls(zeros, zeros.copy(), set(), False, bits)
+        for part in parts:
+            statistics._add(part)
+        return statistics
+
+    def _add(self, part: np.ndarray):
+        level = _brightness(part)
+        self.counts += np.bincount(level.ravel(), minlength=len(self.counts))
+        first = level[:-1, :-1]
+        is_region = (first == level[1:, :-1]) & (first == level[:-1, 1:]) & (first == level[1:, 1:])
+        self.region_counts += np.bincount(first[is_region], minlength=len(self.counts))
+        if part.ndim == 3:
+            spread = part.max(-1) - part.min(-1)
+            self.is_coloured |= bool((spread > COLOURFUL << (self.bits - 8)).any())
+            if self.colours is not None:
+                self.colours.update(np.unique(_packed(part)).tolist())
+                if len(self.colours) > MOST_COLOURS:
+                    self.colours = None
+
+
+def _colour(packed: int, bits: int) -> tuple[int, ...]:
+    return tuple((packed >> shift) & (2**bits - 1) for shift in (2 * bits, bits, 0))
+
+
+def _two_colours(statistics: LevelStatistics) -> tuple[Rule, str]:
+    """Return the rule for two colours: the brighter one is foreground."""
+    weights = np.array([0.299, 0.587, 0.114])  # ITU-R 601
+    low, high = sorted(
+        (_colour(packed, statistics.bits) for packed in statistics.colours or ()),
+        key=lambda colour: float(weights @ colour),
+    )
+    note = "" if not any(low) else f"has the colours {low} and {high}: the brighter is foreground"
+    return lambda image: (image == np.array(high)).all(-1), note
+
+
+def _listed(levels: np.ndarray) -> str:
+    """Return levels as text, shortened if they are many."""
+    shown = ", ".join(map(str, levels[:6]))
+    return shown if len(levels) <= 6 else f"{shown}, ..., {levels[-1]}"
+
+
+def _is_blurred(statistics: LevelStatistics, levels: np.ndarray) -> bool:
+    """Return whether all levels but two come from antialiasing or JPEG."""
+    low, high = int(levels[0]), int(levels[-1])
+    if high - low < SMALLEST_BLUR:
+        return False
+    counts = statistics.counts[levels]
+    fills_regions = 2 * statistics.region_counts[levels] >= counts
+    if fills_regions[1:-1].any() and _are_regions(fills_regions, counts):
+        return False
+    quarter = (high - low) / 4
+    is_between = (levels > low + quarter) & (levels < high - quarter)
+    if fills_regions[is_between].any():
+        return False
+    return bool(counts[is_between].sum() <= counts.sum() / 4)
+
+
+def _are_regions(fills_regions: np.ndarray, counts: np.ndarray) -> bool:
+    """Return whether nearly all levels, and pixels, belong to regions of one level.
+
+    Args:
+      fills_regions: whether each level's pixels lie in regions, `[N]`.
+      counts: number of its pixels, `[N]`.
+    """
+    return np.mean(fills_regions) >= 0.9 and counts[fills_regions].sum() >= 0.99 * counts.sum()
+
+
+def rule_of(statistics: LevelStatistics, name: str) -> tuple[Rule, str]:
+    """Return what makes a pixel of a mask file foreground.
+
+    Of two levels or colours the higher is foreground. A mask that is only blurred, by antialiasing
+    or JPEG, is cut half-way between its lowest and highest level. Other files with more levels,
+    such as region numbers, classes or colours, are foreground wherever they are not 0. A file of
+    one level is all background if that is 0, and all foreground otherwise.
+
+    Args:
+      statistics: of the whole file.
+      name: of the file, for the error message.
+
+    Returns:
+      The rule, and a sentence about the file's levels if they are not those of a plain mask: 0 and
+      1, or 0 and the largest value of 8 or 16 bits.
+
+    Raises:
+      UserError: what the levels mean cannot be known.
+    """
+    if statistics.is_coloured and statistics.colours and len(statistics.colours) == 2:
+        return _two_colours(statistics)
+    levels = np.flatnonzero(statistics.counts)
+    low, high = int(levels[0]), int(levels[-1])
+    plain = (1, 255, 2**statistics.bits - 1)
+    if len(levels) == 1 and not statistics.is_coloured:
+        note = "" if low in (0, *plain) else f"has one level, {low}: all of it is foreground"
+        return lambda image: _brightness(image) != 0, note
+    if len(levels) == 2 and not (statistics.is_coloured and low):
+        note = (
+            ""
+            if (low == 0 and high in plain) or statistics.is_coloured
+            else (f"has the levels {low} and {high}: {high} is foreground")
+        )
+        return lambda image: _brightness(image) == high, note
+    has_dark_background = not statistics.is_coloured or low <= high / 8
+    if has_dark_background and _is_blurred(statistics, levels):
+        middle = (low + high) / 2
+        return lambda image: _brightness(image) > middle, (
+            f"has levels between {low} and {high}: those above {middle:g} are foreground"
+        )
+    counts = statistics.counts[levels]
+    if low == 0 and _are_regions(2 * statistics.region_counts[levels] >= counts, counts):
+        return lambda image: _brightness(image) != 0, (
+            f"has {len(levels)} levels ({_listed(levels)}): all but 0 are foreground"
+        )
+    kind = "colours whose background is not black" if statistics.is_coloured else "levels"
+    raise UserError(
+        f"{name} is no mask: it has {len(levels)} {kind} ({_listed(levels)}), so its foreground is "
+        "unknown; save it with two levels"
+    )
+
+
+class MosaicMask:
+    """A mosaic as a bool mask `[H, W]`. Indexing it with slices reads that part.
+
+    Args:
+      mosaic: of the mask file.
+      is_plain: whether it is known to hold only 0 and one other level. Otherwise the whole file is
+        read once, to decide what its levels mean.
+
+    Attributes:
+      mosaic: of the mask file.
+      shape: height and width.
+      notes: a sentence for each thing about the file and its levels that a user should know.
+
+    Raises:
+      UserError: what its levels mean cannot be known.
+    """
+
+    def __init__(self, mosaic: Mosaic, is_plain: bool = False):
+        self.mosaic = mosaic
+        self.shape = mosaic.shape
+        if is_plain or mosaic.dtype == bool:
+            self._rule, self.notes = (lambda image: _brightness(image) != 0), mosaic.notes
+            return
+        parts = (mosaic[block] for block in blocks(mosaic.shape))
+        statistics = LevelStatistics.of(parts, mosaic.dtype)
+        self._rule, note = rule_of(statistics, str(mosaic.path))
+        self.notes = (*mosaic.notes, *filter(None, [note]))
+
+    def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
+        return self._rule(self.mosaic[index])
