@@ -10,7 +10,7 @@ import gdstk
 import numpy as np
 import shapely
 
-from eal_icnet_jax.system.files import atomic_file, write_atomically
+from eal_icnet_jax.system.files import MADE_BY, atomic_file, write_atomically
 from eal_icnet_jax.system.terminal import warn
 from eal_icnet_jax.vector import svg_labels
 from eal_icnet_jax.vector.layout_options import LAYERS, ShapeOptions, check_layout_path
@@ -52,7 +52,8 @@ def write_layout(
     height = next(iter(masks.values())).shape[0]
     # If pixels are whole nanometres, half a pixel is a whole number of grid steps.
     grid = 1e-9 if pixel_size >= 0.1 else 1e-10
-    library = gdstk.Library("EAL_ICNET", unit=1e-6, precision=grid)
+    library = gdstk.Library(MADE_BY.decode(), unit=1e-6, precision=grid)
+    library.set_property("SOFTWARE", [MADE_BY.decode()])  # OASIS has no name of a library
     cell = library.new_cell(re.sub(r"\W", "_", path.stem, flags=re.ASCII)[:32] or "TOP")
     counts = {}
     for kind, mask in masks.items():
@@ -102,7 +103,7 @@ def _write_svg(path: pathlib.Path, masks: Mapping[str, Mask]) -> dict[str, int]:
     empty = np.zeros(next(iter(masks.values())).shape, bool)
     tracks, vias = (np.asarray(masks.get(kind, empty)[:, :]) != 0 for kind in ("metal", "via"))
     labels = svg_labels.Labels.from_masks(tracks, vias)
-    write_atomically(path, labels.to_svg())
+    write_atomically(path, f"{labels.to_svg()}<!-- {MADE_BY.decode()} -->\n")
     return {"metal": len(labels.tracks), "via": len(labels.vias)}
 
 

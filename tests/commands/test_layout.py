@@ -7,6 +7,23 @@ from tests import cli
 from tests.vector.sample_masks import blobs, read_layer
 
 
+@pytest.mark.parametrize("ending", [".gds", ".oas", ".svg"])
+def test_only_a_layout_of_this_program_is_replaced(tmp_path, ending):
+    metal, path = tmp_path / "metal.png", tmp_path / f"out{ending}"
+    png.write(metal, 255 * blobs(3).astype(np.uint8))
+    arguments = ("layout", metal, "-o", path, "--pixel-size=0.5")
+    for _ in range(2):  # the second time it replaces its own file
+        assert cli.call(*arguments).returncode == 0
+    own = path.read_bytes()
+    path.write_bytes(b"of another program")
+    result = cli.call(*arguments)
+    assert result.returncode == 1
+    assert f"{path} exists and was not written by this program: name another" in result.stderr
+    assert path.read_bytes() == b"of another program"
+    assert cli.call(*arguments, "--force").returncode == 0
+    assert path.read_bytes() == own
+
+
 def test_masks_become_a_layout(tmp_path):
     for name, mask in (("metal", blobs(3)), ("via", blobs(2))):
         png.write(tmp_path / f"{name}.png", 255 * mask.astype(np.uint8))

@@ -88,6 +88,16 @@ def test_a_metrics_file_that_was_changed_makes_nothing_else_removed(tmp_path, na
     assert (folder / "a.png").exists()
 
 
+@pytest.mark.parametrize("name", ["metrics.csv", "metrics.json", "worst_1_b.png"])
+def test_only_reports_of_this_program_are_replaced(tmp_path, name):
+    evaluate("ab", keep=1, folder=tmp_path / "own")
+    evaluate("ab", keep=1, folder=tmp_path / "own")  # replaces its own files
+    (tmp_path / name).write_bytes(b"of another program")
+    with pytest.raises(UserError, match="exists and was not written by this program"):
+        evaluate("ab", keep=1, folder=tmp_path)
+    assert (tmp_path / name).read_bytes() == b"of another program"
+
+
 def test_each_mask_has_a_row_of_the_table_and_of_the_picture(tmp_path):
     both = Evaluation(("label", "via_label"), 0.5, keep=1)
     added = example("a", labels=2)

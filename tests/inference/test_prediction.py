@@ -124,6 +124,18 @@ def test_broken_and_small_images_are_skipped_with_their_names(model, folder, tmp
     assert not any(errors[path.name] for path in folder.glob("grey*"))
 
 
+def test_only_masks_of_this_program_are_replaced(model, folder, tmp_path):
+    out, source = tmp_path / "out", folder / "grey8.png"
+    for _ in range(2):  # the second time they are its own
+        run(model, input=source, output=out)
+    (out / "grey8.png").write_bytes(b"of another program")
+    with pytest.raises(UserError, match=r"out/grey8.png exists and was not written by this"):
+        run(model, input=source, output=out)
+    assert (out / "grey8.png").read_bytes() == b"of another program"
+    run(model, input=source, output=out, force=True)
+    assert pixels(out / "grey8.png").shape == (48, 40)
+
+
 def test_images_whose_masks_would_have_one_name_are_refused(folder, tmp_path):
     (folder / "grey8.png").rename(folder / "grey16_probability.png")
     options = PredictionOptions(input=folder, output=tmp_path / "out", probabilities=True)
