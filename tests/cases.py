@@ -308,7 +308,7 @@ NO_MASKS = {
         "no mask: it has 256 levels",
     ),
 }  # fmt: skip
-"""File name, writer and error of files from which no mask can be told."""
+"""Files that are refused as masks: file name, writer and a part of the error."""
 
 
 def _fei(path: pathlib.Path):

@@ -70,10 +70,10 @@ def misfits(given: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray])
 
 
 def foreign_names(given: Collection[str]) -> tuple[str, str]:
-    """Say how names begin of which a network has none, and what to do.
+    """Return the cause and the advice for a state_dict that shares no name with the network.
 
     Args:
-      given: one name at least.
+      given: the names in the state_dict, at least one.
     """
     if len(given) == 1:
         return f"their only key, {shown(next(iter(given)))}, is none of its names", NAME_THE_NETWORK
@@ -115,7 +115,7 @@ def advice_for(found: list[Misfit]) -> str:
 
 
 def _shares(sizes: list[int], total: int) -> list[int]:
-    """Distribute a number of lines evenly among groups, none of which gets more than its size."""
+    """Return how many lines each group gets, as even as the sizes of the groups allow."""
     shares = [0] * len(sizes)
     turns = itertools.cycle(range(len(sizes)))
     while sum(shares) < min(total, sum(sizes)):
@@ -132,7 +132,7 @@ def message(first: str, found: list[Misfit]) -> str:
       found: the misfits.
 
     Returns:
-      `MOST_LINES` lines at most, the last of which says how many misfits are not listed.
+      At most `MOST_LINES` lines. If misfits are left out, the last line says how many.
     """
     groups = [[each.text for each in found if each.kind == kind] for kind in KINDS]
     room = MOST_LINES - 1 if len(found) < MOST_LINES else MOST_LINES - 2

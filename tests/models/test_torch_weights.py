@@ -70,7 +70,7 @@ def test_absent_counters_are_zero(reference, wrap):
 
 
 def test_a_component_of_the_network_itself_stays():
-    """Both networks' names begin with few components, one of which a wrapper could have."""
+    """All names begin with "model." and one goes on with "module.", as wrappers do too."""
     names = {"model.a.weight", "model.module.b.weight"}
     for given in (names, {f"model.{name}" for name in names}):
         state = dict.fromkeys(given, np.ones(1))
