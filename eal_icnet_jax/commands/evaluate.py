@@ -66,7 +66,7 @@ def _check_folder_options(unknown: list[str], threshold: float, pictures: int, w
 
 
 def _find_pairs(images: pathlib.Path, labels: pathlib.Path, kind: str) -> list:
-    """Return the pairs of two folders, and print how many there are and what is left over."""
+    """Return the pairs of two folders, and report the labels that are left over."""
     from eal_icnet_jax.imaging import image_folders
     from eal_icnet_jax.system.terminal import warn
 

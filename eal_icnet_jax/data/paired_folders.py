@@ -11,6 +11,7 @@ import numpy as np
 from eal_icnet_jax.imaging import decoding, image_folders, levels, pixel_values
 from eal_icnet_jax.imaging.decoding import SUFFIXES
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.terminal import warn
 
 SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
 """Each split, and the names that its folder may have."""
@@ -296,19 +297,29 @@ class SourceFormat:
 def common_white(paths: Iterable[pathlib.Path]) -> int | None:
     """Return the level of white that all images of 16 bits share which do not state their own.
 
-    It is that of the largest level among them all, so that equal levels stay equal. None if there
-    is no such image. Files that cannot be read are passed over: reading the pair reports them.
+    It is that of the largest level among them all, so that equal levels stay equal, and reported
+    unless it is that of 16 bits. None if there is no such image. Files that cannot be read are
+    passed over: reading the pair reports them.
     """
     largest = 0
     for path in paths:
-        if path.suffix.lower() not in (".png", ".tif", ".tiff"):
-            continue  # other formats have 8 bits
         try:
-            mosaic = decoding.open_encoded(decoding.read_bytes(path), str(path))
+            data = decoding.read_bytes(path)
+            if not decoding.may_have_16_bits(data):
+                continue
+            mosaic = decoding.open_encoded(data, str(path))
         except UserError:
             continue
         if mosaic.dtype == np.uint16 and mosaic.white is None:
             largest = max(largest, levels.largest_level(mosaic))
             if largest > levels.WHITE_LEVELS[-2]:
                 break
-    return levels.white_of(largest) if largest else None
+    if not largest:
+        return None
+    white = levels.white_of(largest)
+    if white < levels.WHITE_LEVELS[-1]:
+        warn(
+            f"no image of 16 bits has a level above {white}, which is therefore taken for white in "
+            "all splits: --config.dataset.white names another level"
+        )
+    return white

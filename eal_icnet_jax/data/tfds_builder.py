@@ -15,7 +15,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from eal_icnet_jax.data import paired_folders
 from eal_icnet_jax.data.preparation_lock import preparation_lock
-from eal_icnet_jax.imaging import levels, png
+from eal_icnet_jax.imaging import png
 from eal_icnet_jax.system import files, workers
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import announce, progress_bar, warn
@@ -173,7 +173,12 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
         found = paired_folders.find_split_pairs(self.source_folder(dl_manager), self.SOURCE.layouts)
         if found.skipped:
             warn(f"{found.skipped} images without a label are skipped")
-        self._find_white([pair.image for pairs in found.splits.values() for pair in pairs])
+        if self.white is None:
+            self.unstated_white = paired_folders.common_white(
+                pair.image for pairs in found.splits.values() for pair in pairs
+            )
+        self.info.metadata["white"] = self.white
+        self.info.metadata["unstated_white"] = self.unstated_white
         self.info.metadata["skipped"] = found.skipped
         self.info.metadata["splits"] = {
             split: {
@@ -185,18 +190,6 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
             for split, pairs in found.splits.items()
         }
         return {split: self._shards(split, pairs) for split, pairs in found.splits.items()}
-
-    def _find_white(self, images: list[pathlib.Path]):
-        """Decide the level of white of images of 16 bits that state none, once for all splits."""
-        if self.white is None:
-            self.unstated_white = paired_folders.common_white(images)
-        if self.unstated_white not in (None, levels.WHITE_LEVELS[-1]):
-            warn(
-                f"no image of 16 bits has a level above {self.unstated_white}, which is therefore "
-                "taken for white in all splits: --config.dataset.white names another level"
-            )
-        self.info.metadata["white"] = self.white
-        self.info.metadata["unstated_white"] = self.unstated_white
 
     def _shards(self, split: str, pairs: Pairs) -> list:
         tally = _SplitTally(f"{self.name} {split}", len(pairs))

@@ -250,26 +250,23 @@ def compare_masks(pairs: list[image_folders.Pair], keep: int) -> Evaluation:
       UserError: a file cannot be read, or the sizes of two differ.
     """
     evaluation = Evaluation(("label",), 0.5, keep)
-    for paths in pairs:
-        masks = []
-        for path in paths:
-            mask, notes = decoding.decode_mask(decoding.read_bytes(path), str(path))
-            masks.append(mask)
-            for note in notes:
-                warn(f"{path} {note}")
-        prediction, label = masks
+    for predicted, labelled in pairs:
+        prediction, label = (_read_mask(path) for path in (predicted, labelled))
         if prediction.shape != label.shape:
-            sizes = ("x".join(map(str, mask.shape)) for mask in masks)
+            sizes = ["x".join(map(str, mask.shape)) for mask in (prediction, label)]
             raise UserError(
-                "{} is {}, and {} is {} (height x width): make them one size".format(
-                    *itertools.chain(*zip(paths, sizes, strict=True))
-                )
+                f"{predicted} is {sizes[0]}, and {labelled} is {sizes[1]} (height x width): make "
+                "them one size"
             )
         image = prediction[..., None].astype(np.float32)
-        example = {
-            "name": image_folders.stem_of(paths[0]),
-            "image": image,
-            "label": label[..., None],
-        }
-        evaluation.add(example, image, None)
+        name = image_folders.stem_of(predicted)
+        evaluation.add({"name": name, "image": image, "label": label[..., None]}, image, None)
     return evaluation
+
+
+def _read_mask(path: pathlib.Path) -> np.ndarray:
+    """Return the mask of a file `[H, W]` bool, and report what had to be assumed about it."""
+    mask, notes = decoding.decode_mask(decoding.read_bytes(path), str(path))
+    for note in notes:
+        warn(f"{path} {note}")
+    return mask

@@ -12,9 +12,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from eal_icnet_jax.data import dataset_builders, paired_folders, prepared_datasets
-from eal_icnet_jax.imaging import decoding, levels, pixel_values
+from eal_icnet_jax.imaging import decoding, pixel_values
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.system.terminal import warn
 
 HASH_SIZE = 16
 """Side of a perceptual hash, which has `HASH_SIZE**2` bits."""
@@ -89,10 +88,9 @@ def pairs_of_folder(builder, manual_dir: pathlib.Path) -> list[DatasetPair]:
         return content.image, content.masks, notes
 
     found = paired_folders.find_split_pairs(manual_dir, builder.SOURCE.layouts)
-    images = [pair.image for pairs in found.splits.values() for pair in pairs]
-    white = paired_folders.common_white(images)
-    if white not in (None, levels.WHITE_LEVELS[-1]):
-        warn(f"no image of 16 bits has a level above {white}, which is taken for white")
+    white = paired_folders.common_white(
+        pair.image for pairs in found.splits.values() for pair in pairs
+    )
     return [
         DatasetPair(split, pair.name, functools.partial(load, pair))
         for split, pairs in found.splits.items()

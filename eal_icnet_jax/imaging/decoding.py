@@ -127,6 +127,14 @@ def read_header(data: bytes) -> Header:
         raise ValueError("the bytes have no header of a PNG, JPEG or BMP") from error
 
 
+def may_have_16_bits(data: bytes) -> bool:
+    """Return whether the content of a file may be an image of 16 bits: a TIFF, or such a PNG."""
+    depth_of_png = data[len(PNG_SIGNATURE) + 16 : len(PNG_SIGNATURE) + 17]
+    return data[:4] in TIFF_SIGNATURES or (
+        data.startswith(PNG_SIGNATURE) and depth_of_png == b"\x10"
+    )
+
+
 def _is_complete_jpeg(data: bytes) -> bool:
     """Return whether a JPEG has its end marker after its last segment of settings.
 

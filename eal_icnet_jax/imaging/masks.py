@@ -9,7 +9,7 @@ from eal_icnet_jax.imaging.mosaics import Mosaic, blocks
 from eal_icnet_jax.system.errors import UserError
 
 MOST_COLOURS = 4096
-"""Number of different colours up to which they are told apart."""
+"""Largest number of different colours that are counted."""
 
 SMALLEST_BLUR = 16
 """Smallest distance of two levels between which a blurred mask has others."""
@@ -39,15 +39,12 @@ class LevelStatistics:
 
     Attributes:
       counts: number of pixels of each level, the largest channel of colours.
-      region_counts: number of those that begin a square of 2x2 pixels of one level. In a region
-        they are most of its pixels, on a blurred edge few.
       colours: different colours, as one number each; None once there are too many.
       is_coloured: whether any pixel is not grey.
       bits: of a channel.
     """
 
     counts: np.ndarray
-    region_counts: np.ndarray
     colours: set[int] | None
     is_coloured: bool
     bits: int
@@ -61,18 +58,13 @@ class LevelStatistics:
           dtype: of the pixels, uint8 or uint16.
         """
         bits = 8 * np.dtype(dtype).itemsize
-        zeros = np.zeros(2**bits, np.int64)
-        statistics = cls(zeros, zeros.copy(), set(), False, bits)
+        statistics = cls(np.zeros(2**bits, np.int64), set(), False, bits)
         for part in parts:
             statistics._add(part)
         return statistics
 
     def _add(self, part: np.ndarray):
-        level = _brightness(part)
-        self.counts += np.bincount(level.ravel(), minlength=len(self.counts))
-        first = level[:-1, :-1]
-        is_region = (first == level[1:, :-1]) & (first == level[:-1, 1:]) & (first == level[1:, 1:])
-        self.region_counts += np.bincount(first[is_region], minlength=len(self.counts))
+        self.counts += np.bincount(_brightness(part).ravel(), minlength=len(self.counts))
         if part.ndim == 3:
             spread = part.max(-1) - part.min(-1)
             self.is_coloured |= bool((spread > COLOURFUL << (self.bits - 8)).any())
@@ -80,6 +72,24 @@ class LevelStatistics:
                 self.colours.update(np.unique(_packed(part)).tolist())
                 if len(self.colours) > MOST_COLOURS:
                     self.colours = None
+
+
+def _fills_regions(parts: Iterable[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """Return whether each level that occurs fills regions, `[N]` bool.
+
+    Then most of its pixels begin a square of 2x2 pixels of this level. On a blurred edge few do.
+
+    Args:
+      parts: that make up the image.
+      counts: of `LevelStatistics`.
+    """
+    squares = np.zeros_like(counts)
+    for part in parts:
+        level = _brightness(part)
+        first = level[:-1, :-1]
+        is_square = (first == level[1:, :-1]) & (first == level[:-1, 1:]) & (first == level[1:, 1:])
+        squares += np.bincount(first[is_square], minlength=len(squares))
+    return (2 * squares >= counts)[counts > 0]
 
 
 def _colour(packed: int, bits: int) -> tuple[int, ...]:
@@ -103,13 +113,17 @@ def _listed(levels: np.ndarray) -> str:
     return shown if len(levels) <= 6 else f"{shown}, ..., {levels[-1]}"
 
 
-def _is_blurred(statistics: LevelStatistics, levels: np.ndarray) -> bool:
-    """Return whether all levels but two come from antialiasing or JPEG."""
+def _is_blurred(levels: np.ndarray, counts: np.ndarray, fills_regions: np.ndarray) -> bool:
+    """Return whether all levels but two come from antialiasing or JPEG.
+
+    Args:
+      levels: that occur, in ascending order, `[N]`.
+      counts: number of pixels of each, `[N]`.
+      fills_regions: whether each one's pixels lie in regions, `[N]`.
+    """
     low, high = int(levels[0]), int(levels[-1])
     if high - low < SMALLEST_BLUR:
         return False
-    counts = statistics.counts[levels]
-    fills_regions = 2 * statistics.region_counts[levels] >= counts
     if fills_regions[1:-1].any() and _are_regions(fills_regions, counts):
         return False
     quarter = (high - low) / 4
@@ -129,7 +143,9 @@ def _are_regions(fills_regions: np.ndarray, counts: np.ndarray) -> bool:
     return np.mean(fills_regions) >= 0.9 and counts[fills_regions].sum() >= 0.99 * counts.sum()
 
 
-def rule_of(statistics: LevelStatistics, name: str) -> tuple[Rule, str]:
+def rule_of(
+    statistics: LevelStatistics, parts: Callable[[], Iterable[np.ndarray]], name: str
+) -> tuple[Rule, str]:
     """Return what makes a pixel of a mask file foreground.
 
     Of two levels or colours the higher is foreground. A mask that is only blurred, by antialiasing
@@ -139,6 +155,7 @@ def rule_of(statistics: LevelStatistics, name: str) -> tuple[Rule, str]:
 
     Args:
       statistics: of the whole file.
+      parts: returns the parts of the image again, which are needed if it has more than two levels.
       name: of the file, for the error message.
 
     Returns:
@@ -157,20 +174,18 @@ def rule_of(statistics: LevelStatistics, name: str) -> tuple[Rule, str]:
         note = "" if low in (0, *plain) else f"has one level, {low}: all of it is foreground"
         return lambda image: _brightness(image) != 0, note
     if len(levels) == 2 and not (statistics.is_coloured and low):
-        note = (
-            ""
-            if (low == 0 and high in plain) or statistics.is_coloured
-            else (f"has the levels {low} and {high}: {high} is foreground")
-        )
+        is_plain = statistics.is_coloured or (low == 0 and high in plain)
+        note = "" if is_plain else f"has the levels {low} and {high}: {high} is foreground"
         return lambda image: _brightness(image) == high, note
+    counts = statistics.counts[levels]
+    fills_regions = _fills_regions(parts(), statistics.counts)
     has_dark_background = not statistics.is_coloured or low <= high / 8
-    if has_dark_background and _is_blurred(statistics, levels):
+    if has_dark_background and _is_blurred(levels, counts, fills_regions):
         middle = (low + high) / 2
         return lambda image: _brightness(image) > middle, (
             f"has levels between {low} and {high}: those above {middle:g} are foreground"
         )
-    counts = statistics.counts[levels]
-    if low == 0 and _are_regions(2 * statistics.region_counts[levels] >= counts, counts):
+    if low == 0 and _are_regions(fills_regions, counts):
         return lambda image: _brightness(image) != 0, (
             f"has {len(levels)} levels ({_listed(levels)}): all but 0 are foreground"
         )
@@ -187,7 +202,7 @@ class MosaicMask:
     Args:
       mosaic: of the mask file.
       is_plain: whether it is known to hold only 0 and one other level. Otherwise the whole file is
-        read once, to decide what its levels mean.
+        read to decide what its levels mean, once for two levels and twice for more.
 
     Attributes:
       mosaic: of the mask file.
@@ -204,9 +219,12 @@ class MosaicMask:
         if is_plain or mosaic.dtype == bool:
             self._rule, self.notes = (lambda image: _brightness(image) != 0), mosaic.notes
             return
-        parts = (mosaic[block] for block in blocks(mosaic.shape))
-        statistics = LevelStatistics.of(parts, mosaic.dtype)
-        self._rule, note = rule_of(statistics, str(mosaic.path))
+
+        def parts() -> Iterable[np.ndarray]:
+            return (mosaic[block] for block in blocks(mosaic.shape))
+
+        statistics = LevelStatistics.of(parts(), mosaic.dtype)
+        self._rule, note = rule_of(statistics, parts, str(mosaic.path))
         self.notes = (*mosaic.notes, *filter(None, [note]))
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import zarr
 
+from eal_icnet_jax.imaging.pyramid import slices_of
 from eal_icnet_jax.system.errors import UserError
 
 MAX_PIECE_BYTES = 2**29
@@ -87,12 +88,7 @@ def check_pixel_count(name: str, shape: tuple[int, int]):
 
 def blocks(shape: tuple[int, int], side: int = 4096) -> Iterator[tuple[slice, slice]]:
     """Yield blocks of rows and columns that make up an image of a height and width."""
-    yield from itertools.product(
-        *(
-            [slice(start, min(start + side, length)) for start in range(0, length, side)]
-            for length in shape
-        )
-    )
+    return itertools.product(*(slices_of(length, side) for length in shape))
 
 
 def mosaic_from_array(path: pathlib.Path, image: np.ndarray, **attributes) -> Mosaic:

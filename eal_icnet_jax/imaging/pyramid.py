@@ -13,8 +13,6 @@ import tifffile
 import zarr
 from numcodecs import Zstd
 
-from eal_icnet_jax.system.files import MADE_BY
-
 CHUNK = 512
 """Side in pixels of the chunks and tiles in which mosaics are written."""
 
@@ -56,7 +54,6 @@ def create_pyramid(
             chunk_key_encoding={"name": "v2", "separator": "/"},
         )
     group.attrs["multiscales"] = [_multiscale(name, len(levels), pixel_size)]
-    group.attrs["software"] = MADE_BY.decode()
     return group
 
 
@@ -144,7 +141,7 @@ def write_tiff(
       description: kept as JSON in the image's OME description.
     """
     levels = _levels(group)
-    text = json.dumps({**description, "software": MADE_BY.decode()}, ensure_ascii=False)
+    text = json.dumps(description, ensure_ascii=False)
     metadata: dict[str, Any] = {
         "axes": "YXS"[: levels[0].ndim],
         "Name": path.name.split(".")[0],

@@ -3,13 +3,14 @@
 import io
 import math
 import pathlib
+from collections.abc import Callable
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import tifffile
 import zarr
 
-from eal_icnet_jax.imaging import tiff_colours, tiff_metadata
+from eal_icnet_jax.imaging import tiff_colours
 from eal_icnet_jax.imaging.mosaics import (
     Mosaic,
     Reader,
@@ -18,6 +19,7 @@ from eal_icnet_jax.imaging.mosaics import (
     plane_reader,
 )
 from eal_icnet_jax.imaging.orientation import upright
+from eal_icnet_jax.imaging.tiff_metadata import TiffMetadata
 from eal_icnet_jax.system.errors import UserError
 
 MAX_PAGES = 2**14
@@ -60,7 +62,8 @@ def open_tiff(
     page = series.keyframe
     if data is not None:
         check_pixel_count(str(path), (int(page.imagelength), int(page.imagewidth)))
-    _check_parts(path, file, data is not None)
+    metadata = TiffMetadata(file, page)
+    _check_parts(path, metadata, data is not None)
     convert = tiff_colours.converter(page, str(path))
     try:
         _check_extent(file, series)
@@ -70,7 +73,7 @@ def open_tiff(
     if series.dataoffset is None:
         check_piece_size(path, source)
     shape, read_samples = plane_reader(path, source, series.axes, plane, most_samples=5)
-    return _mosaic(path, file, page, shape, lambda *part: convert(read_samples(*part)))
+    return _mosaic(path, metadata, page, shape, lambda *part: convert(read_samples(*part)))
 
 
 def _damaged(path: pathlib.Path) -> UserError:
@@ -109,14 +112,9 @@ def _choose(
     raise UserError(f"{path} has {sum(counts)} pages, so there is no page {page_number}")
 
 
-def _check_parts(path: pathlib.Path, file: tifffile.TiffFile, in_memory: bool):
+def _check_parts(path: pathlib.Path, metadata: TiffMetadata, in_memory: bool):
     """Raise a `UserError` if parts of an image lie in other files that are missing."""
-    if not file.is_ome:
-        return
-    try:
-        names = tiff_metadata.other_parts(file, path.name)
-    except Exception:  # damaged metadata name no parts
-        return
+    names = _stated(lambda: metadata.other_parts(path.name)) or []
     missing = [name for name in names if in_memory or not (path.parent / name).exists()]
     if missing:
         raise UserError(
@@ -143,15 +141,15 @@ def _open_pixels(
 
 def _mosaic(
     path: pathlib.Path,
-    file: tifffile.TiffFile,
+    metadata: TiffMetadata,
     page: tifffile.TiffPage,
     shape: tuple[int, int],
     read: Reader,
 ) -> Mosaic:
     """Return the mosaic of a page, with what its metadata state."""
     notes = []
-    size = _stated(tiff_metadata.pixel_size, file, page)
-    image_height = _stated(tiff_metadata.image_height, file, page)
+    size = _stated(metadata.pixel_size)
+    image_height = _stated(metadata.image_height)
     if image_height and 0 < image_height < shape[0]:
         notes.append(f"the data bar in the last {shape[0] - image_height} rows is left out")
         shape = (image_height, shape[1])
@@ -169,15 +167,15 @@ def _mosaic(
         sides,
         read,
         pixel_size_source=size.source if size else "",
-        white=_stated(tiff_metadata.white_level, file, page) if dtype == np.uint16 else None,
+        white=_stated(metadata.white_level) if dtype == np.uint16 else None,
         notes=tuple(notes),
     )
 
 
-def _stated(read: Any, file: tifffile.TiffFile, page: tifffile.TiffPage) -> Any:
+def _stated(read: Callable[[], Any]) -> Any:
     """Return what metadata state, or None if they are damaged: the pixels may still be read."""
     try:
-        return read(file, page)
+        return read()
     except Exception:
         return None
 

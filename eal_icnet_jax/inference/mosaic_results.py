@@ -4,17 +4,14 @@ Each result file takes its place once it is complete, so that a run which was ki
 does not make it again.
 """
 
-import itertools
 import json
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 import zarr
 
 from eal_icnet_jax.imaging import mosaic_files, pyramid
-from eal_icnet_jax.imaging.mosaics import Mosaic
-from eal_icnet_jax.imaging.pyramid import CHUNK
+from eal_icnet_jax.imaging.mosaics import Mosaic, blocks
 from eal_icnet_jax.inference import cleaning
 from eal_icnet_jax.inference.mosaic_job import MosaicJob
 from eal_icnet_jax.inference.mosaic_work_folder import WorkFolder
@@ -59,17 +56,12 @@ def _write_cleaned(job: MosaicJob, path: pathlib.Path) -> pathlib.Path:
     group = pyramid.create_pyramid(
         cleaned_path, path.stem, raw.shape, raw.dtype, job.mosaic.pixel_size
     )
-    for rows, columns in _blocks(raw.shape):
+    for rows, columns in blocks(raw.shape):
         part = cleaning.clean_part(raw, rows, columns, job.remove_specks, job.fill_holes)
         group["0"][rows, columns] = np.where(part, 255, 0).astype(raw.dtype)
     return cleaned_path
 
 
-def _blocks(shape: tuple[int, int], side: int = 8 * CHUNK) -> Iterator[tuple[slice, slice]]:
-    """Yield blocks of rows and columns that make up a mosaic."""
-    return itertools.product(*(pyramid.slices_of(length, side) for length in shape))
-
-
 def _foreground_fraction(mask: Mosaic) -> float:
-    count = sum(np.count_nonzero(mask[block]) for block in _blocks(mask.shape))
+    count = sum(np.count_nonzero(mask[block]) for block in blocks(mask.shape))
     return count / (mask.shape[0] * mask.shape[1])

@@ -44,7 +44,7 @@ def cannot_be_written(path: os.PathLike | str, error: OSError) -> UserError:
 
 
 MADE_BY = b"eal-icnet-jax"
-"""Text in every file that commands write for users, by which they know it again."""
+"""Text in the files that commands write for users, by which the commands know them again."""
 
 SEARCHED_BYTES = 2**16
 """Number of first and of last bytes of a file in which `MADE_BY` is looked for."""
@@ -54,19 +54,16 @@ def check_replaceable(path: pathlib.Path, force: bool = False):
     """Raise a `UserError` if a file exists that this package did not write, unless `force`.
 
     Args:
-      path: of a file, or of the folder of a Zarr, to be written.
+      path: of the file to be written.
       force: whether any file may be replaced.
     """
     if force or not path.exists():
         return
-    marked = path / ".zattrs" if path.is_dir() else path
     try:
-        with marked.open("rb") as file:
+        with path.open("rb") as file:
             content = file.read(SEARCHED_BYTES)
             file.seek(max(file.seek(0, os.SEEK_END) - SEARCHED_BYTES, 0))
             content += file.read()
-    except FileNotFoundError:
-        content = b""
     except OSError as error:
         raise cannot_be_written(path, error) from error
     if MADE_BY not in content:
