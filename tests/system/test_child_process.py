@@ -25,8 +25,8 @@ def fail(message: str):
 
 def save_at_signal(path, seconds: float) -> str:
     """Write a file at the first signal, otherwise return after some seconds."""
-    path.write_text("begun")
     with Interruption("saving") as interruption:
+        path.write_text("begun")  # not before a signal would be noted
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(0.02)
