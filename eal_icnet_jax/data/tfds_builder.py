@@ -270,7 +270,7 @@ class _SplitTally:
             self._bar.close()
         for note, paths in self._notes.items():
             others = f" (and {len(paths) - 1} other files)" if len(paths) > 1 else ""
-            warn(f"{paths[0]}{others} {note}")
+            warn(f"{paths[0]}{others}: {note}")
         self._notes.clear()
 
     def fractions(self) -> dict[str, float]:
