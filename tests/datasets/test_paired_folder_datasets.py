@@ -286,3 +286,29 @@ def test_a_full_disk_is_reported():
     writer = tfds_builder.ReproducibleWriter(builder_of("omv", "unused").info.file_format)
     with pytest.raises(UserError, match=r"/dev/full cannot be written: .*No space left"):
         writer.write("/dev/full", [(0, b"")])
+
+
+def test_the_white_of_12_bits_is_found_once_for_all_splits_or_named(sample_trees, tmp_path, capsys):
+    tree = copied_folder(sample_trees, tmp_path)
+    for path in sorted((tree / "image").iterdir()):
+        levels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.uint16)
+        cv2.imwrite(str(path), levels * 16 + 15)  # up to 4095
+    dataset = dataset_of("omv", tree, tmp_path / "data")
+    prepared_datasets.prepare(dataset)
+    warnings = [x for x in capsys.readouterr().err.splitlines() if "taken for white" in x]
+    assert len(warnings) == 1 and "above 4095" in warnings[0]
+    example = prepared_datasets.open_split(dataset, "train")[0]
+    name = example["name"].decode()
+    stored = cv2.imread(str(tree / f"image/{name}.png"), cv2.IMREAD_UNCHANGED)
+    found = pixels(example["image"])
+    np.testing.assert_allclose(found.reshape(*found.shape[:2], -1)[..., 0], stored / 4095 * 255,
+                               atol=0.6)  # fmt: skip
+    dataset.white = 8190
+    with pytest.raises(
+        UserError, match=r"prepared with config.dataset.white=0, and now it is 8190"
+    ):
+        prepared_datasets.prepare(dataset)
+    dataset.data_dir = str(tmp_path / "named")
+    prepared_datasets.prepare(dataset)
+    darker = pixels(prepared_datasets.open_split(dataset, "train")[0]["image"])
+    np.testing.assert_allclose(darker, found / 2, atol=1)

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -69,3 +70,27 @@ def test_a_last_tile_larger_than_the_others_is_reported(tiles):
     png.write(folder / "die1_y004-x3.png", image[:120, :36])
     with pytest.raises(UserError, match=r"die1_y004-x3.png is larger than .*die1_y002-x0.png"):
         mosaic_files.open_mosaic(folder, PATTERN)
+
+
+def test_two_tiles_of_one_place_are_refused(tiles):
+    folder, image = tiles
+    png.write(folder / "die1_y3-x1.png", image[110:220, 128:256])
+    with pytest.raises(UserError, match=r"two tiles of row 3 and column 1, die1_y003-x1\.png and"):
+        mosaic_files.open_mosaic(folder, PATTERN)
+
+
+@pytest.mark.parametrize(("overlap", "axis"), [(40, "columns"), (24, "rows"), (0, "")])
+def test_overlapping_tiles_are_reported(tmp_path, overlap, axis):
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.random((256, 256)), (0, 0), 3)
+    image = np.rint(255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+    step = 128 - overlap
+    down, right = (step, 128) if axis == "rows" else (128, step)
+    for row in range(2):
+        for column in range(2):
+            tile = image[row * down :, column * right :][:128, :128]
+            png.write(tmp_path / f"t_{row}_{column}.png", tile)
+    notes = mosaic_files.open_mosaic(tmp_path, "t_{row}_{column}.png").notes
+    assert len(notes) == bool(overlap)
+    if overlap:
+        assert f"seem to overlap by {overlap} {axis}: stitch overlapping tiles" in notes[0]

@@ -124,6 +124,23 @@ def test_broken_and_small_images_are_skipped_with_their_names(model, folder, tmp
     assert not any(errors[path.name] for path in folder.glob("grey*"))
 
 
+def test_the_white_of_an_image_is_stated_shown_or_named(model, folder, tmp_path):
+    """8 bits in 16 give the mask of 8 bits, and a note unless the user names the white."""
+    levels = pixels(folder / "grey8.png").astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "narrow.png"), levels)
+    options = {"probabilities": True, "output": tmp_path / "out"}
+    (own,) = run(model, input=folder / "grey8.png", **options)
+    (shown,) = run(model, input=tmp_path / "narrow.png", **options)
+    assert own.notes == () and "so 255 is taken for white" in shown.notes[0]
+    expected = pixels(tmp_path / "out/grey8_probability.png")
+    np.testing.assert_array_equal(pixels(tmp_path / "out/narrow_probability.png"), expected)
+    (named,) = run(model, input=tmp_path / "narrow.png", white=510, **options)
+    assert named.notes == ()
+    assert np.any(pixels(tmp_path / "out/narrow_probability.png") != expected)
+    with pytest.raises(UserError, match="--white is 0: name a level from 1 to 65535"):
+        run(model, input=tmp_path / "narrow.png", white=0, **options)
+
+
 def test_only_masks_of_this_program_are_replaced(model, folder, tmp_path):
     out, source = tmp_path / "out", folder / "grey8.png"
     for _ in range(2):  # the second time they are its own
