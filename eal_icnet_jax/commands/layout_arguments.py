@@ -28,7 +28,7 @@ def add_layout_options(parser):
         type=float,
         metavar="PIXELS",
         default=defaults.tolerance,
-        help="largest distance by which outlines are simplified (%(default)s)",
+        help="largest distance by which outlines are simplified, 0 for none (%(default)s)",
     )
     parser.add_argument(
         "--manhattan", action="store_true", help="horizontal and vertical edges only"
@@ -38,7 +38,7 @@ def add_layout_options(parser):
         type=float,
         metavar="PIXELS",
         default=defaults.jog,
-        help="with --manhattan, largest step that is straightened (%(default)s)",
+        help="with --manhattan, largest step that is straightened, 0 for none (%(default)s)",
     )
     parser.add_argument(
         "--via-shape",

@@ -1,15 +1,17 @@
 """Layout files of masks: GDSII, OASIS and SVG."""
 
 import datetime
+import math
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gdstk
 import numpy as np
 import shapely
 
+from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import MADE_BY, atomic_file, write_atomically
 from eal_icnet_jax.system.terminal import warn
 from eal_icnet_jax.vector import svg_labels
@@ -19,6 +21,12 @@ from eal_icnet_jax.vector.shapes import layout_polygons
 
 MAX_VERTICES = 4000
 """Maximum number of vertices of a polygon in a GDSII record. A larger polygon is cut."""
+
+MAX_COORDINATE = 2**31 - 1
+"""Largest coordinate in grid steps: GDSII stores 32 bits, and KLayout reads no more from OASIS."""
+
+MIN_PIXEL_SIZE = 1e-6
+"""Smallest side of a pixel in micrometres that a layout's units can express: a picometre."""
 
 
 def write_layout(
@@ -40,7 +48,8 @@ def write_layout(
       The number of shapes of each kind.
 
     Raises:
-      UserError: the path has another ending, or the file cannot be written.
+      UserError: the path has another ending, the coordinates exceed 32 bits, or the file cannot be
+        written.
     """
     check_layout_path(path)
     if path.suffix.lower() == ".svg":
@@ -49,16 +58,16 @@ def write_layout(
         warn(f"pixel size unknown, 1 um assumed in {path}: name --pixel-size")
         pixel_size = 1.0
     options = options or ShapeOptions()
-    height = next(iter(masks.values())).shape[0]
-    # If pixels are whole nanometres, half a pixel is a whole number of grid steps.
-    grid = 1e-9 if pixel_size >= 0.1 else 1e-10
-    library = gdstk.Library(MADE_BY.decode(), unit=1e-6, precision=grid)
+    height, width = next(iter(masks.values())).shape
+    _check_extent(path, max(height, width), pixel_size)
+    library = gdstk.Library(MADE_BY.decode(), unit=1e-6, precision=_grid_step(pixel_size))
     library.set_property("SOFTWARE", [MADE_BY.decode()])  # OASIS has no name of a library
     cell = library.new_cell(re.sub(r"\W", "_", path.stem, flags=re.ASCII)[:32] or "TOP")
     counts = {}
     for kind, mask in masks.items():
         polygons = layout_polygons(mask, kind, options)
         counts[kind] = len(polygons)
+        _check_extent(path, _reach(polygons, height), pixel_size)
         for polygon in polygons:
             cell.add(*_to_gdstk(polygon, height, pixel_size, *LAYERS[kind]))
     with atomic_file(path) as partial:
@@ -69,6 +78,45 @@ def write_layout(
             library.write_oas(partial, validation="crc32")
         _check_complete(partial, path.suffix.lower(), len(cell.polygons))
     return counts
+
+
+def _grid_step(pixel_size: float) -> float:
+    """Return the grid step of a layout in metres.
+
+    It is a nanometre, or for small pixels the power of ten that is a hundredth of a pixel or less.
+    If pixels are whole nanometres, half a pixel is a whole number of steps.
+
+    Args:
+      pixel_size: side of a pixel in micrometres.
+
+    Raises:
+      UserError: the pixel size is out of range.
+    """
+    if not MIN_PIXEL_SIZE <= pixel_size < float("inf"):
+        raise UserError(
+            f"--pixel-size is {pixel_size}: it must be at least {MIN_PIXEL_SIZE:g} micrometres"
+        )
+    # Rounded, because the logarithm of a power of ten may be slightly too small.
+    return 10.0 ** min(-9, math.floor(round(math.log10(pixel_size), 9)) - 8)
+
+
+def _check_extent(path: pathlib.Path, pixels: float, pixel_size: float):
+    """Raise a `UserError` if a layout cannot hold a coordinate of so many pixels."""
+    steps = pixels * pixel_size * 1e-6 / _grid_step(pixel_size)
+    if steps > MAX_COORDINATE:
+        raise UserError(
+            f"{path} cannot hold {math.ceil(pixels)} pixels of {pixel_size:g} micrometres, which "
+            f"are {steps:.3g} steps of its grid, more than 32 bits: name a smaller --pixel-size"
+        )
+
+
+def _reach(polygons: Sequence[shapely.Polygon], height: int) -> float:
+    """Return the largest coordinate of polygons, in pixels, where y counts upwards too.
+
+    A circle may reach beyond the image.
+    """
+    bounds = shapely.bounds(polygons)
+    return max(np.abs(bounds).max(), np.abs(height - bounds[:, 1::2]).max()) if polygons else 0
 
 
 def _check_complete(path: pathlib.Path, suffix: str, polygons: int):

@@ -23,28 +23,30 @@ class ShapeOptions:
     """How masks become shapes.
 
     Attributes:
-      tolerance: distance in pixels by which an outline may be simplified. Up to 0.5, no two
-        outlines can meet.
+      tolerance: largest distance in pixels by which an outline may be simplified. 0 keeps every
+        step.
       manhattan: only horizontal and vertical edges; `tolerance` does not apply.
-      jog: with `manhattan`, steps of up to this many pixels are straightened.
-      via_shape: `circle` of the via's area, `box` around the via, or its `outline`.
-      min_area: smallest area of a shape in pixels; smaller regions are left out.
+      jog: with `manhattan`, steps of up to this many pixels are straightened. 0 keeps the edges of
+        the pixels.
+      via_shape: `circle` of the via's area, `box` around the via, or its `outline`, drawn like
+        metal. A via whose circle or box would meet another one keeps its outline.
+      min_area: smallest number of pixels of a region; smaller regions are left out.
 
     Raises:
       UserError: an option has a value that makes no sense.
     """
 
-    tolerance: float = 0.5
+    tolerance: float = 0.45
     manhattan: bool = False
     jog: float = 2
     via_shape: str = "circle"
     min_area: float = 0
 
     def __post_init__(self):
-        for name in ("tolerance", "jog"):
-            value = getattr(self, name)
+        for name, field in (("--tolerance", "tolerance"), ("--jog", "jog"), ("min_area",) * 2):
+            value = getattr(self, field)
             if not 0 <= value < float("inf"):
-                raise UserError(f"--{name} is {value}: it must be 0 or more pixels")
+                raise UserError(f"{name} is {value}: it must be 0 or more pixels")
         if self.via_shape not in VIA_SHAPES:
             raise UserError(f"--via-shape is {self.via_shape}: name {', '.join(VIA_SHAPES)}")
 

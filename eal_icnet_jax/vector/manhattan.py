@@ -1,41 +1,67 @@
 """Outlines with horizontal and vertical edges only."""
 
 import heapq
+from collections.abc import Sequence
 
 import numpy as np
 import shapely
 
+from eal_icnet_jax.vector.pixel_rings import PixelRings, joined_polygons
+from eal_icnet_jax.vector.separation import keep_apart
 
-def to_manhattan(polygon: shapely.Polygon, jog: float) -> shapely.Polygon:
-    """Return an outline with horizontal and vertical edges only.
+BRIDGE = 0.25
+"""Half the side in pixels of the square that joins two pixels which touch at a corner only."""
+
+GRID = 1 / 16
+"""Positions of straightened edges in pixels are multiples of this, so that gaps are no smaller."""
+
+
+def to_manhattan(polygons: Sequence[shapely.Polygon], jog: float) -> list[shapely.Polygon]:
+    """Return outlines with horizontal and vertical edges only.
 
     Args:
-      polygon: as `outlines.trace` returns it, through the middles of pixel edges.
+      polygons: all outlines of a mask, as `outlines.trace` returns them.
       jog: steps of up to this many pixels are straightened, and so are notches and bumps that are
-        at most as wide and as deep. 0 gives the edges of the pixels themselves.
+        at most as wide and as deep. 0 gives the edges of the pixels themselves, with a square of
+        half a pixel where two pixels touch at a corner only.
 
     Returns:
-      The polygon, or the edges of the pixels if straightened edges would cross.
+      The polygons. No two of them meet: instead, they keep the edges of the pixels, and so do
+      those that would cross themselves.
     """
-    rings = [_pixel_corners(np.asarray(r.coords)) for r in (polygon.exterior, *polygon.interiors)]
-    outer, *holes = (_straighten(ring, jog) for ring in rings)
-    straight = shapely.Polygon(outer, holes)
-    return straight if straight.is_valid else shapely.Polygon(rings[0], rings[1:])
+    if not polygons:
+        return []
+    rings = PixelRings.from_midpoints(polygons)
+    corners, is_bridge, starts = _pixel_corners(rings)
+    exact = joined_polygons(corners, starts, rings.polygons)
+    if not jog:
+        return [*exact]
+    parts = np.split(corners, starts[1:-1]), np.split(is_bridge, starts[1:-1])
+    straight = [_straighten(*ring, jog) for ring in zip(*parts, strict=True)]
+    starts = np.cumsum([0, *map(len, straight)])
+    return keep_apart(joined_polygons(np.concatenate(straight), starts, rings.polygons), exact)
 
 
-def _pixel_corners(ring: np.ndarray) -> np.ndarray:
-    """Return the corners `[N, 2]` of the pixel edges through whose middles a closed ring runs."""
-    ring, following = ring[:-1], ring[1:]
-    is_vertical, is_next_vertical = (p[:, 0] == np.rint(p[:, 0]) for p in (ring, following))
-    corners = np.where(
-        is_vertical[:, None],
-        np.stack([ring[:, 0], following[:, 1]], 1),
-        np.stack([following[:, 0], ring[:, 1]], 1),
+def _pixel_corners(rings: PixelRings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the corners of rings, in which pixels that touch at a corner only are joined.
+
+    Returns:
+      Corners `[N, 2]`, whether each belongs to a square that joins two pixels `[N]`, and the index
+      of the first corner of each ring and N `[R + 1]`.
+    """
+    before, after = (
+        BRIDGE * sides for sides in (rings.directions[rings.preceding], rings.directions)
     )
-    return corners[is_vertical != is_next_vertical]
+    is_saddle = rings.are_saddles
+    points = np.stack([-before, np.where(is_saddle[:, None], after - before, 0), after], 1)
+    points += rings.corners[:, None]
+    is_kept = np.stack([is_saddle, np.ones_like(is_saddle), is_saddle], 1)
+    sizes = np.add.reduceat(is_kept.sum(1), rings.starts[:-1])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    return points[is_kept], np.repeat(is_saddle[:, None], 3, 1)[is_kept], starts
 
 
-def _straighten(corners: np.ndarray, jog: float) -> np.ndarray:
+def _straighten(corners: np.ndarray, is_bridge: np.ndarray, jog: float) -> np.ndarray:
     """Merge edges of a ring whose edges are alternately horizontal and vertical.
 
     The shortest edge is removed first: the two edges beside it become one, at the mean of their
@@ -43,6 +69,7 @@ def _straighten(corners: np.ndarray, jog: float) -> np.ndarray:
 
     Args:
       corners: `[N, 2]`.
+      is_bridge: `[N]`, whether a corner must stay, and the edges beside it.
       jog: length in pixels up to which edges are removed.
 
     Returns:
@@ -55,6 +82,9 @@ def _straighten(corners: np.ndarray, jog: float) -> np.ndarray:
     before = [(k - 1) % count for k in range(count)]
     after = [(k + 1) % count for k in range(count)]
     exists = [True] * count
+    # Edges at a bridge do not move, and neither does what would change their length.
+    is_held = is_bridge | np.roll(is_bridge, 1) | np.roll(is_bridge, -1) | np.roll(is_bridge, -2)
+    is_held = is_held.tolist()
 
     def length(k: int) -> float:
         return abs(position[after[k]] - position[before[k]])
@@ -67,6 +97,8 @@ def _straighten(corners: np.ndarray, jog: float) -> np.ndarray:
         if not exists[k] or size != length(k) or size > jog:
             continue
         a, b = before[k], after[k]
+        if is_held[a] or is_held[b]:
+            continue
         first = position[k] - position[before[a]]
         second = position[after[b]] - position[k]
         if first * second < 0 and min(abs(first), abs(second)) > jog:
@@ -88,4 +120,4 @@ def _straighten(corners: np.ndarray, jog: float) -> np.ndarray:
         out.append((own, previous) if is_vertical[k] else (previous, own))
         k = after[k]
         if k == start:
-            return np.array(out)
+            return np.rint(np.array(out) / GRID) * GRID

@@ -1,13 +1,14 @@
 """Outlines of a mask's regions as polygons with holes."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import contourpy
 import numpy as np
 import shapely
 
 from eal_icnet_jax.imaging.masks import MosaicMask
+from eal_icnet_jax.vector.pixel_rings import PixelRings
 
 Mask = np.ndarray | MosaicMask
 """A mask `[H, W]`, non-zero is inside, in memory or read part by part."""
@@ -29,9 +30,9 @@ def trace(mask: Mask, block: int = BLOCK) -> list[shapely.Polygon]:
       block: side in pixels of the part that is read at once. The polygons do not depend on it.
 
     Returns:
-      Polygons in pixels. The image's upper left corner is (0, 0) and its lower right (W, H). They
-      run through the middles of pixel edges, so that corners are cut by half a pixel: the area of
-      a region is its pixel count, less half a pixel, and plus half a pixel for each hole.
+      Polygons in pixels, ordered by their uppermost, then leftmost point. The image's upper left
+      corner is (0, 0) and its lower right (W, H). They run through the middles of pixel edges, so
+      that corners are cut by half a pixel, and no two outlines meet; see `pixel_counts`.
     """
     height, width = mask.shape
     complete: list[shapely.Polygon] = []
@@ -46,44 +47,41 @@ def trace(mask: Mask, block: int = BLOCK) -> list[shapely.Polygon]:
             part = np.asarray(mask[top : bottom + 1, left : right + 1]) != 0
             part = np.pad(part, np.array(borders, int))
             seams = (
-                left and left + 0.5,
-                top and top + 0.5,
-                right < width - 1 and right + 0.5,
-                bottom < height - 1 and bottom + 0.5,
+                left + 0.5 if left else np.nan,
+                top + 0.5 if top else np.nan,
+                right + 0.5 if right < width - 1 else np.nan,
+                bottom + 0.5 if bottom < height - 1 else np.nan,
             )
-            origin = left + 0.5 - (left == 0), top + 0.5 - (top == 0)
-            for polygon in _contours(part, origin):
-                is_cut = any(a and a == b for a, b in zip(seams, polygon.bounds, strict=True))
-                (cut if is_cut else complete).append(polygon)
-    joined = shapely.union_all(cut) if cut else shapely.GeometryCollection()
-    return complete + [part for part in shapely.get_parts(joined) if part.geom_type == "Polygon"]
+            polygons = _contours(part, (left + 0.5 - (left == 0), top + 0.5 - (top == 0)))
+            is_cut = (shapely.bounds(polygons) == seams).any(1)
+            complete.extend(polygons[~is_cut])
+            cut.extend(polygons[is_cut])
+    if cut:
+        joined = shapely.get_parts(shapely.union_all(cut))
+        complete.extend(joined[shapely.get_type_id(joined) == shapely.GeometryType.POLYGON])
+    return [*PixelRings.from_midpoints(complete).canonical().midpoints()] if complete else []
 
 
-def _contours(mask: np.ndarray, origin: tuple[float, float]) -> Iterator[shapely.Polygon]:
-    """Yield the regions of a bool mask `[H, W]` whose first pixel has its centre at `origin`."""
+def _contours(mask: np.ndarray, origin: tuple[float, float]) -> np.ndarray:
+    """Return the regions `[N]` of a bool mask `[H, W]` whose first pixel's centre is `origin`."""
     if min(mask.shape) < 2 or not mask.any():
-        return
-    generator = contourpy.contour_generator(z=mask.astype(np.float32), fill_type="OuterOffset")
+        return np.empty(0, object)
+    generator = contourpy.contour_generator(
+        z=mask.astype(np.float32), fill_type="ChunkCombinedOffsetOffset"
+    )
     # A level just below 0.5 joins diagonal neighbours.
-    for points, offsets in zip(*generator.filled(0.4999, 2), strict=True):
-        points = np.rint(2 * points) / 2 + origin
-        outer, *holes = (points[a:b] for a, b in itertools.pairwise(offsets))
-        yield shapely.Polygon(outer, holes)
+    parts: Any = generator.filled(0.4999, 2)
+    points, *offsets = (part for (part,) in parts)
+    return shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON,
+        np.rint(2 * points) / 2 + origin,
+        tuple(part.astype(np.int64) for part in offsets),
+    )
 
 
-def simplify(polygons: Sequence[shapely.Polygon], tolerance: float) -> list[shapely.Polygon]:
-    """Return the polygons with fewer vertices.
-
-    Args:
-      polygons: outlines as `trace` returns them.
-      tolerance: largest distance in pixels between an outline before and after. A polygon that
-        would vanish or cross itself is not changed.
-    """
-    out = []
-    for polygon in polygons:
-        # As lines, whose ends stay: shapely may move the end of a ring beyond the tolerance.
-        rings = [shapely.LineString(r.coords) for r in (polygon.exterior, *polygon.interiors)]
-        rings = [ring.coords for ring in shapely.simplify(rings, tolerance)]
-        fewer = shapely.Polygon(rings[0], rings[1:]) if min(map(len, rings)) > 3 else None
-        out.append(fewer if fewer and fewer.is_valid else polygon)
-    return out
+def pixel_counts(polygons: Sequence[shapely.Polygon]) -> np.ndarray:
+    """Return the number of pixels `[N]` of each region that `trace` returned."""
+    # A closed outline turns by four corners more one way than the other, and each of its corners
+    # cuts an eighth of a pixel off, or adds it.
+    rings = 1 - shapely.get_num_interior_rings(np.array(polygons, object))
+    return shapely.area(np.array(polygons, object)) + rings / 2

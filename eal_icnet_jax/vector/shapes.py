@@ -8,40 +8,47 @@ import shapely
 from eal_icnet_jax.vector import outlines
 from eal_icnet_jax.vector.layout_options import ShapeOptions
 from eal_icnet_jax.vector.manhattan import to_manhattan
+from eal_icnet_jax.vector.separation import keep_apart
+from eal_icnet_jax.vector.simplification import simplify
 
 CIRCLE_SIDES = 32
 
 
 def draw_vias(polygons: Sequence[shapely.Polygon], shape: str) -> list[shapely.Polygon]:
-    """Return the outlines of vias in another shape.
+    """Return a circle or a box for each via, which may touch others.
 
     Args:
       polygons: outlines as `outlines.trace` returns them.
-      shape: `circle` of equal area, `box` around the outline, or `outline` for no change.
+      shape: `circle` of the area of the via's pixels, or `box` around them.
     """
-    if shape == "outline" or not polygons:
-        return list(polygons)
     vias = np.array(polygons, object)
     if shape == "box":
         return list(shapely.box(*shapely.bounds(vias).T))
     # The polygon that stands for a circle has fewer than its area, so the radius is enlarged.
     half_angle = np.pi / CIRCLE_SIDES
     correction = np.sqrt(half_angle / (np.sin(half_angle) * np.cos(half_angle)))
-    radii = np.sqrt(shapely.area(vias) / np.pi) * correction
+    radii = np.sqrt(outlines.pixel_counts(polygons) / np.pi) * correction
     return list(shapely.buffer(shapely.centroid(vias), radii, quad_segs=CIRCLE_SIDES // 4))
 
 
 def layout_polygons(mask: outlines.Mask, kind: str, options: ShapeOptions) -> list[shapely.Polygon]:
     """Return the shapes of a mask, in pixels with the origin at the upper left corner.
 
+    No two shapes meet. A via whose circle or box would meet another shape keeps its outline.
+
     Args:
       mask: `[H, W]`, non-zero is inside.
       kind: `metal` or `via`.
       options: how outlines become shapes.
     """
-    polygons = [polygon for polygon in outlines.trace(mask) if polygon.area >= options.min_area]
-    if kind == "via":
-        return draw_vias(polygons, options.via_shape)
+    polygons = outlines.trace(mask)
+    if options.min_area and polygons:
+        is_kept = outlines.pixel_counts(polygons) >= options.min_area
+        polygons = [polygon for polygon, kept in zip(polygons, is_kept, strict=True) if kept]
     if options.manhattan:
-        return [to_manhattan(polygon, options.jog) for polygon in polygons]
-    return outlines.simplify(polygons, options.tolerance)
+        shapes = to_manhattan(polygons, options.jog)
+    else:
+        shapes = simplify(polygons, options.tolerance)
+    if kind == "via" and options.via_shape != "outline" and polygons:
+        return keep_apart(draw_vias(polygons, options.via_shape), shapes)
+    return shapes

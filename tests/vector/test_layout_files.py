@@ -4,7 +4,8 @@ import pytest
 
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.vector import layout_files, outlines, svg_labels
-from eal_icnet_jax.vector.layout_options import ShapeOptions
+from eal_icnet_jax.vector.layout_options import LAYERS, ShapeOptions
+from eal_icnet_jax.vector.simplification import simplify
 from tests import disks
 from tests.vector.sample_masks import blobs, read_layer
 
@@ -18,7 +19,7 @@ def test_klayout_reads_what_was_written(tmp_path, ending):
     path = tmp_path / f"die 1.{ending}"
     options = ShapeOptions(tolerance=0, via_shape="box")
     counts = layout_files.write_layout(path, {"metal": metal, "via": via}, 0.02, options)
-    polygons = outlines.trace(metal)
+    polygons = simplify(outlines.trace(metal), 0)
     assert counts == {"metal": len(polygons), "via": 1}
     wires, step = read_layer(path)
     assert wires.count() == len(polygons)
@@ -52,7 +53,7 @@ def test_a_wire_of_more_corners_than_gdsii_allows_stays_connected(tmp_path):
     assert counts == {"metal": 1}
     wires, step = read_layer(path)
     assert wires.count() == 1
-    assert wires.area() * step**2 == pytest.approx((mask.sum() - 0.5) * 0.01, rel=1e-6)
+    assert wires.area() * step**2 == pytest.approx(mask.sum() * 0.01, rel=1e-4)
 
 
 def test_an_svg_holds_the_masks_exactly(tmp_path):
@@ -74,6 +75,57 @@ def test_an_assumed_pixel_size_is_reported(tmp_path, capsys):
     assert "pixel size unknown, 1 um assumed" in capsys.readouterr().err
     wires, step = read_layer(tmp_path / "a.gds")
     assert wires.bbox().width() * step == pytest.approx(8)
+
+
+@pytest.mark.parametrize("ending", ["gds", "oas"])
+@pytest.mark.parametrize("pixel_size", [1e-6, 0.0007, 0.005, 0.02, 0.1, 5])
+@pytest.mark.parametrize("options", [{}, {"manhattan": True, "jog": 3}])
+def test_the_grid_of_a_file_keeps_shapes_apart(tmp_path, ending, pixel_size, options):
+    """Rounding to the grid merges no shapes, whatever the size of a pixel."""
+    mask, path = blobs(5), tmp_path / f"a.{ending}"
+    options = ShapeOptions(**options)
+    counts = layout_files.write_layout(path, {"metal": mask, "via": mask}, pixel_size, options)
+    for kind, layer in LAYERS.items():
+        shapes, step = read_layer(path, layer)
+        assert shapes.count() == counts[kind] > 50
+    shapes, step = read_layer(path)
+    assert shapes.bbox().width() * step == pytest.approx(mask.shape[1] * pixel_size, rel=1e-3)
+
+
+@pytest.mark.parametrize("ending", ["gds", "oas"])
+def test_a_layout_of_almost_32_bits_is_read_by_klayout(tmp_path, ending):
+    wire = np.ones((1, 20_000), bool)
+    layout_files.write_layout(tmp_path / f"a.{ending}", {"metal": wire}, 107)
+    shapes, step = read_layer(tmp_path / f"a.{ending}")
+    assert shapes.bbox().width() * step == pytest.approx(20_000 * 107)
+
+
+@pytest.mark.parametrize("ending", ["gds", "oas"])
+@pytest.mark.parametrize(
+    ("pixel_size", "message"),
+    [
+        (108, r"cannot hold 20000 pixels of 108 micrometres, .* more than 32 bits: name a smaller"),
+        (1e300, "more than 32 bits"),
+        (1e-7, "--pixel-size is 1e-07: it must be at least 1e-06 micrometres"),
+        (float("nan"), "--pixel-size is nan: it must be"),
+        (float("inf"), "--pixel-size is inf: it must be"),
+    ],
+)
+def test_coordinates_that_do_not_fit_are_refused(tmp_path, ending, pixel_size, message):
+    with pytest.raises(UserError, match=message):
+        wire = {"metal": np.ones((1, 20_000), bool)}
+        layout_files.write_layout(tmp_path / f"a.{ending}", wire, pixel_size)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_circle_beyond_the_image_counts_too(tmp_path):
+    via, path = {"via": np.ones((2000, 2000), bool)}, tmp_path / "a.gds"
+    with pytest.raises(UserError, match=r"a\.gds cannot hold 2133 pixels of 1050 micrometres"):
+        layout_files.write_layout(path, via, 1050)
+    assert not list(tmp_path.iterdir())
+    layout_files.write_layout(path, via, 1050, ShapeOptions(via_shape="box"))
+    shapes, step = read_layer(path, LAYERS["via"])
+    assert shapes.bbox().height() * step == pytest.approx(2000 * 1050)
 
 
 def test_a_folder_that_does_not_exist_is_reported(tmp_path):

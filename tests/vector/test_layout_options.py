@@ -9,7 +9,12 @@ from eal_icnet_jax.vector.layout_options import ShapeOptions, square_pixel_size
     ("options", "message"),
     [
         ({"tolerance": float("nan")}, "--tolerance is nan: it must be 0 or more pixels"),
+        ({"tolerance": float("inf")}, "--tolerance is inf: it must be 0 or more pixels"),
+        ({"tolerance": -0.1}, "--tolerance is -0.1: it must be 0 or more pixels"),
+        ({"jog": float("nan")}, "--jog is nan: it must be 0 or more pixels"),
+        ({"jog": float("inf")}, "--jog is inf: it must be 0 or more pixels"),
         ({"jog": -1}, "--jog is -1: it must be 0 or more pixels"),
+        ({"min_area": float("nan")}, "min_area is nan: it must be 0 or more pixels"),
         ({"via_shape": "star"}, "--via-shape is star: name circle, box, outline"),
     ],
 )
