@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser):
         "--trials", type=int, default=3, help="trainings of each, with different seeds (default 3)"
     )
     parser.add_argument(
+        "--force", action="store_true", help="replace files that another program wrote"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="only show the missing trials and their cost"
     )
 
@@ -50,4 +53,5 @@ def run(arguments: argparse.Namespace):
         arguments.workdir,
         report=functools.partial(print, flush=True),
         dry_run=arguments.dry_run,
+        force=arguments.force,
     )

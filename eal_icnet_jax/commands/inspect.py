@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", type=pathlib.Path, required=True, metavar="DIR", help="for the report")
     add("--columns", type=int, default=6, metavar="N",
         help="number of images of each split on the contact sheet (%(default)s)")  # fmt: skip
+    add("--force", action="store_true", help="replace files that another program wrote")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -53,4 +54,4 @@ def run(arguments: argparse.Namespace) -> None:
         if not hasattr(builder, "SOURCE"):
             raise UserError(f"{dataset.name} is not read from a folder: remove --manual-dir")
         pairs = pairs_of_folder(builder, arguments.manual_dir.expanduser())
-    print(printable(write_report(pairs, arguments.output, arguments.columns)))
+    print(printable(write_report(pairs, arguments.output, arguments.columns, arguments.force)))

@@ -13,7 +13,10 @@ from eal_icnet_jax.comparison.plan import Plan
 from eal_icnet_jax.comparison.table import Comparison, terminal_table
 from eal_icnet_jax.comparison.trials import train_missing
 from eal_icnet_jax.system.errors import UserError, os_error_cause
-from eal_icnet_jax.system.files import write_atomically
+from eal_icnet_jax.system.files import MADE_BY, check_report_replaceable, write_atomically
+
+MEASURED = "measured.json"
+"""Name of the file of speed and memory."""
 
 
 def _no_report(_: str):
@@ -27,6 +30,7 @@ def compare(
     workdir: str | os.PathLike | None,
     report: Callable[[str], None] = _no_report,
     dry_run: bool = False,
+    force: bool = False,
 ):
     """Train what is missing, measure speed and memory, and write the comparison into the workdir.
 
@@ -38,9 +42,11 @@ def compare(
       workdir: folder of the comparison. A comparison that was stopped goes on from there.
       report: is called with text for the user: the plan, each trial, the table.
       dry_run: whether to report the plan and do nothing else.
+      force: whether files that another program wrote are replaced.
 
     Raises:
-      UserError: an argument is wrong, or some trials failed; the others are compared.
+      UserError: an argument is wrong, a file of another program would be replaced, or some trials
+        failed; the others are compared.
       Interrupted: SIGTERM or SIGINT arrived.
     """
     if not workdir:
@@ -55,15 +61,16 @@ def compare(
     report(text)
     if dry_run:
         return
+    check_report_replaceable(folder, ("plan.txt", MEASURED, *page.FILES), force)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
             f"the workdir {folder} cannot be written: {os_error_cause(error)}; name another"
         ) from error
-    write_atomically(folder / "plan.txt", text + "\n")
+    write_atomically(folder / "plan.txt", f"{text}\nwritten by {MADE_BY.decode()}\n")
     failed = train_missing(plan, report)
-    measured = measure_all(plan, folder / "measured.json", report)
+    measured = measure_all(plan, folder / MEASURED, report)
     if rows := results.read_rows(plan, measured):
         notes = results.notes(plan, measured, rows)
         masks = {c.name: prediction_folder(c) for c in contenders if c.name in measured["models"]}

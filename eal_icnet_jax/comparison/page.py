@@ -25,6 +25,10 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.filters["latex"] = lambda text: text.translate(_LATEX)
 
 
+FILES = tuple(f"comparison.{ending}" for ending in ("csv", "md", "tex", "png", "html"))
+"""Names of the files of a comparison."""
+
+
 def write_comparison(folder: pathlib.Path, comparison: Comparison):
     """Write comparison.md, .csv, .tex, .png and .html into a folder.
 

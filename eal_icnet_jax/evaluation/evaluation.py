@@ -21,6 +21,7 @@ from eal_icnet_jax.system.files import (
     MADE_BY,
     cannot_be_written,
     check_replaceable,
+    check_report_replaceable,
     write_atomically,
 )
 from eal_icnet_jax.system.terminal import warn
@@ -198,9 +199,7 @@ class Evaluation:
         names = [name for name, *_ in drawings]
         report = {"software": MADE_BY.decode(), **self.report(), "pictures": names}
         earlier = _pictures_written(folder / "metrics.json")
-        check_replaceable(folder / "metrics.json", force)
-        if not (folder / "metrics.json").exists():  # it stands for the table as well
-            check_replaceable(folder / "metrics.csv", force)
+        check_report_replaceable(folder, ("metrics.json", "metrics.csv"), force)
         for name in names:
             check_replaceable(folder / name, force or name in earlier)
         try:

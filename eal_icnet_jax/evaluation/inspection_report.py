@@ -18,7 +18,7 @@ from eal_icnet_jax.evaluation.inspection import (
 from eal_icnet_jax.imaging import overlays
 from eal_icnet_jax.system import workers
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.system.files import cannot_be_written
+from eal_icnet_jax.system.files import MADE_BY, cannot_be_written, check_report_replaceable
 from eal_icnet_jax.system.terminal import progress_bar
 
 SUSPICIOUS_ROWS = 4
@@ -89,7 +89,13 @@ def _suspicious_sheet(suspicious: Suspicious, columns: int) -> dict[str, list]:
     return {f"suspicious {k + 1}": row for k, row in enumerate(rows)}
 
 
-def write_report(pairs: list[DatasetPair], output: pathlib.Path, columns: int) -> str:
+REPORT_FILES = ("statistics.json", "suspicious.csv", "contact_sheet.png", "suspicious.png")
+"""Names of the files of a report."""
+
+
+def write_report(
+    pairs: list[DatasetPair], output: pathlib.Path, columns: int, force: bool = False
+) -> str:
     """Measure all pairs, and write what they are like.
 
     Writes statistics.json, suspicious.csv and contact_sheet.png, and suspicious.png if suspicious
@@ -99,20 +105,23 @@ def write_report(pairs: list[DatasetPair], output: pathlib.Path, columns: int) -
       pairs: of the dataset.
       output: folder of the report.
       columns: number of images in a row of a contact sheet.
+      force: whether files that another program wrote are replaced.
 
     Returns:
       The report as text.
 
     Raises:
-      UserError: it cannot be written.
+      UserError: it cannot be written, or would replace a file of another program.
     """
+    check_report_replaceable(output, REPORT_FILES, force)
     measured = _measure_all(pairs)
     statistics, suspicious = summarize(measured), find_suspicious(measured)
     overview = _overview(measured, columns)
     suspicious_sheet = _suspicious_sheet(suspicious, columns)
     try:
         output.mkdir(parents=True, exist_ok=True)
-        (output / "statistics.json").write_text(json.dumps(statistics, indent=1) + "\n")
+        report = {"software": MADE_BY.decode(), "splits": statistics}
+        (output / "statistics.json").write_text(json.dumps(report, indent=1) + "\n")
         with (output / "suspicious.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["split", "name", "reason"])

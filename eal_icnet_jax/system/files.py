@@ -6,7 +6,7 @@ import os
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import filelock
 
@@ -71,6 +71,21 @@ def check_replaceable(path: pathlib.Path, force: bool = False):
             f"{path} exists and was not written by this program: name another output, or replace "
             "it with --force"
         )
+
+
+def check_report_replaceable(folder: pathlib.Path, names: Sequence[str], force: bool = False):
+    """Raise a `UserError` if a report would replace a file that this package did not write.
+
+    Args:
+      folder: of the report.
+      names: of its files. The first one bears `MADE_BY`, and stands for the others if it exists.
+      force: whether any file may be replaced.
+    """
+    first, *others = (folder / name for name in names)
+    check_replaceable(first, force)
+    if not first.exists():
+        for path in others:
+            check_replaceable(path, force)
 
 
 @contextlib.contextmanager

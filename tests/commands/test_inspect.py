@@ -21,9 +21,24 @@ def test_a_prepared_dataset_is_read_with_all_its_masks(prepared_trees, tmp_path)
     assert result.returncode == 0, result.stderr
     assert "via_label %" in result.stdout
     assert "train/sem0000_y0000_x0000" not in result.stdout
-    foreground = json.loads((tmp_path / "statistics.json").read_text())["train"]["foreground"]
+    statistics = json.loads((tmp_path / "statistics.json").read_text())["splits"]
+    foreground = statistics["train"]["foreground"]
     info = json.loads((prepared_trees / "hy5syn/covering/1.0.0/metadata.json").read_text())
     assert foreground == pytest.approx(info["splits"]["train"]["foreground"])
+
+
+def test_only_a_report_of_its_own_is_replaced(sample_trees, tmp_path):
+    given = "inspect", "omc", f"--manual-dir={sample_trees / 'omc'}", "-o", tmp_path
+    foreign = tmp_path / "suspicious.csv"
+    foreign.write_text("my own notes\n")
+    message = f"{foreign} exists and was not written by this program"
+    assert message in cli.error_of(*given)
+    assert [path.name for path in tmp_path.iterdir()] == ["suspicious.csv"]
+    assert foreign.read_text() == "my own notes\n"
+    assert cli.call(*given, "--force").returncode == 0
+    assert cli.call(*given).returncode == 0  # the report is its own now
+    (tmp_path / "statistics.json").write_text("{}")
+    assert "statistics.json exists and was not written" in cli.error_of(*given)
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,14 @@ def test_wrong_input_is_reported(small_training, compared, tmp_path):
         compare(config, ["all"], 3, None)
 
 
+def test_files_of_other_programs_are_kept(small_training, tmp_path):
+    foreign = tmp_path / "comparison.csv"
+    foreign.write_text("mine\n")
+    error = cli.error_of("compare", *small_training, "--models=fcn", f"--workdir={tmp_path}")
+    assert f"{foreign} exists and was not written by this program" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["comparison.csv"]
+
+
 def test_a_group_names_several_networks():
     config = small_config.get_config()
     chosen = contenders.choose_contenders(
