@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from eal_icnet_jax.system.files import MADE_BY, write_atomically
+from eal_icnet_jax.system.terminal import warn
 
 HEADER_END = 8 + 12 + 13
 """Length in bytes of a PNG's signature and of its first chunk."""
@@ -29,7 +30,8 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 def write(path: pathlib.Path, image: np.ndarray, pixel_size: tuple[float, float] | None = None):
     """Write an image that `encode` takes as a PNG file, completely or not at all.
 
-    The file names this package as its maker, and holds the pixel size as pixels per metre.
+    The file names this package as its maker, and holds the pixel size as pixels per metre. A size
+    below 0.47 nanometres, which this cannot express, is left out with a warning.
 
     Args:
       path: of the file.
@@ -45,4 +47,6 @@ def write(path: pathlib.Path, image: np.ndarray, pixel_size: tuple[float, float]
         down, across = (round(1e6 / size) for size in pixel_size)
         if min(down, across) > 0 and max(down, across) < 2**31:
             chunks += _chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
+        else:
+            warn(f"{path} cannot state pixels of {pixel_size[0]:g}x{pixel_size[1]:g} micrometres")
     write_atomically(path, data[:HEADER_END] + chunks + data[HEADER_END:])

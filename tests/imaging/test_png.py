@@ -20,3 +20,8 @@ def test_an_image_is_written_completely_or_not_at_all(tmp_path):
 def test_the_pixel_size_is_written(tmp_path, size):
     png.write(tmp_path / "a.png", np.zeros((9, 7), np.uint8), size)
     assert mosaic_files.open_mosaic(tmp_path / "a.png").pixel_size == pytest.approx(size, rel=1e-5)
+
+
+def test_a_pixel_size_that_a_png_cannot_state_is_reported(tmp_path, capsys):
+    png.write(tmp_path / "a.png", np.eye(8, dtype=np.uint8), (4e-4, 4e-4))
+    assert "a.png cannot state pixels of 0.0004x0.0004 micrometres" in capsys.readouterr().err
