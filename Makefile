@@ -46,8 +46,8 @@ $(VENV)/installed-tfds: $(VENV)/installed
 	$(UV) $(BIN)/python -e .[tfds]
 	touch $@
 
-# Two workers, because most tests wait for one process or for one thread of the compiler.
-PYTEST := -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# A worker more than a small machine has cores, because many tests wait for other processes.
+PYTEST := -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/installed-dev
 	$(BIN)/python $(PYTEST)
 
