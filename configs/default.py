@@ -28,6 +28,16 @@ def get_config() -> ConfigDict:
     # from random weights.
     config.model.checkpoint = ""
 
+    # Form of the images that the network takes. Its checkpoints carry it, and `predict` and
+    # `evaluate` bring images into it.
+    config.preprocessing = ConfigDict()
+    # Percentiles of an image's levels that become black and white, such as (0.5, 99.5), decided
+    # once per image; () leaves the levels, or takes what config.model.checkpoint carries.
+    config.preprocessing.stretch = ()
+    # Typical width in pixels of the wires, to which `predict --scale=auto` magnifies images; 0
+    # leaves their size, or takes what config.model.checkpoint carries.
+    config.preprocessing.wire_width = 0.0
+
     config.dataset = ConfigDict()
     # A folder of datasets/, and one of its builder configs ("" for the first one).
     config.dataset.name = "ic_synthetic"
@@ -37,7 +47,7 @@ def get_config() -> ConfigDict:
     config.dataset.data_dir = ""
     # Whether to prepare the dataset if it is missing. ic_synthetic is drawn. The others are read
     # from manual_dir, a folder that each dataset's README describes; without one, hy5syn is
-    # downloaded.
+    # downloaded. The photographs of ic_synthetic also show the layouts whose masks lie there.
     config.dataset.prepare = True
     config.dataset.manual_dir = ""
     # Train and validate on these datasets instead, for example ("omc", "hy5syn/grid"), and only
@@ -65,19 +75,38 @@ def get_config() -> ConfigDict:
     config.augmentation.rotate = False  # by a multiple of 90 degrees; images must be square
     config.augmentation.brightness = 0.0  # largest value, of a range of 1, added or subtracted
     config.augmentation.contrast = 0.0  # largest fraction of scaling about the mean, up or down
+    # Random views of crops: magnified or shrunk by a factor of up to this, and turned by an angle
+    # of up to this many degrees; what lies beyond the image is mirrored.
+    config.augmentation.scale = 1.0
+    config.augmentation.angle = 0.0
+    config.augmentation.colour = 0.0  # largest fraction by which each channel is scaled
+    config.augmentation.gamma = 1.0  # largest exponent of the values, or its inverse
+    config.augmentation.blur = 0.0  # largest standard deviation in pixels
+    config.augmentation.noise = 0.0  # largest standard deviation, of a range of 1
+    config.augmentation.jpeg = 0  # lowest quality; 0 for no JPEG
+    config.augmentation.cutout = 0.0  # largest side of a grey square, relative to the image's
 
     # Images per step over all devices, and number of passes over the training split.
     config.batch_size = 1
     config.epochs = 30
-    # Learning rate of Adam, which is constant.
+    # Learning rate of Adam: it rises linearly over the first `warmup_steps`, and stays constant or
+    # falls to 0 along a cosine until the last step.
     config.learning_rate = 1e-3
+    config.schedule = ConfigDict()
+    config.schedule.warmup_steps = 0
+    config.schedule.decay = "constant"  # or "cosine"
+    # Factor per step of the exponential moving average of weights and batch statistics, such as
+    # 0.999, which then is validated and saved; 0 keeps the weights themselves.
+    config.average_decay = 0.0
     # Largest global norm of the gradients; larger ones are scaled down. 0 means no clipping.
     config.gradient_clip_norm = 0.0
 
-    # Loss: bce_weight * binary cross-entropy + dice_weight * Dice loss.
+    # Loss: bce_weight * binary cross-entropy + dice_weight * Dice loss + cldice_weight * clDice
+    # loss, which compares centre lines and so counts broken and joined wires.
     config.loss = ConfigDict()
     config.loss.bce_weight = 0.5
     config.loss.dice_weight = 0.5
+    config.loss.cldice_weight = 0.0
     config.loss.epsilon = 1e-6
 
     # Training stops after `patience` consecutive epochs whose validation loss is not more than

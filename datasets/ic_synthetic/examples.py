@@ -5,11 +5,23 @@ Separate from the TFDS builder, so that the processes that draw import neither T
 
 import dataclasses
 import functools
+import pathlib
 import zlib
 
 import numpy as np
 
 from eal_icnet_jax.datasets.ic_synthetic import micrograph, random_layers
+from eal_icnet_jax.datasets.ic_synthetic.camera import CameraRanges
+from eal_icnet_jax.datasets.ic_synthetic.electron_photograph import (
+    ElectronRanges,
+    electron_photograph,
+)
+from eal_icnet_jax.datasets.ic_synthetic.optical_photograph import OpticalRanges, optical_photograph
+from eal_icnet_jax.datasets.ic_synthetic.photograph_geometry import (
+    Distances,
+    GeometryRanges,
+    draw_distances,
+)
 from eal_icnet_jax.datasets.ic_synthetic.rasterization import (
     rasterize_metal,
     rasterize_vias,
@@ -18,6 +30,9 @@ from eal_icnet_jax.datasets.ic_synthetic.rasterization import (
 from eal_icnet_jax.imaging import png
 
 SPLITS = ("train", "validation", "test")
+
+METAL_FRACTION = 0.04, 0.92
+"""Range of the part of a photograph that is metal. Others show no wires and are drawn again."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +49,8 @@ class Kind:
       via_label: whether vias have a mask of their own.
       compressed: whether images went through JPEG.
       without_vias: fraction of images without vias.
+      photographs: the ranges from which each image draws its geometry and its look; None for
+        images of one clean kind.
       images: number of images in train, validation and test.
       seed: of everything that is drawn.
     """
@@ -46,6 +63,7 @@ class Kind:
     via_label: bool = False
     compressed: bool = False
     without_vias: float = 0.0
+    photographs: tuple[GeometryRanges, OpticalRanges | ElectronRanges] | None = None
     images: tuple[int, int, int] = (400, 50, 50)
     seed: int = 0
 
@@ -77,6 +95,25 @@ KINDS = (
         via_label=True,
         size=1024,
         images=(80, 10, 10),
+    ),
+    Kind(
+        name="optical_photographs",
+        description="Optical photographs of dies of every kind, metal and vias labelled apart.",
+        optical=True,
+        via_label=True,
+        photographs=(GeometryRanges(), OpticalRanges()),
+        size=384,
+        images=(3000, 100, 100),
+    ),
+    Kind(
+        name="sem_photographs",
+        description="Scanning electron photographs of dies of every kind, metal and vias labelled "
+        "apart.",
+        optical=False,
+        via_label=True,
+        photographs=(GeometryRanges(), ElectronRanges()),
+        size=384,
+        images=(3000, 100, 100),
     ),
     Kind(
         name="tiny",
@@ -119,13 +156,47 @@ def _draw_layers(kind: Kind, rng: np.random.Generator) -> dict[str, np.ndarray]:
     }
 
 
-def draw_example(kind: Kind, split: str, index: int) -> dict[str, np.ndarray]:
+def _photograph_distances(
+    kind: Kind, rng: np.random.Generator, layouts: tuple[pathlib.Path, ...]
+) -> Distances:
+    """Return the geometry of a photograph that shows metal and ground."""
+    ranges, _ = kind.photographs
+    while True:
+        distances = draw_distances(rng, kind.size, ranges, layouts)
+        if METAL_FRACTION[0] < np.mean(distances.metal > 0) < METAL_FRACTION[1]:
+            return distances
+
+
+def _draw_image(
+    kind: Kind, rng: np.random.Generator, layouts: tuple[pathlib.Path, ...]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return an image and the signed distances of its metal and its vias."""
+    if kind.photographs is not None:
+        geometry = _photograph_distances(kind, rng, layouts)
+        look = kind.photographs[1]
+        if kind.optical:
+            image = optical_photograph(rng, geometry, look, CameraRanges())
+        else:
+            image = electron_photograph(rng, geometry, look)
+        return image, geometry.metal, geometry.vias
+    distances = _draw_layers(kind, rng)
+    if kind.optical:
+        image = micrograph.optical_micrograph(rng, **distances)
+    else:
+        image = micrograph.electron_micrograph(rng, **distances, compressed=kind.compressed)
+    return image, distances["metal"], distances["vias"]
+
+
+def draw_example(
+    kind: Kind, split: str, index: int, layouts: tuple[pathlib.Path, ...] = ()
+) -> dict[str, np.ndarray]:
     """Draw one example, which depends only on the arguments.
 
     Args:
       kind: of the example.
       split: one of `SPLITS`.
       index: of the example in its split.
+      layouts: mask files of real layouts, which some photographs show.
 
     Returns:
       `image` `[size, size, 3]` or `[size, size, 1]` uint8, and `label` (and `via_label`)
@@ -133,24 +204,21 @@ def draw_example(kind: Kind, split: str, index: int) -> dict[str, np.ndarray]:
     """
     key = [kind.seed, zlib.crc32(kind.name.encode()), SPLITS.index(split), index]
     rng = np.random.default_rng(key)
-    distances = _draw_layers(kind, rng)
-    if kind.optical:
-        image = micrograph.optical_micrograph(rng, **distances)
-    else:
-        image = micrograph.electron_micrograph(rng, **distances, compressed=kind.compressed)
-        image = image[..., None]
-    masks = {"metal": distances["metal"] > 0, "via": distances["vias"] > 0}
+    image, metal, vias = _draw_image(kind, rng, layouts)
+    masks = {"metal": metal > 0, "via": vias > 0}
     labels = {"label": masks[kind.label]}
     if kind.via_label:
         labels["via_label"] = masks["via"]
     return {
-        "image": image,
+        "image": image if image.ndim == 3 else image[..., None],
         **{name: 255 * mask[..., None].astype(np.uint8) for name, mask in labels.items()},
     }
 
 
-def encoded_example(kind: Kind, split: str, index: int) -> tuple[str, dict]:
+def encoded_example(
+    kind: Kind, split: str, layouts: tuple[pathlib.Path, ...], index: int
+) -> tuple[str, dict]:
     """Return an example's name, and its features with the images as PNG bytes."""
     name = f"{split}_{index:05d}"
-    example = draw_example(kind, split, index)
+    example = draw_example(kind, split, index, layouts)
     return name, {"name": name, **{key: png.encode(value) for key, value in example.items()}}

@@ -7,6 +7,12 @@ import dataclasses
 
 import numpy as np
 
+Range = tuple[float, float]
+"""Lowest and highest value."""
+
+DUTY = 0.34, 0.62
+"""Range of the width of a line relative to the pitch."""
+
 SHAPES = ("wires", "polygons", "holes", "vias")
 """Attributes of a layer that hold shapes."""
 
@@ -17,6 +23,7 @@ class Layer:
 
     Attributes:
       pitch: of the narrowest lines, in pixels.
+      duty: range of the lines' width relative to the pitch.
       wires: points `[N, 2]` and width of each wire. Ends are square, corners are round.
       polygons: points `[N, 2]` of each filled polygon.
       holes: points `[N, 2]` of each polygon that is cut out of wires and polygons.
@@ -24,6 +31,7 @@ class Layer:
     """
 
     pitch: float
+    duty: Range = DUTY
     wires: list = dataclasses.field(default_factory=list)
     polygons: list = dataclasses.field(default_factory=list)
     holes: list = dataclasses.field(default_factory=list)
@@ -37,6 +45,7 @@ class Layer:
 
         return Layer(
             self.pitch,
+            self.duty,
             [(move(points), width) for points, width in self.wires],
             [move(points) for points in self.polygons],
             [move(points) for points in self.holes],

@@ -2,13 +2,16 @@
 
 import dataclasses
 import functools
+import pathlib
 
 import tensorflow_datasets.public_api as tfds
 from etils import epath
 
 from eal_icnet_jax.data import tfds_builder
-from eal_icnet_jax.datasets.ic_synthetic import examples
+from eal_icnet_jax.data.dataset_builders import file_digest
+from eal_icnet_jax.datasets.ic_synthetic import examples, photograph_geometry
 from eal_icnet_jax.system import workers
+from eal_icnet_jax.system.errors import UserError
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -43,18 +46,40 @@ class Builder(tfds_builder.ReproducibleBuilder, tfds.core.GeneratorBasedBuilder)
         if kind.via_label:
             features["via_label"] = image(1)
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features), supervised_keys=("image", "label")
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+            metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(self, dl_manager):
         del dl_manager
-        counts = self.builder_config.kind.images
+        kind = self.builder_config.kind
+        layouts = () if self.manual_dir is None else self._layouts(self.manual_dir)
+        self.info.metadata["layouts"] = {path.name: file_digest(path) for path in layouts}
+        counts = kind.images
         return {
-            split: self._generate_examples(split, count)
+            split: self._generate_examples(split, count, layouts)
             for split, count in zip(examples.SPLITS, counts, strict=True)
         }
 
-    def _generate_examples(self, split: str, count: int):
+    def check_layouts(self, folder: pathlib.Path):
+        """Raise a `UserError` if the prepared dataset shows other layouts than a folder holds."""
+        prepared = (self.info.metadata or {}).get("layouts", {})
+        if prepared != {path.name: file_digest(path) for path in self._layouts(folder)}:
+            raise UserError(
+                f"{self.data_dir} was drawn with other layouts than {folder} holds: remove it, or "
+                "name another folder with --config.dataset.data_dir"
+            )
+
+    def _layouts(self, folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
+        """Return the mask files of real layouts in a folder."""
+        if self.builder_config.kind.photographs is None:
+            raise UserError(
+                f"{self.info.full_name} shows no real layouts: remove config.dataset.manual_dir"
+            )
+        return photograph_geometry.find_layouts(folder)
+
+    def _generate_examples(self, split: str, count: int, layouts: tuple[pathlib.Path, ...]):
         # Encoded bytes, because TFDS encodes arrays with TensorFlow.
-        draw = functools.partial(examples.encoded_example, self.builder_config.kind, split)
+        draw = functools.partial(examples.encoded_example, self.builder_config.kind, split, layouts)
         yield from workers.map_in_processes(draw, count)

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from scipy.special import ndtr
 
+from eal_icnet_jax.datasets.ic_synthetic import fields
+
 EDGE_SIGMA = 0.56
 """Standard deviation of the blur of an edge, in pixels."""
 
@@ -47,19 +49,6 @@ METALS = np.array(
 """Colours of the metal in an optical micrograph."""
 
 
-def _random_field(rng: np.random.Generator, size: int, scale: float) -> np.ndarray:
-    """Return a smooth random field `[size, size]` of mean 0 and standard deviation 1.
-
-    Args:
-      scale: correlation length in pixels.
-    """
-    step = max(1, int(scale / 2))
-    coarse = rng.standard_normal((size // step + 9, size // step + 9)).astype(np.float32)
-    smooth = cv2.GaussianBlur(coarse, (0, 0), max(scale / step, 0.3))
-    smooth = cv2.resize(smooth[4:-4, 4:-4], (size, size), interpolation=cv2.INTER_CUBIC)
-    return (smooth - smooth.mean()) / (smooth.std() + 1e-6)
-
-
 def etched(
     rng: np.random.Generator, distance: np.ndarray, *, rounding: float, roughness: float
 ) -> np.ndarray:
@@ -75,7 +64,7 @@ def etched(
     """
     smooth = cv2.GaussianBlur(distance, (0, 0), rounding) if rounding else distance
     size = len(distance)
-    rough = 0.8 * _random_field(rng, size, 5.0) + 0.6 * _random_field(rng, size, 14.0)
+    rough = 0.8 * fields.random_field(rng, size, 5.0) + 0.6 * fields.random_field(rng, size, 14.0)
     return smooth + roughness * rough
 
 
@@ -99,15 +88,6 @@ def over_dispersed(rng: np.random.Generator, mean: np.ndarray) -> np.ndarray:
     """Return counts of the given mean and `NOISE_FACTOR` times the Poisson variance."""
     mean = np.clip(mean, 0.5, None)
     return rng.poisson(rng.gamma(mean / (NOISE_FACTOR - 1), NOISE_FACTOR - 1)).astype(np.float32)
-
-
-def _to_uint8(image: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
-def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    encoded = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
 
 
 def electron_micrograph(
@@ -143,48 +123,31 @@ def electron_micrograph(
     ring = np.exp(-0.5 * (vias / 1.5) ** 2)
     core = ndtr((vias - 2.0) / 0.8)
     image = image + look.uniform(0.2, 0.4) * ring - look.uniform(0.45, 0.75) * core
-    image = image + 0.03 * _random_field(rng, size, 6.0) + 0.02 * _random_field(rng, size, 90.0)
+    image = (
+        image
+        + 0.03 * fields.random_field(rng, size, 6.0)
+        + 0.02 * fields.random_field(rng, size, 90.0)
+    )
     image = dark + step * image
     # Charging: the field brightens slowly and rows drift.
-    image *= 1 + 0.03 * _random_field(rng, size, size / 2)
+    image *= 1 + 0.03 * fields.random_field(rng, size, size / 2)
     image += np.cumsum(rng.normal(0, 0.25, size))[:, None] - np.linspace(0, 1, size)[:, None]
     defocus = max(0.0, look.normal(0.0, 0.35))
     if defocus > 0.3:
         image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), defocus)
-    image = _to_uint8(over_dispersed(rng, image))
-    return _through_jpeg(image, int(look.integers(70, 93))) if compressed else image
-
-
-def _specks(
-    rng: np.random.Generator, size: int, count: int, radius: tuple[float, float]
-) -> np.ndarray:
-    """Return soft irregular blobs `[size, size]`, from 0 to 1.
-
-    Args:
-      radius: range of the radii in pixels.
-    """
-    out = np.zeros((size, size), np.float32)
-    for _ in range(count):
-        x, y = rng.integers(0, size, 2)
-        r = rng.uniform(*radius)
-        angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-        radii = r * rng.lognormal(0, 0.35, 14)
-        points = np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], 1)
-        cv2.fillPoly(out, [np.rint(points).astype(np.int32)], float(rng.uniform(0.3, 1)))
-    return cv2.GaussianBlur(out, (0, 0), 0.8)
-
-
-def _blend(image: np.ndarray, colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return image + weight[..., None] * (colour - image)
+    image = fields.to_uint8(over_dispersed(rng, image))
+    return fields.through_jpeg(image, int(look.integers(70, 93))) if compressed else image
 
 
 def _layers_below(rng, look, lower: np.ndarray, substrate: np.ndarray, bright: np.ndarray):
     """Render the substrate, whose film varies in thickness, and the lower metal under it."""
     size = len(lower)
-    image = substrate + 3.5 * np.stack([_random_field(rng, size, 120.0) for _ in range(3)], -1)
+    image = substrate + 3.5 * np.stack(
+        [fields.random_field(rng, size, 120.0) for _ in range(3)], -1
+    )
     through = look.uniform(0.2, 0.6)
-    buried = _blend(substrate, bright, np.float64(0.75)[None]) + look.normal(0, 12, 3)
-    image = _blend(image, buried, through * ndtr(lower / 1.4))
+    buried = fields.blend(substrate, bright, np.float64(0.75)[None]) + look.normal(0, 12, 3)
+    image = fields.blend(image, buried, through * ndtr(lower / 1.4))
     image *= 1 - (0.35 * through * np.exp(-0.5 * (lower / 1.6) ** 2))[..., None]
     return image
 
@@ -192,13 +155,17 @@ def _layers_below(rng, look, lower: np.ndarray, substrate: np.ndarray, bright: n
 def _with_metal(rng, look, image: np.ndarray, metal, lower, bright: np.ndarray) -> np.ndarray:
     """Add grainy metal, which is brighter where it is flat and has dark slopes."""
     size = len(metal)
-    grain = 1 + 0.02 * _random_field(rng, size, 1.2) + 0.025 * _random_field(rng, size, 40.0)
+    grain = (
+        1
+        + 0.02 * fields.random_field(rng, size, 1.2)
+        + 0.025 * fields.random_field(rng, size, 40.0)
+    )
     top = bright * grain[..., None]
     relief = ndtr((lower + 1) / 2.5) * 0.05
     top = top * (1 - relief[..., None])
-    pits = _specks(rng, size, int(look.uniform(0, 160) * (size / 512) ** 2), (0.7, 1.8))
+    pits = fields.specks(rng, size, int(look.uniform(0, 160) * (size / 512) ** 2), (0.7, 1.8))
     top = top * (1 - 0.35 * pits[..., None])
-    image = _blend(image, top, ndtr(metal / 0.7))
+    image = fields.blend(image, top, ndtr(metal / 0.7))
     slope = look.uniform(0.1, 0.6) * np.exp(-0.5 * ((metal + 1.0) / look.uniform(1.0, 1.8)) ** 2)
     image *= 1 - slope[..., None]
     return image
@@ -208,20 +175,20 @@ def _with_vias(look, image: np.ndarray, vias: np.ndarray) -> np.ndarray:
     """Add dimples with a dark rim and a core that is brighter or darker than the metal."""
     image *= 1 - (look.uniform(0.25, 0.55) * np.exp(-0.5 * ((vias + 0.3) / 1.3) ** 2))[..., None]
     core = look.choice([look.uniform(0.55, 0.85), look.uniform(1.02, 1.12)], p=(0.7, 0.3))
-    return _blend(image, image * core, ndtr((vias - 1.0) / 0.8))
+    return fields.blend(image, image * core, ndtr((vias - 1.0) / 0.8))
 
 
 def _with_dirt(rng, look, image: np.ndarray) -> np.ndarray:
     """Add dust, dark or glinting, and films of residue."""
     size = len(image)
     density = look.gamma(1.2, 6.0) * (size / 512) ** 2
-    dust = _specks(rng, size, rng.poisson(density), (1.5, 6.0))
+    dust = fields.specks(rng, size, rng.poisson(density), (1.5, 6.0))
     image *= 1 - (rng.uniform(0.3, 0.8) * dust)[..., None]
-    glint = _specks(rng, size, rng.poisson(density / 4), (1.0, 3.0))
-    image = _blend(image, np.array([240.0, 240.0, 235.0]), 0.8 * glint)
+    glint = fields.specks(rng, size, rng.poisson(density / 4), (1.0, 3.0))
+    image = fields.blend(image, np.array([240.0, 240.0, 235.0]), 0.8 * glint)
     if rng.random() < 0.4:
-        residue = ndtr((_random_field(rng, size, 60.0) - 1.2) / 0.15)
-        image = _blend(image, image * rng.uniform(0.72, 0.9), residue)
+        residue = ndtr((fields.random_field(rng, size, 60.0) - 1.2) / 0.15)
+        image = fields.blend(image, image * rng.uniform(0.72, 0.9), residue)
     return image
 
 
@@ -244,7 +211,7 @@ def _photographed(rng, look, image: np.ndarray) -> np.ndarray:
         )
     noise = rng.standard_normal(image.shape, np.float32)
     image += noise * np.sqrt(np.clip(image, 1, None)) * look.uniform(0.15, 0.4)
-    return _to_uint8(image)
+    return fields.to_uint8(image)
 
 
 def optical_micrograph(

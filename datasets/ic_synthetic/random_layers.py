@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from eal_icnet_jax.datasets.ic_synthetic.geometry import Layer
+from eal_icnet_jax.datasets.ic_synthetic.geometry import DUTY, Layer, Range
 from eal_icnet_jax.datasets.ic_synthetic.styles import STYLES
 
 
@@ -27,7 +27,7 @@ def _split(rng: np.random.Generator, box, smallest: float, depth: int) -> list:
 def _clip(layer: Layer, box, gap: float) -> Layer:
     """Return the shapes inside a block, half a gap off its borders, so that blocks do not touch."""
     x0, y0, x1, y1 = box[0] + gap / 2, box[1] + gap / 2, box[2] - gap / 2, box[3] - gap / 2
-    out = Layer(layer.pitch)
+    out = Layer(layer.pitch, layer.duty)
     for points, width in layer.wires:
         lower, upper = (x0 + width / 2, y0 + width / 2), (x1 - width / 2, y1 - width / 2)
         if lower[0] >= upper[0] or lower[1] >= upper[1]:
@@ -102,7 +102,13 @@ def _without_close_vias(vias: list) -> list:
 
 
 def random_layer(
-    rng: np.random.Generator, size: int, pitch: float, *, blocks: int = 2, angle: float = 0.0
+    rng: np.random.Generator,
+    size: int,
+    pitch: float,
+    *,
+    blocks: int = 2,
+    angle: float = 0.0,
+    duty: Range = DUTY,
 ) -> Layer:
     """Return a random layer that covers a square.
 
@@ -112,9 +118,10 @@ def random_layer(
       pitch: of the narrowest lines, in pixels.
       blocks: how many times the square may be cut in two.
       angle: rotation about the centre, in radians.
+      duty: range of the width of lines relative to the pitch.
     """
     margin = 0.1 * size
-    layer = Layer(pitch)
+    layer = Layer(pitch, duty)
     for box in _split(rng, (-margin, -margin, size + margin, size + margin), 4 * pitch, blocks):
         style = list(STYLES)[rng.choice(len(STYLES), p=list(STYLES.values()))]
         width, height = box[2] - box[0], box[3] - box[1]
@@ -122,7 +129,8 @@ def random_layer(
         if swap:
             width, height = height, width
         matrix = np.array([[0.0, 1.0], [1.0, 0.0]]) if swap else np.eye(2)
-        block = style(rng, width, height, pitch * rng.choice([1.0, 1.5, 2.5], p=(0.7, 0.2, 0.1)))
+        scale = rng.choice([1.0, 1.5, 2.5], p=(0.7, 0.2, 0.1))
+        block = style(rng, width, height, pitch * scale, duty)
         layer.extend(_clip(block.transformed(matrix, np.array(box[:2])), box, 0.5 * pitch))
     layer.vias = _without_close_vias(layer.vias)
     cos, sin = np.cos(angle), np.sin(angle)

@@ -14,7 +14,14 @@ FRACTION_BITS = 4
 """Fractional bits of the coordinates that OpenCV draws."""
 
 
-def _fill(canvas: np.ndarray, polygons: Iterable[np.ndarray], value: int):
+def fill_polygons(canvas: np.ndarray, polygons: Iterable[np.ndarray], value: int):
+    """Draw filled polygons on a supersampled canvas.
+
+    Args:
+      canvas: `[SUPERSAMPLING * size, SUPERSAMPLING * size]` uint8, is changed.
+      polygons: points `[N, 2]` of each, in pixels of the micrograph.
+      value: that they get.
+    """
     scale = SUPERSAMPLING * (1 << FRACTION_BITS)
     # On a supersampled canvas, the centre of micrograph pixel 0 lies between pixels.
     shift = (SUPERSAMPLING - 1) / 2 * (1 << FRACTION_BITS)
@@ -62,17 +69,17 @@ def rasterize_metal(layer: Layer, size: int, *, bulge: float = 1.75) -> np.ndarr
     """
     canvas = np.zeros((SUPERSAMPLING * size,) * 2, np.uint8)
     for points, width in layer.wires:
-        _fill(canvas, _outlines(points, width), 1)
-    _fill(canvas, layer.polygons, 1)
-    _fill(canvas, layer.holes, 0)
-    _fill(canvas, (_disc(x, y, bulge * radius) for x, y, radius in layer.vias), 1)
+        fill_polygons(canvas, _outlines(points, width), 1)
+    fill_polygons(canvas, layer.polygons, 1)
+    fill_polygons(canvas, layer.holes, 0)
+    fill_polygons(canvas, (_disc(x, y, bulge * radius) for x, y, radius in layer.vias), 1)
     return canvas
 
 
 def rasterize_vias(layer: Layer, size: int) -> np.ndarray:
     """Draw the vias of a layer, as `rasterize_metal` does."""
     canvas = np.zeros((SUPERSAMPLING * size,) * 2, np.uint8)
-    _fill(canvas, (_disc(*via) for via in layer.vias), 1)
+    fill_polygons(canvas, (_disc(*via) for via in layer.vias), 1)
     return canvas
 
 

@@ -1,24 +1,27 @@
 """Styles of a block: functions that fill a rectangle with the shapes of a metal layer.
 
 Each takes a NumPy generator, the width and height of the block and the pitch of its lines, all in
-pixels, and returns a `Layer` whose origin is the block's corner.
+pixels, and the range of the lines' width relative to the pitch. It returns a `Layer` whose origin
+is the block's corner.
 """
 
 import numpy as np
 
-from eal_icnet_jax.datasets.ic_synthetic.geometry import Layer, box
+from eal_icnet_jax.datasets.ic_synthetic.geometry import DUTY, Layer, Range, box
 
 
-def _wire_width(rng: np.random.Generator, pitch: float) -> float:
-    return pitch * rng.uniform(0.34, 0.62)
+def _wire_width(rng: np.random.Generator, layer: Layer) -> float:
+    return layer.pitch * rng.uniform(*layer.duty)
 
 
-def routing(rng: np.random.Generator, width: float, height: float, pitch: float) -> Layer:
+def routing(
+    rng: np.random.Generator, width: float, height: float, pitch: float, duty: Range = DUTY
+) -> Layer:
     """Return wires on horizontal tracks that change tracks and end where they meet another wire."""
-    layer = Layer(pitch)
+    layer = Layer(pitch, duty)
     columns, rows = int(width / pitch) + 2, int(height / pitch) + 2
     taken = np.zeros((rows, columns), bool)
-    line = _wire_width(rng, pitch)
+    line = _wire_width(rng, layer)
     density = rng.uniform(0.75, 1.0)
     turn_probability = rng.uniform(0.05, 0.3)
     diagonal = rng.random() < 0.35
@@ -55,10 +58,12 @@ def routing(rng: np.random.Generator, width: float, height: float, pitch: float)
     return layer
 
 
-def bus(rng: np.random.Generator, width: float, height: float, pitch: float) -> Layer:
+def bus(
+    rng: np.random.Generator, width: float, height: float, pitch: float, duty: Range = DUTY
+) -> Layer:
     """Return parallel lines that bend together, by 45 or 90 degrees."""
-    layer = Layer(pitch)
-    line = _wire_width(rng, pitch)
+    layer = Layer(pitch, duty)
+    line = _wire_width(rng, layer)
     bend = rng.uniform(0.2, 0.8) * width
     slope = rng.choice([-1.0, 1.0])
     kind = rng.choice(["straight", "diagonal", "corner", "jog"])
@@ -86,10 +91,12 @@ def bus(rng: np.random.Generator, width: float, height: float, pitch: float) -> 
     return layer
 
 
-def comb(rng: np.random.Generator, width: float, height: float, pitch: float) -> Layer:
+def comb(
+    rng: np.random.Generator, width: float, height: float, pitch: float, duty: Range = DUTY
+) -> Layer:
     """Return two rails whose fingers interlock."""
-    layer = Layer(pitch)
-    line = _wire_width(rng, pitch)
+    layer = Layer(pitch, duty)
+    line = _wire_width(rng, layer)
     rail = line * rng.uniform(1.2, 2.5)
     top, bottom = rail / 2, height - rail / 2
     for y in (top, bottom):
@@ -105,10 +112,12 @@ def comb(rng: np.random.Generator, width: float, height: float, pitch: float) ->
     return layer
 
 
-def contacts(rng: np.random.Generator, width: float, height: float, pitch: float) -> Layer:
+def contacts(
+    rng: np.random.Generator, width: float, height: float, pitch: float, duty: Range = DUTY
+) -> Layer:
     """Return rows of short bars between supply rails, like the cells of a logic block."""
-    layer = Layer(pitch)
-    line = _wire_width(rng, pitch)
+    layer = Layer(pitch, duty)
+    line = _wire_width(rng, layer)
     row_height = int(rng.integers(4, 8)) * pitch
     for rail in np.arange(0, height + row_height, row_height):
         layer.wires.append((np.array([(-pitch, rail), (width + pitch, rail)]), line * 1.4))
@@ -123,10 +132,12 @@ def contacts(rng: np.random.Generator, width: float, height: float, pitch: float
     return layer
 
 
-def plates(rng: np.random.Generator, width: float, height: float, pitch: float) -> Layer:
+def plates(
+    rng: np.random.Generator, width: float, height: float, pitch: float, duty: Range = DUTY
+) -> Layer:
     """Return wide supply lines, some with slots, and thin lines between them."""
-    layer = Layer(pitch)
-    line = _wire_width(rng, pitch)
+    layer = Layer(pitch, duty)
+    line = _wire_width(rng, layer)
     y = rng.uniform(-2, 0) * pitch
     while y < height + pitch:
         thickness = rng.uniform(1.5, 4.5) * pitch
@@ -150,9 +161,11 @@ def plates(rng: np.random.Generator, width: float, height: float, pitch: float) 
     return layer
 
 
-def pads(rng: np.random.Generator, width: float, height: float, pitch: float) -> Layer:
+def pads(
+    rng: np.random.Generator, width: float, height: float, pitch: float, duty: Range = DUTY
+) -> Layer:
     """Return large plates with cut corners and narrow gaps, some tied to a neighbour."""
-    layer = Layer(pitch)
+    layer = Layer(pitch, duty)
     gap = rng.uniform(0.5, 1.5) * pitch
     y = gap
     while y < height:
@@ -171,7 +184,7 @@ def pads(rng: np.random.Generator, width: float, height: float, pitch: float) ->
             if rng.random() < 0.4:
                 middle = y + rng.uniform(0.3, 0.7) * tall
                 tie = np.array([(right - cut, middle), (right + gap + cut, middle)])
-                layer.wires.append((tie, _wire_width(rng, pitch)))
+                layer.wires.append((tie, _wire_width(rng, layer)))
             x = right + gap
         y += tall + gap
     return layer

@@ -99,7 +99,11 @@ def _evaluate_images(
         )
     pairs = _find_pairs(arguments.images, arguments.labels, "image")
     examples = decoded_examples.folder_examples(
-        pairs, options["in_channels"], model.smallest, arguments.white
+        pairs,
+        options["in_channels"],
+        model.smallest,
+        arguments.white,
+        model.spec.preprocessing.stretch,
     )
     evaluation = Evaluation(("label",), threshold, pictures)
     evaluate_examples(Predictor(model), examples, evaluation, batch_size=1)

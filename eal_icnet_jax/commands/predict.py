@@ -28,6 +28,10 @@ NAMED_FAILURES = 5
 """Largest number of skipped images that the final error names."""
 
 
+def _scale(text: str) -> float | str:
+    return text if text == "auto" else float(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `eal-icnet predict`."""
     add = parser.add_argument
@@ -36,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", required=True, metavar="DIR", help="checkpoint or work directory")
     add("--threshold", type=float, default=0.5, metavar="P",
         help="smallest probability of foreground (%(default)s)")  # fmt: skip
+    add("--scale", type=_scale, default="auto", metavar="FACTOR",
+        help="magnification before prediction (auto: so that wires have the width that the network "
+        "was trained for)")  # fmt: skip
     add("--white", type=int, metavar="LEVEL", help=WHITE_HELP)
     add("--page", type=int, metavar="N",
         help="number of the image in files that hold several, from 1")  # fmt: skip
@@ -74,7 +81,7 @@ def _options(arguments: argparse.Namespace) -> "PredictionOptions":
         layout = LayoutOutput(arguments.layout, arguments.kinds, arguments.pixel_size, shapes)
     names = (
         "input", "output", "threshold", "probabilities", "overlay", "remove_specks", "fill_holes",
-        "tiles", "window", "overlap", "batch", "format", "white", "page", "force",
+        "tiles", "window", "overlap", "batch", "format", "scale", "white", "page", "force",
     )  # fmt: skip
     return PredictionOptions(layout=layout, **{name: getattr(arguments, name) for name in names})
 

@@ -87,6 +87,19 @@ def unreadable(subject: str, folder: os.PathLike | str, error: Exception) -> Use
     )
 
 
+def file_digest(path: pathlib.Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise decoding.cannot_be_read(path, error) from error
+
+
 def data_digest(folder: pathlib.Path) -> str:
     """Return the SHA-256 of a prepared dataset: of its record files' names and bytes.
 
@@ -95,10 +108,5 @@ def data_digest(folder: pathlib.Path) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.array_record*")):
-        try:
-            with path.open("rb") as file:
-                file_digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise decoding.cannot_be_read(path, error) from error
-        digest.update(f"{path.name} {file_digest}\n".encode())
+        digest.update(f"{path.name} {file_digest(path)}\n".encode())
     return digest.hexdigest()

@@ -7,11 +7,16 @@ from ml_collections import ConfigDict
 
 from eal_icnet_jax.data.transforms import Decode
 from eal_icnet_jax.imaging import decoding, image_folders
+from eal_icnet_jax.imaging.stretching import Percentiles
 from eal_icnet_jax.models.network import Network
 
 
 def evaluation_examples(
-    config: ConfigDict, source, start: int = 0, step: int = 1
+    config: ConfigDict,
+    source,
+    start: int = 0,
+    step: int = 1,
+    percentiles: Percentiles | None = None,
 ) -> Iterator[dict]:
     """Yield every `step`-th decoded example of a split, in order, starting at `start`.
 
@@ -20,6 +25,7 @@ def evaluation_examples(
       source: of `prepared_datasets.open_split`.
       start: index of the first example.
       step: distance between the examples' indices.
+      percentiles: that become black and white, see `stretching.stretch`.
 
     Yields:
       The dicts of `transforms.Decode`.
@@ -28,13 +34,17 @@ def evaluation_examples(
       UserError: a file cannot be decoded, or an image is too small for the networks.
     """
     labels = tuple(config.dataset.labels)
-    decode = Decode(config.model.in_channels, labels, Network.smallest)
+    decode = Decode(config.model.in_channels, labels, Network.smallest, percentiles=percentiles)
     dataset = grain.MapDataset.source(source)[start::step].map(decode)
     yield from dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
 
 
 def folder_examples(
-    pairs: list[image_folders.Pair], channels: int, smallest: int = 0, white: int | None = None
+    pairs: list[image_folders.Pair],
+    channels: int,
+    smallest: int = 0,
+    white: int | None = None,
+    percentiles: Percentiles | None = None,
 ) -> Iterator[dict]:
     """Yield the decoded examples of images and of labels in two folders.
 
@@ -43,6 +53,7 @@ def folder_examples(
       channels: of the decoded images, 1 or 3.
       smallest: least height and width of an image, in pixels.
       white: level of white of the images; None for what each file states or shows.
+      percentiles: that become black and white, see `stretching.stretch`.
 
     Yields:
       The dicts of `transforms.Decode`, with one label.
@@ -51,7 +62,7 @@ def folder_examples(
       UserError: a label has another size than its image, a file cannot be read, or an image is too
         small.
     """
-    decode = Decode(channels, ("label",), smallest, white)
+    decode = Decode(channels, ("label",), smallest, white, percentiles)
     for image_path, label_path in pairs:
         yield decode(
             {

@@ -156,6 +156,8 @@ def _check_same_files(builder, manual_dir: pathlib.Path | None):
     Raises:
       UserError: the folder holds other names, or splits them in another way.
     """
+    if manual_dir is not None and hasattr(builder, "check_layouts"):
+        builder.check_layouts(manual_dir)
     source = getattr(builder, "SOURCE", None)
     if source is None or manual_dir is None or not manual_dir.is_dir():
         return

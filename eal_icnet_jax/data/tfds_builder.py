@@ -60,7 +60,13 @@ class ReproducibleWriter(tfds.core.ExampleWriter):
 
 
 class ReproducibleBuilder:
-    """Mixin of all builders: the same files from the same data, by one process at a time."""
+    """Mixin of all builders: the same files from the same data, by one process at a time.
+
+    Attributes:
+      manual_dir: the user's folder while the dataset is prepared, or None.
+    """
+
+    manual_dir: pathlib.Path | None = None
 
     def _example_writer(self) -> tfds.core.ExampleWriter:
         return ReproducibleWriter(self.info.file_format)
@@ -85,6 +91,11 @@ class ReproducibleBuilder:
 
     def _prepare_locked(self, **arguments):
         super().download_and_prepare(**arguments)
+
+    def _download_and_prepare(self, dl_manager, download_config=None):
+        manual_dir = download_config.manual_dir if download_config else None
+        self.manual_dir = pathlib.Path(manual_dir).expanduser() if manual_dir else None
+        super()._download_and_prepare(dl_manager, download_config)
 
 
 class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -163,11 +174,6 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
             if isinstance(error, UserError) and is_tfds_command:
                 raise SystemExit(f"error: {error}") from error  # it would print a traceback
             raise
-
-    def _download_and_prepare(self, dl_manager, download_config=None):
-        manual_dir = download_config.manual_dir if download_config else None
-        self.manual_dir = pathlib.Path(manual_dir).expanduser() if manual_dir else None
-        super()._download_and_prepare(dl_manager, download_config)
 
     def _shard_iterators_per_split(self, dl_manager):
         found = paired_folders.find_split_pairs(self.source_folder(dl_manager), self.SOURCE.layouts)

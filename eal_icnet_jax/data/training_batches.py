@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from eal_icnet_jax.data.transforms import Augment, Decode, RandomCrop
+from eal_icnet_jax.imaging.stretching import Percentiles
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
 from eal_icnet_jax.system.workers import exit_with_parent
@@ -66,6 +67,7 @@ class TrainingBatches:
       config: of the training.
       source: random access to the training split, see `prepared_datasets.open_split`.
       processes: the group that shares every batch.
+      percentiles: that become black and white, see `stretching.stretch`.
 
     Raises:
       UserError: the batch size does not suit the number of devices or images.
@@ -74,9 +76,16 @@ class TrainingBatches:
       batches_per_epoch: number of batches in an epoch.
     """
 
-    def __init__(self, config: ConfigDict, source, processes: ProcessGroup = SINGLE_PROCESS):
+    def __init__(
+        self,
+        config: ConfigDict,
+        source,
+        processes: ProcessGroup = SINGLE_PROCESS,
+        percentiles: Percentiles | None = None,
+    ):
         _check_batch_size(config.batch_size, len(source))
         self._config, self._source, self._processes = config, source, processes
+        self._percentiles = percentiles
         self.batches_per_epoch = len(source) // config.batch_size
         self._dataset = grain.MapDataset.concatenate([self._epoch(k) for k in range(config.epochs)])
         self._identity = _identity(config, len(source))
@@ -93,11 +102,15 @@ class TrainingBatches:
         config, processes = self._config, self._processes
         labels = tuple(config.dataset.labels)
         dataset = self._shuffled(epoch).map(
-            Decode(config.model.in_channels, labels, Network.smallest)
+            Decode(
+                config.model.in_channels, labels, Network.smallest, percentiles=self._percentiles
+            )
         )
+        changes = dict(config.augmentation)
+        scale, angle = changes.pop("scale"), changes.pop("angle")
         if config.dataset.crop_size:
-            dataset = dataset.random_map(RandomCrop(config.dataset.crop_size))
-        dataset = dataset.random_map(Augment(**config.augmentation)).map(_without_name)
+            dataset = dataset.random_map(RandomCrop(config.dataset.crop_size, scale, angle))
+        dataset = dataset.random_map(Augment(**changes)).map(_without_name)
         dataset = dataset[: self.batches_per_epoch * config.batch_size]
         size = config.batch_size // processes.count
         if processes.count > 1:

@@ -2,9 +2,10 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 
-from eal_icnet_jax.imaging import decoding, pixel_values
+from eal_icnet_jax.imaging import decoding, pixel_values, stretching
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import warn
 
@@ -21,6 +22,7 @@ class Decode:
       labels: names of the L features that hold masks.
       smallest: least height and width of an image, in pixels.
       white: level of white of the images; None for what each file states or shows.
+      percentiles: that become black and white, see `stretching.stretch`.
 
     Raises:
       UserError: a file cannot be decoded, a mask differs in size from its image, or the image is
@@ -31,6 +33,7 @@ class Decode:
     labels: tuple[str, ...]
     smallest: int = 0
     white: int | None = None
+    percentiles: stretching.Percentiles | None = None
 
     def __call__(self, example: dict) -> dict:
         name = example["name"].decode()
@@ -55,7 +58,9 @@ class Decode:
                 )
             masks.append(mask)
         return {
-            "image": pixel_values.to_unit_range(image, self.channels),
+            "image": pixel_values.to_unit_range(
+                stretching.stretch(image, self.percentiles), self.channels
+            ),
             "label": np.stack(masks, -1),
             "name": name,
         }
@@ -67,12 +72,17 @@ class RandomCrop:
 
     Args:
       size: side of the square in pixels.
+      scale: largest factor by which the image is magnified or shrunk first; 1 for its own size.
+      angle: largest angle in degrees by which it is turned first. What lies beyond the image is
+        mirrored.
 
     Raises:
       UserError: the image is smaller than the square.
     """
 
     size: int
+    scale: float = 1.0
+    angle: float = 0.0
 
     def __call__(self, example: dict, rng: np.random.Generator) -> dict:
         height, width = example["image"].shape[:2]
@@ -81,12 +91,47 @@ class RandomCrop:
                 f"image {example['name']} is {height}x{width}, smaller than the crop: lower "
                 f"config.dataset.crop_size from {self.size}"
             )
+        if self.scale > 1 or self.angle:
+            return self._view(example, rng)
         top, left = rng.integers(0, height - self.size + 1), rng.integers(0, width - self.size + 1)
         window = (slice(top, top + self.size), slice(left, left + self.size))
         return {**example, "image": example["image"][window], "label": example["label"][window]}
 
+    def _view(self, example: dict, rng: np.random.Generator) -> dict:
+        """Return a magnified and turned square."""
+        image, label = example["image"], example["label"]
+        factor = float(self.scale ** rng.uniform(-1, 1))
+        angle = np.deg2rad(rng.uniform(-1, 1) * self.angle)
+        reach = self.size / factor / 2  # half of the square in pixels of the image
+        centre = np.array(
+            [
+                rng.uniform(min(reach, length / 2), max(length - reach, length / 2))
+                for length in image.shape[1::-1]
+            ]
+        )
+        cos, sin = factor * np.cos(angle), factor * np.sin(angle)
+        matrix = np.array([[cos, -sin], [sin, cos]])
+        # Pixel centres lie at integers, and the square's centre between its middle pixels.
+        offset = (self.size - 1) / 2 - matrix @ (centre - 0.5)
+        if factor < 1:
+            sigma = 0.4 / factor
+            image = cv2.GaussianBlur(image, (0, 0), sigma)
 
-@dataclasses.dataclass(frozen=True)
+        def warped(values: np.ndarray) -> np.ndarray:
+            out = cv2.warpAffine(
+                values,
+                np.column_stack([matrix, offset]),
+                (self.size, self.size),
+                flags=cv2.INTER_LINEAR,
+                borderMode=cv2.BORDER_REFLECT_101,
+            )
+            return out.reshape(self.size, self.size, -1)
+
+        masks = warped(label.astype(np.float32)) >= 0.5
+        return {**example, "image": warped(image), "label": masks}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Augment:
     """Change an example at random, as `config.augmentation` says.
 
@@ -95,15 +140,28 @@ class Augment:
       rotate: turn both by a random multiple of 90 degrees.
       brightness: largest value that is added to or subtracted from the image.
       contrast: largest fraction by which the image is scaled up or down about its mean.
+      colour: largest fraction by which each channel is scaled up or down.
+      gamma: largest exponent of the values, or its inverse; 1 for none.
+      blur: largest standard deviation in pixels.
+      noise: largest standard deviation, of a range of 1.
+      jpeg: lowest quality of a JPEG that half of the images go through; 0 for none.
+      cutout: largest side of a grey square that hides a part of half of the images, relative to the
+        image's side.
 
     Raises:
       UserError: an image that is not square would have to be turned.
     """
 
-    flip: bool
-    rotate: bool
-    brightness: float
-    contrast: float
+    flip: bool = False
+    rotate: bool = False
+    brightness: float = 0.0
+    contrast: float = 0.0
+    colour: float = 0.0
+    gamma: float = 1.0
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg: int = 0
+    cutout: float = 0.0
 
     def __call__(self, example: dict, rng: np.random.Generator) -> dict:
         image, label = example["image"], example["label"]
@@ -118,15 +176,53 @@ class Augment:
                 )
             quarter_turns = int(rng.integers(4))
             image, label = np.rot90(image, quarter_turns), np.rot90(label, quarter_turns)
-        if self.contrast:
-            mean = image.mean()
-            image = (image - mean) * np.float32(1 + rng.uniform(-1, 1) * self.contrast) + mean
-        if self.brightness:
-            image = image + np.float32(rng.uniform(-1, 1) * self.brightness)
-        if self.contrast or self.brightness:
-            image = np.clip(image, 0, 1)
+        image = self._with_levels(self._with_defects(image, rng), rng)
         return {
             **example,
             "image": np.ascontiguousarray(image, np.float32),
             "label": np.ascontiguousarray(label),
         }
+
+    def _with_defects(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the image out of focus, noisy, through JPEG, and with a hidden part."""
+        if self.blur and (sigma := rng.uniform(0, self.blur)) > 0.2:
+            image = _channels_last(cv2.GaussianBlur(np.ascontiguousarray(image), (0, 0), sigma))
+        if self.noise:
+            noise = rng.standard_normal(image.shape, np.float32)
+            image = np.clip(image + np.float32(rng.uniform(0, self.noise)) * noise, 0, 1)
+        if self.jpeg and rng.random() < 0.5:
+            image = _through_jpeg(image, int(rng.integers(self.jpeg, 101)))
+        if self.cutout and rng.random() < 0.5:
+            image = np.array(image)
+            height, width = image.shape[:2]
+            side = int(rng.uniform(0, self.cutout) * min(height, width))
+            top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+            image[top : top + side, left : left + side] = rng.random(dtype=np.float32)
+        return image
+
+    def _with_levels(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the image with other levels: gamma, colour, contrast, brightness."""
+        if self.gamma > 1:
+            image = np.clip(image, 0, 1) ** np.float32(self.gamma ** rng.uniform(-1, 1))
+        if self.colour:
+            gains = 1 + self.colour * rng.uniform(-1, 1, image.shape[-1])
+            image = image * gains.astype(np.float32)
+        if self.contrast:
+            mean = image.mean()
+            image = (image - mean) * np.float32(1 + rng.uniform(-1, 1) * self.contrast) + mean
+        if self.brightness:
+            image = image + np.float32(rng.uniform(-1, 1) * self.brightness)
+        if self.colour or self.contrast or self.brightness:
+            image = np.clip(image, 0, 1)
+        return image
+
+
+def _channels_last(image: np.ndarray) -> np.ndarray:
+    """Return an image of OpenCV, which drops a single channel, as `[H, W, C]`."""
+    return image if image.ndim == 3 else image[..., None]
+
+
+def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    levels = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
+    data = cv2.imencode(".jpg", levels, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
+    return _channels_last(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)).astype(np.float32) / 255

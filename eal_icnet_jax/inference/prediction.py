@@ -10,7 +10,15 @@ import jax
 import numpy as np
 from flax import nnx
 
-from eal_icnet_jax.imaging import image_folders, levels, mosaic_files, overlays, pixel_values, png
+from eal_icnet_jax.imaging import (
+    image_folders,
+    levels,
+    mosaic_files,
+    overlays,
+    pixel_values,
+    png,
+    stretching,
+)
 from eal_icnet_jax.imaging.masks import MosaicMask
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.inference.cleaning import clean_mask
@@ -18,6 +26,7 @@ from eal_icnet_jax.inference.mosaic_job import MosaicJob
 from eal_icnet_jax.inference.mosaic_prediction import MosaicPrediction
 from eal_icnet_jax.inference.prediction_options import PredictionOptions
 from eal_icnet_jax.inference.predictor import Predictor
+from eal_icnet_jax.inference.scaling import Scale, at_scale, find_scale
 from eal_icnet_jax.inference.windows import BlendedWindows
 from eal_icnet_jax.models import named_arrays
 from eal_icnet_jax.system.errors import UserError, os_error_cause
@@ -179,16 +188,18 @@ class PredictionRun:
             raise UserError(f"{path} has 1 bit per pixel: convert it to 8 or 16")
         self._predictor.check_size(str(path), mosaic.shape)
         mosaic = levels.in_full_range(mosaic, self._options.white)
+        mosaic = stretching.stretched(mosaic, self._model.spec.preprocessing.stretch)
+        scale = self._scale_of(mosaic)
         pixel_size = None
         if self._options.layout:
             check_replaceable(self._options.layout.path, self._options.force)
             pixel_size = square_pixel_size(mosaic.pixel_size, self._options.layout.pixel_size)
         is_finished = False
         if self._needs_windows(mosaic):
-            prediction = MosaicPrediction(self._mosaic_job(mosaic))
+            prediction = MosaicPrediction(self._mosaic_job(mosaic, scale))
             is_finished = prediction.is_finished()
             if not is_finished:
-                prediction.run(self._windows(mosaic), self._processes)
+                prediction.run(self._windows(mosaic, scale), self._processes)
             if not self._processes.is_first:
                 return None
             foreground = prediction.foreground()
@@ -197,7 +208,7 @@ class PredictionRun:
                 for path in prediction.mask_paths()
             ]
         elif number % self._processes.count == self._processes.index:
-            masks = self._predict_whole(mosaic)
+            masks = self._predict_whole(mosaic, scale)
             foreground = [np.mean(mask) for mask in masks]
         else:
             return None
@@ -210,7 +221,7 @@ class PredictionRun:
             foreground=float(np.mean(foreground)),
             seconds=seconds,
             layout_counts=self._write_layout(masks, pixel_size),
-            notes=mosaic.notes,
+            notes=mosaic.notes + ((scale.note,) if scale.note else ()),
             pixel_size_text=pixel_size_text(
                 pixel_size, mosaic.pixel_size_source, layout.pixel_size is not None
             )
@@ -218,15 +229,42 @@ class PredictionRun:
             else "",
         )
 
+    def _scale_of(self, mosaic: Mosaic) -> Scale:
+        """Return the magnification of an image: the user's, or the one that suits the network."""
+        scale, wire_width = self._options.scale, self._model.spec.preprocessing.wire_width
+        if scale != "auto":
+            return Scale(float(scale))
+        if not wire_width:
+            return Scale()
+        # The same in every process, so programs are not shared.
+        predict = functools.partial(self._predictor.probabilities, share_programs=False)
+        least = self._predictor.minimum_size
+        return find_scale(mosaic, predict, self._channels, wire_width, least)
+
     def _needs_windows(self, mosaic: Mosaic) -> bool:
         is_large = mosaic.shape[0] * mosaic.shape[1] > MAX_WHOLE_PIXELS
         return is_large or bool(self._options.window or self._options.format)
 
-    def _predict_whole(self, mosaic: Mosaic) -> list[np.ndarray]:
-        """Predict an image without windows, write the results, and return the masks `[H, W]`."""
+    def _probabilities(self, mosaic: Mosaic, image: np.ndarray, scale: Scale) -> np.ndarray:
+        """Return the probabilities `[H, W, classes]` of an image, in windows if it becomes large.
+
+        Args:
+          mosaic: the image as it is read.
+          image: the input of the network, `[H, W, C]`.
+          scale: magnification.
+        """
+        height, width = mosaic.shape
+        if height * width * scale.factor**2 > MAX_WHOLE_PIXELS:
+            windows = self._windows(mosaic, scale)
+            return next(windows.strips(slice(0, width), [slice(0, height)]))
+        least = self._predictor.minimum_size
+        return at_scale(self._predictor.probabilities, scale.factor, least)(image[None])[0]
+
+    def _predict_whole(self, mosaic: Mosaic, scale: Scale) -> list[np.ndarray]:
+        """Predict an image at once, write the results, and return the masks `[H, W]`."""
         options = self._options
         image = pixel_values.to_unit_range(mosaic[slice(None), slice(None)], self._channels)
-        probabilities = self._predictor.probabilities(image[None])[0]
+        probabilities = self._probabilities(mosaic, image, scale)
         name = image_folders.stem_of(mosaic.path)
         results = {}
         masks = []
@@ -247,8 +285,8 @@ class PredictionRun:
             png.write(options.output / file_name, pixels, mosaic.pixel_size)
         return masks
 
-    def _mosaic_job(self, mosaic: Mosaic) -> MosaicJob:
-        """Return the job of a mosaic.
+    def _mosaic_job(self, mosaic: Mosaic, scale: Scale) -> MosaicJob:
+        """Return the job of a mosaic at a magnification.
 
         Raises:
           UserError: the options do not fit the mosaic.
@@ -269,8 +307,9 @@ class PredictionRun:
             model_settings={
                 "model": self._model.spec.name,
                 "weights": self._weights_digest,
-                "window": [*self._window(mosaic)],
-                "overlap": options.window_overlap,
+                "scale": scale.factor,
+                "window": [*self._window(mosaic, scale)],
+                "overlap": self._overlap(scale),
                 "batch": self._batch,
                 "white": options.white,
                 "page": options.page,
@@ -282,22 +321,33 @@ class PredictionRun:
             fill_holes=options.fill_holes,
         )
 
-    def _windows(self, mosaic: Mosaic) -> BlendedWindows:
+    def _windows(self, mosaic: Mosaic, scale: Scale) -> BlendedWindows:
         # Results must not depend on the images before, so programs are not shared.
         predict = functools.partial(self._predictor.probabilities, share_programs=False)
+        predict = at_scale(predict, scale.factor, self._predictor.minimum_size)
         return BlendedWindows(
             mosaic,
             predict,
             self._channels,
             self._classes,
-            self._window(mosaic),
-            self._options.window_overlap,
+            self._window(mosaic, scale),
+            self._overlap(scale),
             self._batch,
         )
 
-    def _window(self, mosaic: Mosaic) -> tuple[int, int]:
-        """Return the height and width of a window, which do not exceed the mosaic's."""
-        return tuple(min(self._options.window_side, size) for size in mosaic.shape)
+    def _window(self, mosaic: Mosaic, scale: Scale) -> tuple[int, int]:
+        """Return the height and width of a window, which do not exceed the mosaic's.
+
+        By default, a window has its side after it is magnified.
+        """
+        side = self._options.window or round(self._options.window_side / scale.factor)
+        return tuple(min(side, size) for size in mosaic.shape)
+
+    def _overlap(self, scale: Scale) -> int:
+        """Return the overlap of windows in pixels of the image."""
+        if self._options.window or self._options.overlap is not None:
+            return self._options.window_overlap
+        return round(self._options.window_overlap / scale.factor)
 
     @property
     def _batch(self) -> int:

@@ -6,6 +6,7 @@ import pathlib
 from eal_icnet_jax.imaging.levels import check_white
 from eal_icnet_jax.inference import cleaning
 from eal_icnet_jax.inference.mosaic_job import ENDINGS
+from eal_icnet_jax.inference.scaling import check_scale
 from eal_icnet_jax.inference.windows import DEFAULT_WINDOW, OVERLAP_DIVISOR
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.vector.layout_options import (
@@ -78,6 +79,8 @@ class PredictionOptions:
       batch: number of windows at once; if not given, one per CPU or eight per accelerator.
       format: of mosaics, "tiff" or "zarr"; if not given, that of the input.
       layout: layout file to write too.
+      scale: factor by which images are magnified before prediction, or "auto" for the one that
+        suits the network, if it was trained for wires of a certain width.
       white: level of white in the images; None for what each file states or shows.
       page: number of the image in files that hold several, from 1.
       force: whether files that another program wrote are replaced.
@@ -99,6 +102,7 @@ class PredictionOptions:
     batch: int | None = None
     format: str | None = None
     layout: LayoutOutput | None = None
+    scale: float | str = "auto"
     white: int | None = None
     page: int | None = None
     force: bool = False
@@ -106,6 +110,7 @@ class PredictionOptions:
     def __post_init__(self):
         check_threshold(self.threshold)
         check_white(self.white, "--white")
+        check_scale(self.scale)
         if self.page is not None and self.page < 1:
             raise UserError(f"--page is {self.page}: name a page from 1 up")
         cleaning.check_areas(self.remove_specks, self.fill_holes)

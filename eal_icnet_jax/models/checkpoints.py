@@ -4,6 +4,7 @@
 checkpoints under `checkpoints/<step>`.
 """
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -22,6 +23,7 @@ from eal_icnet_jax.models.checkpoint_files import (
 )
 from eal_icnet_jax.models.named_arrays import weight_arrays, with_weights
 from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.models.registry import Preprocessing
 from eal_icnet_jax.system import files
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import warn
@@ -83,7 +85,7 @@ def load_model(path: str | os.PathLike, **overrides) -> Network:
 
     Returns:
       A model that maps images `[B, H, W, in_channels]` in [0, 1] to logits `[B, H, W, classes]`.
-      `model.spec` has its name and options.
+      `model.spec` has its name and options, and the preprocessing that it was trained with.
 
     Raises:
       UserError: there is no checkpoint, it is damaged, or its weights do not fit its model.
@@ -95,6 +97,9 @@ def load_model(path: str | os.PathLike, **overrides) -> Network:
         if len(str(spec)) > LONGEST_SPEC or _largest_number(spec) > LARGEST_OPTION:
             raise TypeError("no network is that large")
         model = models.blank_model(spec["name"], **{**spec["options"], **overrides})
+        if "preprocessing" in spec:
+            preprocessing = Preprocessing.from_json(spec["preprocessing"])
+            model.spec = dataclasses.replace(model.spec, preprocessing=preprocessing)
     except UserError:
         raise
     except Exception as error:  # the options of a stranger's file can raise anything

@@ -46,6 +46,46 @@ MODELS = {
 """The networks by name. Each name is a module of this package with a class `Model`."""
 
 
+LARGEST_WIRE_WIDTH = 1000
+"""Bound in pixels of the width of wires that a network is trained for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """The form of the images that a network was trained on.
+
+    Attributes:
+      stretch: percentiles of an image's levels that become black and white, decided once per image
+        or mosaic; None leaves the levels.
+      wire_width: typical width of the wires in pixels; 0 if the network was trained for no certain
+        one.
+    """
+
+    stretch: tuple[float, float] | None = None
+    wire_width: float = 0
+
+    @classmethod
+    def from_json(cls, values: dict) -> "Preprocessing":
+        """Return what `to_json` made of it.
+
+        Raises:
+          UserError: the values are out of range.
+        """
+        try:
+            low, high = values["stretch"] or (0.0, 100.0)
+            width = float(values["wire_width"])
+            is_sound = 0 <= low < high <= 100 and 0 <= width < LARGEST_WIRE_WIDTH
+        except (KeyError, TypeError, ValueError):
+            is_sound = False
+        if not is_sound:
+            raise UserError(f"{str(values)[:200]} is no preprocessing of images")
+        return cls((low, high) if values["stretch"] else None, width)
+
+    def to_json(self) -> dict:
+        """Return the values as JSON types."""
+        return {"stretch": self.stretch and list(self.stretch), "wire_width": self.wire_width}
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
     """Name and options from which `create_model` builds a network again.
@@ -53,14 +93,19 @@ class ModelSpec:
     Attributes:
       name: a name of `MODELS`.
       options: pairs of an option and its value, sorted by option.
+      preprocessing: form of the images that it was trained on.
     """
 
     name: str
     options: tuple[tuple[str, object], ...]
+    preprocessing: Preprocessing = Preprocessing()
 
     def to_json(self) -> dict:
-        """Return the name and the options as a dictionary of JSON types."""
-        return {"name": self.name, "options": dict(self.options)}
+        """Return all of it as a dictionary of JSON types."""
+        values = {"name": self.name, "options": dict(self.options)}
+        if self.preprocessing != Preprocessing():
+            values["preprocessing"] = self.preprocessing.to_json()
+        return values
 
     def options_text(self) -> str:
         """Return the options for messages: "classes=1, in_channels=3"."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from eal_icnet_jax.configs import default
+from eal_icnet_jax.models.registry import LARGEST_WIRE_WIDTH
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training.run_files import flat_config
 
@@ -41,6 +42,7 @@ RANGES = {
     "gradient_clip_norm": Range(0, reason="; 0 means no clipping"),
     "loss.bce_weight": Range(0),
     "loss.dice_weight": Range(0),
+    "loss.cldice_weight": Range(0),
     "loss.epsilon": Range(
         0, above=True, reason=", or the loss of images without foreground is not a number"
     ),
@@ -49,6 +51,17 @@ RANGES = {
     "dataset.white": Range(0, 2**16 - 1, reason="; 0 means as the files state or show"),
     "augmentation.brightness": Range(0, 1),
     "augmentation.contrast": Range(0, 1),
+    "augmentation.scale": Range(1, 8),
+    "augmentation.angle": Range(0, 180),
+    "augmentation.colour": Range(0, 1),
+    "augmentation.gamma": Range(1, 8),
+    "augmentation.blur": Range(0, 100),
+    "augmentation.noise": Range(0, 1),
+    "augmentation.jpeg": Range(0, 100, reason="; 0 means no JPEG"),
+    "augmentation.cutout": Range(0, 1),
+    "preprocessing.wire_width": Range(0, LARGEST_WIRE_WIDTH, reason="; 0 means any"),
+    "schedule.warmup_steps": Range(0),
+    "average_decay": Range(0, 0.999999, reason="; 0 means no average"),
     "evaluation.batch_size": Range(1),
     "evaluation.threshold": Range(0, 1),
     "evaluation.pictures": Range(0),
@@ -59,7 +72,11 @@ RANGES = {
 }
 """The range of every numeric knob. NaN and infinity lie in none."""
 
-CHOICES = {"model.dtype": ("float32", "bfloat16"), "model.in_channels": (1, 3)}
+CHOICES = {
+    "model.dtype": ("float32", "bfloat16"),
+    "model.in_channels": (1, 3),
+    "schedule.decay": ("constant", "cosine"),
+}
 """Knobs that take one of a few values."""
 
 SMALLEST_CROP = 32
@@ -111,6 +128,16 @@ def check_config(config: ConfigDict):
         raise UserError(
             f"config.dataset.crop_size is {crop_size}: it must be at least {SMALLEST_CROP}, or 0 "
             "for whole images"
+        )
+    views = [f"augmentation.{name}" for name, least in (("scale", 1), ("angle", 0))
+             if given[f"augmentation.{name}"] > least]  # fmt: skip
+    if views and not crop_size:
+        raise UserError(f"config.{views[0]} needs crops: set config.dataset.crop_size")
+    stretch = tuple(given["preprocessing.stretch"])
+    if stretch and not (len(stretch) == 2 and 0 <= stretch[0] < stretch[1] <= 100):
+        raise UserError(
+            f"config.preprocessing.stretch is {stretch}: name two percentiles from 0 to 100, such "
+            "as (0.5, 99.5), or ()"
         )
     if not given["dataset.labels"]:
         raise UserError("config.dataset.labels is empty: name at least one label")

@@ -93,7 +93,9 @@ def evaluated(config: ConfigDict, model: nnx.Module, split: str, keep: int) -> E
     source = prepared_datasets.open_split(config.dataset, split)
     evaluation = Evaluation(config.dataset.labels, config.evaluation.threshold, keep)
     with Interruption("stopping after this image") as interruption:
-        examples = decoded_examples.evaluation_examples(config, source)
+        examples = decoded_examples.evaluation_examples(
+            config, source, percentiles=model.spec.preprocessing.stretch
+        )
         evaluate_examples(
             Predictor(model, **config.loss),
             _until_interrupted(interruption, examples),

@@ -26,6 +26,8 @@ class TrainState(NamedTuple):
 
     params: the model's parameters.
     others: its batch statistics and random keys.
+    average: exponential moving average of parameters and batch statistics, which is validated and
+      saved as the model; None without one.
     optimizer: Adam's moments.
     running: the loss of the epoch so far.
     step: number of batches seen, int32.
@@ -33,14 +35,15 @@ class TrainState(NamedTuple):
 
     params: nnx.State
     others: nnx.State
+    average: nnx.State | None
     optimizer: optax.OptState
     running: RunningLoss
     step: jax.Array
 
     def weights(self) -> nnx.State:
-        """Return the model's whole state, on this process."""
+        """Return the whole state of the model that is validated, on this process."""
         state = local_copy(self)
-        return nnx.merge_state(state.params, state.others)
+        return nnx.merge_state(state.params, state.others, state.average or nnx.State({}))
 
     def epoch_loss(self) -> tuple[float, int]:
         """Return the mean loss since the epoch began and its number of steps; waits for them."""
@@ -49,41 +52,62 @@ class TrainState(NamedTuple):
         return float(running.compute()["loss"]) if steps else 0.0, steps
 
     def _rest(self) -> dict:
-        """Return what a checkpoint's item `training` holds: all but the weights."""
+        """Return what a checkpoint's item `training` holds: all but the weights of its model.
+
+        With an average, these include the weights that the next step starts from.
+        """
         tree = self._asdict()
-        del tree["params"]
-        tree["others"] = nnx.filter_state(tree["others"], nnx.Not(nnx.BatchStat))
+        del tree["average"]
+        if self.average is None:
+            del tree["params"]
+            tree["others"] = nnx.filter_state(tree["others"], nnx.Not(nnx.BatchStat))
         return tree
 
     def to_arrays(self) -> tuple[Arrays, Arrays]:
         """Return the items `model` and `training` of a checkpoint."""
         state = local_copy(self)
-        weights = named_arrays.weight_arrays(state.params, state.others)
+        model = (state.params, state.others) if state.average is None else (state.average,)
+        weights = named_arrays.weight_arrays(*model)
         return weights, named_arrays.tree_arrays(state._rest())
 
     def from_arrays(self, weights: Arrays, training: Arrays) -> "TrainState":
         """Return a state with the values of a checkpoint and this state's structure."""
         state = local_copy(self)
         rest = named_arrays.with_tree_arrays(state._rest(), training)
+        if state.average is not None:
+            average = named_arrays.with_weights(state.average, weights)
+            return replicated(TrainState(average=average, **rest))
         statistics = named_arrays.with_weights(state.others, weights)
         rest["others"] = nnx.merge_state(statistics, rest["others"])
         params = named_arrays.with_weights(state.params, weights)
-        return replicated(TrainState(params=params, **rest))
+        return replicated(TrainState(params=params, average=None, **rest))
 
     def at_epoch_start(self) -> "TrainState":
         """Return the state with an empty running loss."""
         return self._replace(running=replicated(RunningLoss.empty()))
 
 
+def averaged_part(params: nnx.State, others: nnx.State) -> nnx.State:
+    """Return what a moving average covers: parameters and batch statistics."""
+    return nnx.merge_state(params, nnx.filter_state(others, nnx.BatchStat))
+
+
 def initial_state(
-    model: nnx.Module, optimizer: optax.GradientTransformation
+    model: nnx.Module, optimizer: optax.GradientTransformation, with_average: bool = False
 ) -> tuple[nnx.GraphDef, TrainState]:
-    """Put a model into training mode and split it into its structure and a fresh state."""
+    """Put a model into training mode and split it into its structure and a fresh state.
+
+    Args:
+      model: to train.
+      optimizer: from `make_optimizer`.
+      with_average: whether steps keep a moving average of its weights.
+    """
     model.train()
     graphdef, params, others = nnx.split(model, nnx.Param, ...)
     state = TrainState(
         params=params,
         others=others,
+        average=averaged_part(params, others) if with_average else None,
         optimizer=optimizer.init(params),
         running=RunningLoss.empty(),
         step=jnp.zeros((), jnp.int32),

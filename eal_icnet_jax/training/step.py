@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from eal_icnet_jax.layers import batch_sharded_over
 from eal_icnet_jax.models.losses import bce_dice_loss
 from eal_icnet_jax.system.devices import data_mesh
-from eal_icnet_jax.training.state import RunningLoss, TrainState
+from eal_icnet_jax.training.state import RunningLoss, TrainState, averaged_part
 
 CHECKED_PARTS = ("loss", "gradients", "parameters")
 """The parts of a step that must stay finite, in the order of `StepReport.finite`."""
@@ -29,9 +29,30 @@ class StepReport(NamedTuple):
     stops: jax.Array
 
 
-def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
-    """Return Adam, after clipping of the gradients' global norm if the config asks for it."""
-    adam = optax.adam(config.learning_rate)
+def learning_rate_schedule(config: ConfigDict, steps: int) -> optax.Schedule | float:
+    """Return the learning rate by step, or the number if it is constant.
+
+    Args:
+      config: of the training.
+      steps: of the whole training.
+    """
+    schedule, rate = config.schedule, config.learning_rate
+    if schedule.decay == "constant" and not schedule.warmup_steps:
+        return rate
+    warmup = min(schedule.warmup_steps, steps - 1)
+    if schedule.decay == "cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, rate, warmup, steps)
+    return optax.linear_schedule(0.0, rate, warmup)
+
+
+def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
+    """Return Adam, after clipping of the gradients' global norm if the config asks for it.
+
+    Args:
+      config: of the training.
+      steps: of the whole training.
+    """
+    adam = optax.adam(learning_rate_schedule(config, steps))
     if not config.gradient_clip_norm:
         return adam
     return optax.chain(optax.clip_by_global_norm(config.gradient_clip_norm), adam)
@@ -42,7 +63,24 @@ def all_finite(tree) -> jax.Array:
     return jnp.stack([jnp.isfinite(array).all() for array in jax.tree.leaves(tree)]).all()
 
 
-def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, loss: dict):
+def moving_average(
+    average: nnx.State, current: nnx.State, step: jax.Array, decay: float
+) -> nnx.State:
+    """Return the exponential moving average of states after one more step.
+
+    In the first steps, the decay is `(1 + step) / (10 + step)`, as in TensorFlow, so that the
+    initial weights are soon forgotten.
+    """
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), average, current)
+
+
+def make_train_step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    loss: dict,
+    average_decay: float = 0.0,
+):
     """Compile the training step `(state, batch) -> (state, StepReport)`. The state is donated.
 
     The batch holds `image` `[B, H, W, C]` and `label` `[B, H, W, L]`, sharded over all devices.
@@ -55,6 +93,7 @@ def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformat
       graphdef: structure of the model, from `initial_state`.
       optimizer: from `make_optimizer`.
       loss: keyword arguments of `bce_dice_loss`.
+      average_decay: of the state's average, where it has one.
     """
     mesh = data_mesh()
 
@@ -69,9 +108,14 @@ def make_train_step(graphdef: nnx.GraphDef, optimizer: optax.GradientTransformat
         updates, moments = optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         finite = jnp.stack([all_finite(part) for part in (value, gradients, params)])
+        average = state.average
+        if average is not None:
+            current = averaged_part(params, others)
+            average = moving_average(average, current, state.step, average_decay)
         state = TrainState(
             params=params,
             others=others,
+            average=average,
             optimizer=moments,
             running=state.running.merge(RunningLoss.single_from_model_output(loss=value)),
             step=state.step + 1,

@@ -20,6 +20,7 @@ from eal_icnet_jax.evaluation.evaluation import Evaluation, evaluate_examples
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.models import checkpoints
 from eal_icnet_jax.models.named_arrays import Arrays
+from eal_icnet_jax.models.registry import Preprocessing
 from eal_icnet_jax.system.devices import data_mesh
 from eal_icnet_jax.system.errors import Interrupted, UserError
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
@@ -50,14 +51,26 @@ def create_model(config: ConfigDict) -> nnx.Module:
                 f"{model.spec.options_text()}, but the config asks for {wanted[0]} with "
                 f"in_channels={wanted[1]} and {wanted[2]} labels"
             )
-        return model
-    return models.create_model(
-        config.model.name,
-        in_channels=config.model.in_channels,
-        classes=len(config.dataset.labels),
-        rngs=nnx.Rngs(config.seed),
-        dtype=config.model.dtype,
-        **config.model.options,
+    else:
+        model = models.create_model(
+            config.model.name,
+            in_channels=config.model.in_channels,
+            classes=len(config.dataset.labels),
+            rngs=nnx.Rngs(config.seed),
+            dtype=config.model.dtype,
+            **config.model.options,
+        )
+    preprocessing = preprocessing_of(config, model.spec.preprocessing)
+    model.spec = dataclasses.replace(model.spec, preprocessing=preprocessing)
+    return model
+
+
+def preprocessing_of(config: ConfigDict, default: Preprocessing) -> Preprocessing:
+    """Return the preprocessing that a config names, or else the one that a checkpoint carries."""
+    stretch = tuple(map(float, config.preprocessing.stretch))
+    return Preprocessing(
+        (stretch[0], stretch[1]) if stretch else default.stretch,
+        config.preprocessing.wire_width or default.wire_width,
     )
 
 
@@ -84,6 +97,7 @@ class Trainer:
         self.config = config
         self.processes = processes
         model = create_model(config)
+        self._percentiles = model.spec.preprocessing.stretch
         self.workdir = Workdir(workdir, config, writes=processes.is_first)
         try:
             self._open_data()
@@ -101,13 +115,16 @@ class Trainer:
         config = self.config
         source = prepared_datasets.open_split(config.dataset, "train")
         self.validation_source = prepared_datasets.open_split(config.dataset, "validation")
-        self.batches = training_batches.TrainingBatches(config, source, self.processes)
+        self.batches = training_batches.TrainingBatches(
+            config, source, self.processes, self._percentiles
+        )
         self.steps = config.epochs * self.batches.batches_per_epoch
 
     def _compile(self, model: nnx.Module):
-        optimizer, loss = make_optimizer(self.config), dict(self.config.loss)
-        graphdef, self.state = initial_state(model, optimizer)
-        self.train_step = make_train_step(graphdef, optimizer, loss)
+        optimizer, loss = make_optimizer(self.config, self.steps), dict(self.config.loss)
+        decay = self.config.average_decay
+        graphdef, self.state = initial_state(model, optimizer, with_average=decay > 0)
+        self.train_step = make_train_step(graphdef, optimizer, loss, decay)
         self.spec = model.spec
         model.eval()
         self.predictor = Predictor(model, **loss)
@@ -307,7 +324,11 @@ class Trainer:
         self.predictor.load(self.state.weights())
         evaluation = Evaluation(config.dataset.labels, config.evaluation.threshold, keep=0)
         examples = decoded_examples.evaluation_examples(
-            config, self.validation_source, self.processes.index, self.processes.count
+            config,
+            self.validation_source,
+            self.processes.index,
+            self.processes.count,
+            self._percentiles,
         )
         examples = itertools.takewhile(lambda _: not interruption.requested, examples)
         evaluate_examples(self.predictor, examples, evaluation, config.evaluation.batch_size)

@@ -79,3 +79,41 @@ def test_images_below_the_smallest_size_are_reported():
     assert transforms.Decode(1, ("label",), 31)(example)["image"].shape == (40, 31, 1)
     with pytest.raises(UserError, match=r"image x is 40x31, .* at least 32x32 pixels: remove it"):
         transforms.Decode(1, ("label",), 32)(example)
+
+
+def test_a_view_turns_and_magnifies_image_and_label_together():
+    y, x = np.mgrid[:96, :96].astype(np.float32)
+    image = (0.5 + 0.5 * np.sin(x / 7) * np.cos(y / 9))[..., None]
+    example = {"image": image, "label": image > 0.5, "name": "waves"}
+    crop = transforms.RandomCrop(48, scale=1.5, angle=30)
+    seen = set()
+    for seed in range(8):
+        view = crop(example, np.random.default_rng(seed))
+        assert view["image"].shape == view["label"].shape == (48, 48, 1)
+        assert np.mean(view["label"] != (view["image"] > 0.5)) < 0.05
+        seen.add(view["image"].tobytes())
+    assert len(seen) == 8
+
+
+def test_a_view_of_its_own_size_and_angle_is_the_crop():
+    example = numbered()
+    view = transforms.RandomCrop(16, scale=1 + 1e-9)(example, np.random.default_rng(0))
+    np.testing.assert_allclose(view["image"], example["image"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"colour": 0.3}, {"gamma": 2.0}, {"blur": 3.0}, {"noise": 0.1}, {"jpeg": 30}, {"cutout": 0.5}],
+    ids=str,
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_defect_changes_the_image_only(change, channels):
+    image = np.random.default_rng(1).random((40, 40, channels), np.float32)
+    example = {"image": image, "label": image[..., :1] > 0.5, "name": "noise"}
+    augment = transforms.Augment(**change)
+    results = [augment(example, np.random.default_rng(seed)) for seed in range(6)]
+    assert any(not np.allclose(result["image"], image, atol=0.01) for result in results)
+    for result in results:
+        assert result["image"].shape == image.shape and result["image"].dtype == np.float32
+        assert result["image"].min() >= 0 and result["image"].max() <= 1
+        np.testing.assert_array_equal(result["label"], example["label"])

@@ -1,5 +1,6 @@
 """The training state survives its form in checkpoints."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -25,29 +26,36 @@ class Layer(nnx.Module):
         return self.dropout(self.norm(self.linear(x)))
 
 
-def state_of(seed: int, steps: int):
+def state_of(seed: int, steps: int, with_average: bool):
     """Return a state in whose every part the seed and the steps show."""
     layer = Layer(seed)
     layer.train()
     for k in range(steps):
         layer(jnp.full((4, 2), float(k)))
-    _, state = initial_state(layer, optax.adam(1e-3))
+    _, state = initial_state(layer, optax.adam(1e-3), with_average)
+    if with_average:
+        average = jax.tree.map(lambda array: array + 0.5 * seed, state.average)
+        state = state._replace(average=average)
     running = RunningLoss.single_from_model_output(loss=jnp.array(0.25 * steps))
     return state._replace(running=running, step=jnp.array(steps, jnp.int32))
 
 
-def test_every_part_of_the_state_is_saved_and_restored():
-    saved = state_of(seed=1, steps=3)
+@pytest.mark.parametrize("with_average", [False, True])
+def test_every_part_of_the_state_is_saved_and_restored(with_average):
+    saved = state_of(1, 3, with_average)
     weights, training = saved.to_arrays()
-    fresh = state_of(seed=0, steps=0)
+    fresh = state_of(0, 0, with_average)
     assert any("dropout" in name for name in training)
     restored = fresh.from_arrays(weights, training)
     for before, after in zip(saved.to_arrays(), restored.to_arrays(), strict=True):
         trainings.assert_equal(after, before)
     assert restored.epoch_loss() == (0.75, 1)
     assert int(restored.step) == 3
-    model, expected = (nnx.merge_state(s.params, s.others) for s in (restored, saved))
-    trainings.assert_equal(named_arrays.weight_arrays(model), named_arrays.weight_arrays(expected))
+    for read in (lambda s: nnx.merge_state(s.params, s.others), lambda s: s.weights()):
+        model, expected = read(restored), read(saved)
+        trainings.assert_equal(
+            named_arrays.weight_arrays(model), named_arrays.weight_arrays(expected)
+        )
 
 
 def test_training_changes_the_random_keys_of_dropout_and_resuming_restores_them(
@@ -61,6 +69,6 @@ def test_training_changes_the_random_keys_of_dropout_and_resuming_restores_them(
 
 
 def test_the_running_loss_begins_anew_in_each_epoch():
-    state = state_of(seed=0, steps=2)
+    state = state_of(seed=0, steps=2, with_average=False)
     assert state.epoch_loss() == (pytest.approx(0.5), 1)
     assert state.at_epoch_start().epoch_loss() == (0.0, 0)

@@ -76,8 +76,30 @@ def test_gradients_are_clipped_only_if_the_config_says_so(norm, moment):
     """Adam's first moment is a tenth of the gradient, whose norm is 100 before clipping."""
     config = small_config.get_config()
     config.gradient_clip_norm = norm
-    optimizer = step.make_optimizer(config)
+    optimizer = step.make_optimizer(config, 100)
     params = {"a": jnp.zeros(4)}
     _, state = optimizer.update({"a": jnp.full(4, 50.0)}, optimizer.init(params), params)
     largest = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(state) if leaf.ndim)
     assert largest == pytest.approx(moment)
+
+
+def test_the_learning_rate_rises_and_falls():
+    config = small_config.get_config()
+    config.learning_rate = 0.01
+    assert step.learning_rate_schedule(config, 100) == 0.01
+    config.schedule.warmup_steps = 10
+    rising = step.learning_rate_schedule(config, 100)
+    np.testing.assert_allclose([rising(k) for k in (0, 5, 10, 99)], [0, 0.005, 0.01, 0.01])
+    config.schedule.decay = "cosine"
+    cosine = step.learning_rate_schedule(config, 100)
+    expected = 0.005 * (1 + np.cos(np.pi * (55 - 10) / 90))
+    np.testing.assert_allclose([cosine(k) for k in (0, 10, 55, 100)], [0, 0.01, expected, 0], 1e-5)
+
+
+def test_the_average_follows_the_weights():
+    average = nnx.State({"w": nnx.Param(jnp.zeros(2))})
+    current = nnx.State({"w": nnx.Param(jnp.ones(2))})
+    early = step.moving_average(average, current, jnp.int32(0), 0.99)
+    late = step.moving_average(average, current, jnp.int32(10**6), 0.99)
+    np.testing.assert_allclose(early["w"][...], 0.9)
+    np.testing.assert_allclose(late["w"][...], 0.01, rtol=1e-4)

@@ -1,0 +1,211 @@
+"""Accuracy on real photographs with labels, with the defaults of `eal-icnet predict`.
+
+    python benchmarks/real.py --data=DIR --models=otsu,demo=demo/run,auto --output=OUT
+
+DIR holds a folder for each set, with `image` (any format), `metal` (a mask of the topmost layer),
+`via` where there are labelled vias, and `valid`, a mask of the pixels that count, where not all do.
+A label of another size is brought to the image's. `otsu` is Otsu's threshold, `auto` the packaged
+weights that the command chooses, NAME=CHECKPOINT any other. Writes real.csv, real.md and real.png.
+"""
+
+import argparse
+import csv
+import pathlib
+import tempfile
+import time
+
+import cv2
+import numpy as np
+from tabulate import tabulate
+
+from eal_icnet_jax.evaluation import metrics, pictures
+from eal_icnet_jax.imaging import decoding, mosaic_files, pixel_values, png
+from eal_icnet_jax.imaging.masks import MosaicMask
+from eal_icnet_jax.imaging.regions import connected_regions
+
+WHOLE = slice(None), slice(None)
+
+CELL = 420
+"""Side in pixels of a picture on the contact sheet."""
+
+
+def find(folder: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Return the image file of a name in a folder, with any ending."""
+    return next((p for p in sorted(folder.glob(f"{name}.*")) if p.suffix != ".txt"), None)
+
+
+def read_mask(path: pathlib.Path | None, shape: tuple[int, int]) -> np.ndarray | None:
+    """Read a mask in an image's size; None without a file."""
+    if path is None:
+        return None
+    mask, _ = decoding.decode_mask(decoding.read_bytes(path), str(path))
+    if mask.shape != shape:
+        size = shape[::-1]
+        mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
+    return mask
+
+
+def otsu(image: np.ndarray) -> list[np.ndarray]:
+    """Return the metal that Otsu's threshold finds."""
+    grey = (255 * pixel_values.to_unit_range(image, 1)[..., 0]).astype(np.uint8)
+    level, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_OTSU)
+    return [grey > level]
+
+
+def predict(path: pathlib.Path, model, output: pathlib.Path) -> list[np.ndarray]:
+    """Return the masks that `eal-icnet predict` writes."""
+    from eal_icnet_jax.inference.prediction import PredictionRun
+    from eal_icnet_jax.inference.prediction_options import PredictionOptions
+
+    run = PredictionRun(model, PredictionOptions(input=path, output=output))
+    for result in run.results():
+        if result.error:
+            raise SystemExit(result.error)
+        for note in result.notes:
+            print(f"    {note}")
+    files = sorted(file for file in output.iterdir() if not file.name.startswith("."))
+    masks = [file for file in files if file.suffix in (".png", ".tif")]
+    return [MosaicMask(mosaic_files.open_mosaic(file), is_plain=True)[WHOLE] for file in masks]
+
+
+def detection(label: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """Return precision, recall and F1 of vias: each pairs with the nearest one at half its radius.
+
+    The radius is that of a circle of the label's area; every via has at most one partner.
+    """
+    centres, radii = [], []
+    for mask in (label, prediction):
+        _, statistics = connected_regions(mask)
+        _, _, _, middle = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        centres.append(middle[1:])
+        radii.append(np.sqrt(statistics[1:, cv2.CC_STAT_AREA] / np.pi))
+    true, found = centres
+    hits, used = 0, np.zeros(len(found), bool)
+    for centre, radius in zip(true, radii[0], strict=True):
+        if not len(found):
+            break
+        distance = np.hypot(*(found - centre).T)
+        distance[used] = np.inf
+        nearest = int(np.argmin(distance))
+        if distance[nearest] <= max(radius / 2, 1):
+            used[nearest], hits = True, hits + 1
+    precision = hits / len(found) if len(found) else 0.0
+    recall = hits / len(true) if len(true) else 0.0
+    return {
+        "via_precision": precision,
+        "via_recall": recall,
+        "via_F1": 2 * precision * recall / max(precision + recall, 1e-9),
+    }
+
+
+def score(label: np.ndarray, prediction: np.ndarray, valid: np.ndarray) -> dict[str, float]:
+    """Return the figures of one metal mask on valid pixels."""
+    inside = metrics.evaluate_masks(label[valid][None], prediction[valid][None])
+    label, prediction = label & valid, prediction & valid
+    differences = metrics.electrically_significant_differences(label, prediction)
+    nets = max(differences.nets, 1)
+    return {
+        "mIoU": inside["mIoU"],
+        "Dice": inside["Dice"],
+        "AJI": metrics.aggregated_jaccard(label, prediction)[0],
+        "nets": differences.nets,
+        "opens": 100 * differences.opens / nets,
+        "shorts": 100 * differences.shorts / nets,
+        "FP": differences.false_positives,
+        "FN": differences.false_negatives,
+    }
+
+
+def cell(image: np.ndarray) -> np.ndarray:
+    """Return the middle of a picture, RGB, `CELL` pixels a side, magnified if it is small."""
+    image = image if image.ndim == 3 else np.repeat(image[..., None], 3, -1)
+    side = min(*image.shape[:2], CELL)
+    top, left = (length // 2 - side // 2 for length in image.shape[:2])
+    part = image[top : top + side, left : left + side]
+    return cv2.resize(part, (CELL, CELL), interpolation=cv2.INTER_NEAREST)
+
+
+def measure(folder: pathlib.Path, models: dict, rows: list, sheet: list):
+    """Measure all models on one set, and add their rows and their line of the contact sheet."""
+    path = find(folder, "image")
+    mosaic = mosaic_files.open_mosaic(path)
+    image = mosaic[WHOLE]
+    label, via = (read_mask(find(folder, name), mosaic.shape) for name in ("metal", "via"))
+    valid = read_mask(find(folder, "valid"), mosaic.shape)
+    valid = np.ones(mosaic.shape, bool) if valid is None else valid
+    line = [cell(image), cell(255 * label.astype(np.uint8))]
+    for name, model in models.items():
+        with tempfile.TemporaryDirectory() as output:
+            start = time.perf_counter()
+            chosen = model(path) if callable(model) else model
+            output = pathlib.Path(output)
+            masks = otsu(image) if chosen is None else predict(path, chosen, output)
+            seconds = time.perf_counter() - start
+        row = {"set": folder.name, "model": name, **score(label, masks[0], valid)}
+        if via is not None and len(masks) > 1:
+            row |= detection(via & valid, masks[1] & valid)
+        row["s_per_Mpixel"] = seconds / (image.shape[0] * image.shape[1] / 1e6)
+        rows.append(row)
+        print(f"{folder.name:14s} {name:10s} mIoU {100 * row['mIoU']:.1f}", flush=True)
+        line += [cell(255 * masks[0].astype(np.uint8)), cell(pictures.error_map(label, masks[0]))]
+    sheet.append(np.hstack(line))
+
+
+def table(rows: list[dict]) -> str:
+    """Return the figures as a Markdown table."""
+    headings = [
+        "set", "model", "mIoU", "Dice", "AJI", "opens", "shorts", "FP", "FN", "via P", "via R",
+        "via F1", "s/Mpixel",
+    ]  # fmt: skip
+    percent = lambda row, key: f"{100 * row[key]:.1f}" if key in row else ""  # noqa: E731
+    lines = [
+        [
+            row["set"], row["model"], *(percent(row, key) for key in ("mIoU", "Dice", "AJI")),
+            f"{row['opens']:.1f}", f"{row['shorts']:.1f}", row["FP"], row["FN"],
+            *(percent(row, f"via_{key}") for key in ("precision", "recall", "F1")),
+            f"{row['s_per_Mpixel']:.1f}",
+        ]
+        for row in rows
+    ]  # fmt: skip
+    return tabulate(lines, headings, "github")
+
+
+def model_of(text: str):
+    """Return the name of a model of --models, and the model: None is Otsu's threshold."""
+    name, _, checkpoint = text.partition("=")
+    if name == "otsu":
+        return name, None
+    from eal_icnet_jax.models import checkpoints
+
+    return name, checkpoints.load_model(checkpoint or name)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the sets")
+    parser.add_argument("--models", default="otsu,auto", help="separated by commas")
+    parser.add_argument("--sets", default="", help="names of sets (all)")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="for table and sheet")
+    arguments = parser.parse_args()
+    models = dict(map(model_of, arguments.models.split(",")))
+    wanted = [name for name in arguments.sets.split(",") if name]
+    rows, sheet = [], []
+    for folder in sorted(arguments.data.iterdir()):
+        if folder.is_dir() and find(folder, "metal") and (not wanted or folder.name in wanted):
+            measure(folder, models, rows, sheet)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    with (arguments.output / "real.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, keys)
+        writer.writeheader()
+        writer.writerows(rows)
+    (arguments.output / "real.md").write_text(table(rows) + "\n")
+    png.write(arguments.output / "real.png", np.vstack(sheet))
+    print(table(rows))
+    for name in models:
+        scores = [row["mIoU"] for row in rows if row["model"] == name]
+        print(f"{name}: mean mIoU {100 * np.mean(scores):.1f}")
+
+
+if __name__ == "__main__":
+    main()

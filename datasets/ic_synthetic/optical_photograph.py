@@ -1,0 +1,243 @@
+"""Optical photographs of dies of every kind, rendered from their geometry.
+
+Colours are RGB floats from 0 to 255. Unlike `micrograph.optical_micrograph`, which shows one kind
+of clean die, these vary in all that real photographs were found to vary in.
+"""
+
+import colorsys
+import dataclasses
+
+import cv2
+import numpy as np
+from scipy.special import ndtr
+
+from eal_icnet_jax.datasets.ic_synthetic import camera
+from eal_icnet_jax.datasets.ic_synthetic.fields import blend, random_field, specks
+from eal_icnet_jax.datasets.ic_synthetic.geometry import Range
+from eal_icnet_jax.datasets.ic_synthetic.photograph_geometry import Distances
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpticalRanges:
+    """Ranges from which each optical photograph draws its look. Fractions are of the images.
+
+    Attributes:
+      same_brightness: fraction whose metal has the brightness of the ground, between dark outlines.
+      dark_metal: fraction whose metal is darker than the ground.
+      saturation: of the colours of ground and lower layers.
+      metal_saturation: of the colour of the metal.
+      lower_opacity: how much a lower layer's colour shows; 1 is as visible as the metal.
+      lower_outline: depth of the dark outline of a lower layer.
+      relief: how much lower layers show through the metal.
+      outline: depth of the dark outline of the metal; 1 is black.
+      outline_width: relative to the wire's width.
+      slanted_light: how much darker the outline is on one side.
+      stripes: fraction that shows the traces of a removed layer.
+      stripe_brightness: how much brighter the metal is in such traces.
+      grain: standard deviation of the metal's brightness, relative.
+      pits: number of dark pits in the metal in an area of 512x512 pixels.
+      via_styles: number of different looks that the vias of an image have.
+      bond_wires: fraction with bond wires above the metal.
+      die_edges: fraction with an edge of the die.
+      dirt: mean number of specks in an area of 512x512 pixels.
+      residue: fraction with films of residue.
+      lateral_colour: largest shift in pixels of red and blue.
+    """
+
+    same_brightness: float = 0.25
+    dark_metal: float = 0.12
+    saturation: Range = (0, 0.55)
+    metal_saturation: Range = (0, 0.2)
+    lower_opacity: Range = (0.05, 1)
+    lower_outline: Range = (0, 0.7)
+    relief: Range = (0, 0.7)
+    outline: Range = (0.05, 0.9)
+    outline_width: Range = (0.06, 0.3)
+    slanted_light: Range = (0, 0.7)
+    stripes: float = 0.25
+    stripe_brightness: Range = (0.05, 0.35)
+    grain: Range = (0, 0.06)
+    pits: Range = (0, 160)
+    via_styles: tuple[int, int] = (1, 3)
+    bond_wires: float = 0.06
+    die_edges: float = 0.05
+    dirt: Range = (0, 14)
+    residue: float = 0.25
+    lateral_colour: float = 0.8
+
+
+def _colour(rng: np.random.Generator, saturation: Range, value: Range) -> np.ndarray:
+    colour = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value))
+    return 255 * np.array(colour)
+
+
+def _brightness(colour: np.ndarray) -> float:
+    return float(colour @ (0.299, 0.587, 0.114))
+
+
+def _metal_colour(
+    rng: np.random.Generator, ground: np.ndarray, ranges: OpticalRanges
+) -> tuple[np.ndarray, float]:
+    """Return the colour of the metal and the least depth of its outline that shows it."""
+    kind = rng.random()
+    if kind < ranges.same_brightness:
+        metal = _colour(rng, (0, 0.35), (0.5, 1))
+        metal *= _brightness(ground) / _brightness(metal) * rng.uniform(0.9, 1.15)
+        return metal, 0.5
+    if kind < ranges.same_brightness + ranges.dark_metal:
+        metal = _colour(rng, (0, 0.4), (0.12, 0.36))
+        return np.clip(np.minimum(metal, ground - rng.uniform(15, 60)), 0, None), 0.05
+    metal = _colour(rng, ranges.metal_saturation, (0.75, 1))
+    return np.maximum(metal, ground + rng.uniform(15, 60)), 0.05
+
+
+def _band(distance: np.ndarray, centre: float, width: float) -> np.ndarray:
+    return np.exp(-0.5 * ((distance - centre) / width) ** 2)
+
+
+def _over_lower_layers(rng, ground: np.ndarray, distances: Distances, ranges: OpticalRanges):
+    """Return the ground with the lower layers in it, each with its colour and outline."""
+    size, width = len(distances.metal), distances.wire_width
+    image = ground + rng.uniform(0, 7) * random_field(rng, size, 120.0)[..., None]
+    for lower in distances.lower:
+        opacity = rng.uniform(*ranges.lower_opacity) * rng.uniform(0.2, 1)
+        colour = _colour(rng, ranges.saturation, (0.25, 0.95))
+        edge = max(0.5, 0.08 * width * rng.random())
+        image = blend(image, colour, opacity * ndtr(lower / edge))
+        outline = rng.uniform(*ranges.lower_outline) * opacity
+        line = _band(lower, 0, max(0.7, 0.12 * width * rng.random()))
+        image = image * (1 - outline * line)[..., None]
+    return image
+
+
+def _metal_surface(rng, metal: np.ndarray, below: np.ndarray, distances, ranges: OpticalRanges):
+    """Return the metal's brightness and colour where it is flat."""
+    size = len(distances.metal)
+    grain = 1 + rng.uniform(*ranges.grain) * random_field(rng, size, 1.2)
+    grain += 0.025 * random_field(rng, size, 40.0)
+    relief = below.mean(-1)
+    relief = (relief - relief.mean()) / max(relief.mean(), 1)
+    surface = metal * (grain + rng.uniform(*ranges.relief) * rng.random() * relief)[..., None]
+    pits = specks(rng, size, int(rng.uniform(*ranges.pits) * (size / 512) ** 2), (0.7, 1.8))
+    return surface * (1 - rng.uniform(0.2, 0.5) * pits[..., None])
+
+
+def _with_outline(rng, image: np.ndarray, distances: Distances, least: float, ranges):
+    """Return the image with the dark slopes of the metal's edges."""
+    metal, width = distances.metal, distances.wire_width
+    depth = rng.uniform(max(least, ranges.outline[0]), ranges.outline[1])
+    half = float(np.clip(0.5 * width * rng.uniform(*ranges.outline_width), 0.6, 6))
+    line = _band(metal, -half * rng.uniform(0.5, 1.3), half)
+    smooth = cv2.GaussianBlur(metal, (0, 0), 1.0)
+    slopes = np.stack([cv2.Sobel(smooth, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1))], -1)
+    angle = rng.uniform(0, 2 * np.pi)
+    light = slopes @ np.array([np.cos(angle), np.sin(angle)], np.float32)
+    line = np.clip(line * depth * (1 + rng.uniform(*ranges.slanted_light) * light), 0, 0.97)
+    dark = _colour(rng, (0, 0.7), (0, 0.3))
+    return blend(image, dark, line)
+
+
+def _with_vias(rng, image: np.ndarray, distances: Distances, ranges: OpticalRanges) -> np.ndarray:
+    """Return the image with vias: dots, rings or dimples, of one or several looks."""
+    vias = distances.vias
+    count, regions = cv2.connectedComponents((vias > 0).astype(np.uint8))
+    if count < 2:
+        return image
+    # The look of the nearest via, also around it.
+    grown = cv2.dilate(regions.astype(np.float32), np.ones((9, 9))).astype(int)
+    looks = rng.integers(0, rng.integers(ranges.via_styles[0], ranges.via_styles[1] + 1), count)
+    radius = max(float(vias.max()), 1.0)
+    for look in np.unique(looks):
+        here = (looks == look)[grown] & (grown > 0)
+        dark = rng.random() < 0.7
+        core = _colour(rng, (0, 0.7), (0.1, 0.55) if dark else (0.75, 1))
+        opacity, edge = rng.uniform(0.3, 0.95), max(0.5, 0.2 * radius * rng.random())
+        inset = rng.uniform(0, 0.5) * radius
+        image = blend(image, core, here * opacity * ndtr((vias - inset) / edge))
+        rim = rng.uniform(0, 0.6) * _band(vias, 0, max(0.7, 0.25 * radius * rng.random()))
+        image = image * (1 - here * rim)[..., None]
+        if rng.random() < 0.3:
+            glint = rng.uniform(0.4, 0.9) * ndtr((vias - 0.6 * radius) / max(0.5, 0.15 * radius))
+            image = blend(image, np.array([245.0, 245, 235]), here * glint)
+    return image
+
+
+def _with_dirt(rng, image: np.ndarray, ranges: OpticalRanges) -> np.ndarray:
+    """Return the image with dust, glints and films of residue."""
+    size = len(image)
+    count = rng.poisson(rng.uniform(*ranges.dirt) * (size / 512) ** 2)
+    dust = specks(rng, size, count, (1.0, 7.0))
+    image = image * (1 - rng.uniform(0.3, 0.9) * dust)[..., None]
+    glints = specks(rng, size, count // 4, (1.0, 3.0))
+    image = blend(image, np.array([240.0, 240, 235]), 0.8 * glints)
+    if rng.random() < ranges.residue:
+        film = ndtr((random_field(rng, size, rng.uniform(15, 80)) - rng.uniform(0.8, 1.6)) / 0.15)
+        image = blend(image, image * _colour(rng, (0, 0.5), (0.6, 0.95)) / 255, film)
+    return image
+
+
+def _with_bond_wires(rng, image: np.ndarray) -> np.ndarray:
+    """Return the image with thick, dark wires across it that end in bright, flat bonds."""
+    size = len(image)
+    for _ in range(rng.integers(1, 4)):
+        band = np.zeros((size, size), np.float32)
+        start, end = rng.uniform(-0.2, 1.2, (2, 2)) * size
+        half = size * rng.uniform(0.02, 0.08)
+        points = [tuple(map(int, point)) for point in (start, end)]
+        cv2.line(band, *points, 1.0, int(2 * half))
+        cv2.circle(band, points[1], int(1.3 * half), 1.0, -1)
+        band = cv2.GaussianBlur(band, (0, 0), max(1.0, 0.1 * half))
+        image = blend(image, _colour(rng, (0, 0.3), (0.05, 0.25)), 0.97 * band)
+        core = np.zeros((size, size), np.float32)
+        cv2.ellipse(core, points[1], (int(half), int(0.7 * half)), 0, 0, 360, 1.0, -1)
+        core = cv2.GaussianBlur(core, (0, 0), max(1.0, 0.2 * half))
+        image = blend(image, _colour(rng, (0, 0.3), (0.5, 0.95)), rng.uniform(0.4, 0.9) * core)
+    return image
+
+
+def _with_lateral_colour(rng, image: np.ndarray, largest: float) -> np.ndarray:
+    image = image.astype(np.float32)
+    size = image.shape[1], image.shape[0]
+    for channel, sign in ((0, 1), (2, -1)):
+        dx, dy = sign * rng.uniform(-largest, largest, 2)
+        shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
+        image[..., channel] = cv2.warpAffine(
+            image[..., channel], shift, size, borderMode=cv2.BORDER_REPLICATE
+        )
+    return image
+
+
+def optical_photograph(
+    rng: np.random.Generator,
+    distances: Distances,
+    ranges: OpticalRanges,
+    camera_ranges: camera.CameraRanges,
+) -> np.ndarray:
+    """Render an optical photograph.
+
+    Args:
+      rng: random numbers of this image.
+      distances: its geometry.
+      ranges: of its look.
+      camera_ranges: of its camera.
+
+    Returns:
+      RGB uint8 `[size, size, 3]`.
+    """
+    ground = _colour(rng, ranges.saturation, (0.2, 0.85))
+    metal, least_outline = _metal_colour(rng, ground, ranges)
+    below = _over_lower_layers(rng, ground, distances, ranges)
+    surface = _metal_surface(rng, metal, below, distances, ranges)
+    if rng.random() < ranges.stripes:
+        trace = rng.uniform(*ranges.stripe_brightness) * ndtr(distances.removed / 1.0)
+        surface = surface * (1 + trace)[..., None]
+        below = below * (1 + rng.uniform(0, 0.5) * trace)[..., None]
+    edge = max(0.5, 0.06 * distances.wire_width * rng.random())
+    image = blend(below, surface, ndtr(distances.metal / edge))
+    image = _with_outline(rng, image, distances, least_outline, ranges)
+    image = _with_vias(rng, image, distances, ranges)
+    image = _with_dirt(rng, image, ranges)
+    if rng.random() < ranges.bond_wires:
+        image = _with_bond_wires(rng, image)
+    image = _with_lateral_colour(rng, image, ranges.lateral_colour * rng.random())
+    return camera.photographed(rng, image, distances.wire_width, camera_ranges)

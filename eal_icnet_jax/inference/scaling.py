@@ -1,0 +1,154 @@
+"""Magnification of images to the width of the wires that a network was trained for."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from eal_icnet_jax.imaging import pixel_values
+from eal_icnet_jax.imaging.mosaics import Mosaic
+from eal_icnet_jax.imaging.wire_width import wire_widths
+from eal_icnet_jax.system.errors import UserError
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Maps images `[B, H, W, C]` in [0, 1] to probabilities `[B, H, W, classes]`."""
+
+SCALES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""Magnifications at which wires are looked for."""
+
+SAMPLE = 320
+"""Side in pixels, once magnified, of the squares in which wires are looked for."""
+
+SAMPLES = 3
+"""Number of such squares down and across at each magnification."""
+
+TOLERANCE = 1.3
+"""Factors up to this one, or its inverse, are left alone: the network is trained for them too."""
+
+LARGEST_FACTOR = 16
+"""Bound of a factor that a user names, and of its inverse."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How much images are magnified before prediction.
+
+    Attributes:
+      factor: magnification; below 1 they are shrunk.
+      note: how it was found, for the user; empty if there is nothing to say.
+    """
+
+    factor: float = 1.0
+    note: str = ""
+
+
+def check_scale(scale: float | str):
+    """Raise a `UserError` if a scale is neither "auto" nor a sensible factor."""
+    if scale == "auto":
+        return
+    if not isinstance(scale, float | int) or not 1 / LARGEST_FACTOR <= scale <= LARGEST_FACTOR:
+        raise UserError(
+            f"--scale is {scale}: name auto, or a factor from 1/{LARGEST_FACTOR} to "
+            f"{LARGEST_FACTOR}"
+        )
+
+
+def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return images `[B, H, W, C]` resized to a height and width: averaged if they are shrunk."""
+    height, width = size
+    if images.shape[1:3] == (height, width):
+        return images
+    shrinks = height < images.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    out = [cv2.resize(image, (width, height), interpolation=method) for image in images]
+    return np.clip(np.stack(out).reshape(len(images), height, width, -1), 0, 1)
+
+
+def at_scale(predict: Predict, factor: float, smallest: int) -> Predict:
+    """Return a prediction that magnifies images first, and shrinks the probabilities again.
+
+    Args:
+      predict: of magnified images.
+      factor: magnification.
+      smallest: least height and width of an image that it takes, in pixels.
+    """
+    if factor == 1:
+        return predict
+
+    def scaled(images: np.ndarray) -> np.ndarray:
+        size = tuple(max(smallest, round(length * factor)) for length in images.shape[1:3])
+        return resized(predict(resized(images, size)), images.shape[1:3])
+
+    return scaled
+
+
+def _sample_places(length: int, side: int) -> np.ndarray:
+    """Return the first pixels of up to `SAMPLES` stretches that lie evenly along an axis."""
+    count = min(SAMPLES, max(1, length // side))
+    return np.unique(np.linspace(0, length - side, count + 2)[1:-1].round().astype(int))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Finding:
+    """What a network sees at one magnification.
+
+    widths: of the wires in pixels of the image.
+    certainty: mean of `|2p - 1|` over all pixels, from 0 to 1.
+    """
+
+    widths: np.ndarray
+    certainty: float
+
+
+def _look(mosaic: Mosaic, predict: Predict, channels: int, scale: float, smallest: int):
+    """Return what the network sees in some squares of an image at a magnification."""
+    side = min(round(SAMPLE / scale), *mosaic.shape)
+    if round(side * scale) < smallest:
+        return None
+    size = round(side * scale)
+    widths, certainties = [], []
+    places = (_sample_places(length, side) for length in mosaic.shape)
+    for top, left in itertools.product(*places):
+        part = mosaic[top : top + side, left : left + side]
+        image = resized(pixel_values.to_unit_range(part, channels)[None], (size, size))
+        metal = predict(image)[0, ..., 0]
+        widths.append(wire_widths(metal >= 0.5) / scale)
+        certainties.append(np.mean(np.abs(2 * metal - 1)))
+    return _Finding(np.concatenate(widths), float(np.mean(certainties)))
+
+
+def find_scale(
+    mosaic: Mosaic, predict: Predict, channels: int, wire_width: float, smallest: int
+) -> Scale:
+    """Return the magnification at which an image's wires have the width that a network knows.
+
+    The network looks at some parts of the image at several magnifications. The width of the wires
+    that it finds is taken from those at which it is most certain.
+
+    Args:
+      mosaic: the image.
+      predict: the network's prediction; the first class is metal.
+      channels: of the images that it takes.
+      wire_width: that it was trained for, in pixels.
+      smallest: least height and width of an image that it takes, in pixels.
+    """
+    estimates, weights = [], []
+    for scale in SCALES:
+        finding = _look(mosaic, predict, channels, scale, smallest)
+        if finding is None or not len(finding.widths):
+            continue
+        width = float(np.median(finding.widths))
+        mismatch = abs(np.log2(width * scale / wire_width))
+        estimates.append(width)
+        weights.append(finding.certainty**2 * np.exp(-(mismatch**2) / 2))
+    if not estimates:
+        return Scale(1.0, "no wires were found to measure, so the image keeps its size")
+    width = estimates[int(np.argmax(weights))]
+    factor = wire_width / width
+    text = f"its wires are about {width:.3g} pixels wide"
+    if 1 / TOLERANCE <= factor <= TOLERANCE:
+        return Scale(1.0, f"{text}, which suits the network: --scale=1")
+    factor = float(np.clip(factor, SCALES[0], SCALES[-1]))
+    return Scale(factor, f"{text}, so it is magnified by {factor:.3g} for the network")

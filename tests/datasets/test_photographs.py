@@ -1,0 +1,172 @@
+"""Drawn photographs: what their ranges say is what the images show."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from eal_icnet_jax.datasets.ic_synthetic import camera, examples
+from eal_icnet_jax.datasets.ic_synthetic.electron_photograph import (
+    ElectronRanges,
+    electron_photograph,
+)
+from eal_icnet_jax.datasets.ic_synthetic.optical_photograph import OpticalRanges, optical_photograph
+from eal_icnet_jax.datasets.ic_synthetic.photograph_geometry import (
+    Distances,
+    GeometryRanges,
+    draw_distances,
+    find_layouts,
+    real_layout,
+)
+from eal_icnet_jax.imaging.wire_width import median_wire_width
+from eal_icnet_jax.system.errors import UserError
+
+SIZE = 128
+CLEAN = camera.CameraRanges(
+    blur=(0, 0), noise=(0, 0), demosaiced=0, resampled=0, sharpened=0, full_contrast=1,
+    gamma=(1, 1), compressed=0, palettes=0,
+)  # fmt: skip
+"""A camera that changes nothing but the contrast."""
+
+
+def wire(width: int = 16) -> Distances:
+    """A vertical wire in the middle, without vias, on a ground without layers."""
+    x = np.arange(SIZE, dtype=np.float32) - SIZE / 2
+    metal = np.repeat((width / 2 - np.abs(x))[None], SIZE, 0)
+    empty = np.full((SIZE, SIZE), -64, np.float32)
+    return Distances(metal, empty, (empty,), empty, width)
+
+
+@pytest.fixture
+def layouts(tmp_path):
+    """A folder of one layout: wires of 6 pixels with vias."""
+    metal, vias = np.zeros((2, 300, 500), np.uint8)
+    for top in range(10, 290, 20):
+        metal[top : top + 6, 5:495] = 255
+        vias[top + 1 : top + 5, 50:54] = 255
+    cv2.imwrite(str(tmp_path / "chip.png"), metal)
+    cv2.imwrite(str(tmp_path / "chip_via.png"), vias)
+    return tmp_path
+
+
+@pytest.mark.parametrize("width", [5, 12, 30, 70])
+def test_wires_have_the_width_that_is_drawn(width):
+    ranges = GeometryRanges(wire_width=(width, width), via_pad=(1.1, 1.2), rounding=(0.01, 0.02))
+    found = []
+    for seed in range(12):
+        distances = draw_distances(np.random.default_rng(seed), 384, ranges)
+        assert distances.wire_width == pytest.approx(width)
+        if measured := median_wire_width(distances.metal > 0):
+            found.append(measured)
+    assert width * 0.8 < np.median(found) < width * 1.8  # a layer also has wider lines
+
+
+def test_a_real_layout_is_shown_in_the_width_that_is_drawn(layouts):
+    paths = find_layouts(layouts)
+    assert [path.name for path in paths] == ["chip.png"]
+    assert real_layout(paths[0]).wire_width == pytest.approx(6, abs=0.5)
+    ranges = GeometryRanges(wire_width=(9, 9), real=1, rotated=0, tilt=0, roughness=(0, 0))
+    vias = 0
+    for seed in range(6):
+        distances = draw_distances(np.random.default_rng(seed), 256, ranges, paths)
+        assert median_wire_width(distances.metal > 0) == pytest.approx(9, abs=1)
+        inside = distances.vias > 0
+        assert (distances.metal[inside] > -0.5).all()
+        vias += inside.sum()
+    assert vias
+
+
+def test_a_folder_without_metal_is_refused(layouts, tmp_path):
+    (layouts / "chip.png").unlink()
+    with pytest.raises(UserError, match="holds vias only: add the masks of their metal"):
+        find_layouts(layouts)
+    cv2.imwrite(str(layouts / "chip.png"), np.zeros((300, 500), np.uint8))
+    with pytest.raises(UserError, match="has no metal: remove it"):
+        real_layout(layouts / "chip.png")
+
+
+def levels(distances: Distances, ranges, seed: int) -> tuple[float, float]:
+    """Return the mean level of the metal's middle and of the ground, without the edges."""
+    rng = np.random.default_rng(seed)
+    if isinstance(ranges, OpticalRanges):
+        image = cv2.cvtColor(optical_photograph(rng, distances, ranges, CLEAN), cv2.COLOR_RGB2GRAY)
+    else:
+        image = electron_photograph(rng, distances, ranges, CLEAN)
+    far = distances.metal < -30
+    return float(image[distances.metal > 5].mean()), float(image[far].mean())
+
+
+QUIET = {"dirt": (0, 0), "residue": 0, "bond_wires": 0, "stripes": 0, "pits": (0, 0)}
+STILL = {"damaged": 0, "charging": (0, 0), "texture": (0, 0), "scratches": 0, "streaks": (0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("ranges", "sign"),
+    [
+        (OpticalRanges(same_brightness=0, dark_metal=0, **QUIET), 1),
+        (OpticalRanges(same_brightness=0, dark_metal=1, **QUIET), -1),
+        (ElectronRanges(dark_metal=0, edge_glow=(0, 0), **STILL), 1),
+        (ElectronRanges(dark_metal=1, edge_glow=(0, 0), **STILL), -1),
+    ],
+    ids=["bright", "dark", "bright SEM", "dark SEM"],
+)
+def test_metal_is_brighter_or_darker_than_the_ground(ranges, sign):
+    for seed in range(8):
+        metal, ground = levels(wire(), ranges, seed)
+        assert sign * (metal - ground) > 0
+
+
+def test_metal_of_the_ground_s_brightness_shows_by_its_outlines():
+    distances = wire()
+    ranges = OpticalRanges(same_brightness=1, dark_metal=0, slanted_light=(0, 0), **QUIET)
+    for seed in range(8):
+        image = optical_photograph(np.random.default_rng(seed), distances, ranges, CLEAN)
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(float)
+        outline = grey.mean(0)[np.abs(distances.metal[0]) < 6].min()
+        assert outline < grey[distances.metal > 5].mean() - 20
+        assert outline < grey[distances.metal < -30].mean() - 20
+
+
+def test_glaring_vias_outshine_the_metal():
+    x = np.arange(SIZE, dtype=np.float32) - SIZE / 2
+    distances = wire()._replace(vias=5 - np.hypot(x[:, None], x[None]))
+    ranges = ElectronRanges(
+        glaring=1, glare=(3, 3), dark_metal=0, edge_glow=(0, 0), **STILL
+    )  # fmt: skip
+    image = electron_photograph(np.random.default_rng(0), distances, ranges, CLEAN).astype(float)
+    metal = image[(distances.metal > 4) & (distances.vias < -30)].mean()
+    assert image[distances.vias > 2].mean() > metal + 60
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"blur": (0.3, 0.3)}, {"noise": (0.2, 0.2)}, {"demosaiced": 1}, {"resampled": 1},
+        {"sharpened": 1}, {"contrast": (0.05, 0.05), "full_contrast": 0}, {"gamma": (1.6, 1.6)},
+        {"compressed": 1, "quality": (30, 31)}, {"palettes": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_each_camera_fault_shows(change):
+    image = optical_photograph(
+        np.random.default_rng(3), wire(), OpticalRanges(**QUIET), CLEAN
+    ).astype(np.float32)
+    clean, faulty = (
+        camera.photographed(np.random.default_rng(0), image, 16, ranges)
+        for ranges in (CLEAN, dataclasses.replace(CLEAN, **change))
+    )
+    assert faulty.shape == clean.shape and faulty.dtype == np.uint8
+    assert not np.array_equal(faulty, clean)
+    if "contrast" in change:
+        assert np.ptp(faulty.astype(int)) < 0.1 * 255 * 1.3
+
+
+def test_photographs_show_metal_and_ground(layouts):
+    paths = find_layouts(layouts)
+    for name in ("optical_photographs", "sem_photographs"):
+        kind = dataclasses.replace(examples.kind_by_name(name), size=128)
+        for index in range(6):
+            example = examples.draw_example(kind, "train", index, paths)
+            low, high = examples.METAL_FRACTION
+            assert low < np.mean(example["label"] > 0) < high

@@ -1,0 +1,75 @@
+"""Images are magnified so that their wires have the width that a network was trained for."""
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from eal_icnet_jax.imaging.mosaics import mosaic_from_array
+from eal_icnet_jax.inference import scaling
+from eal_icnet_jax.system.errors import UserError
+
+
+def threshold(images: np.ndarray) -> np.ndarray:
+    """A network that finds bright wires of any width, and is sure where levels are clear."""
+    return np.clip(4 * images[..., :1] - 1.5, 0.001, 0.999)
+
+
+def wires(width: int, size: int = 1200) -> np.ndarray:
+    """Bright wires of a width, with gaps of the same, on a darker ground."""
+    stripes = (np.arange(size) // width % 2).astype(bool)
+    image = np.where(stripes[:, None], 200, 60) * np.ones((1, size))
+    noise = np.random.default_rng(0).normal(0, 8, image.shape)
+    return np.clip(image + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("width", [4, 7, 14, 25, 50, 80])
+def test_the_width_of_wires_is_found(width):
+    mosaic = mosaic_from_array(pathlib.Path("a.png"), wires(width))
+    scale = scaling.find_scale(mosaic, threshold, 1, 14.0, 32)
+    if 1 / scaling.TOLERANCE < 14 / width < scaling.TOLERANCE:
+        assert scale.factor == 1
+    else:
+        assert scale.factor == pytest.approx(14 / width, rel=0.2)
+    assert "pixels wide" in scale.note
+
+
+def test_an_image_without_wires_keeps_its_size():
+    mosaic = mosaic_from_array(pathlib.Path("a.png"), np.full((500, 400), 20, np.uint8))
+    scale = scaling.find_scale(mosaic, threshold, 1, 14.0, 32)
+    assert scale.factor == 1 and "no wires were found" in scale.note
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.5, 1.0, 1.7, 2.0, 4.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_return_in_their_own_size(factor, channels):
+    y, x = np.mgrid[:96, :128]
+    image = (0.5 + 0.4 * np.sin(x / 15) * np.cos(y / 12))[..., None].astype(np.float32)
+    images = np.repeat(np.repeat(image[None], 2, 0), channels, -1)
+    sizes = []
+
+    def identity(magnified):
+        sizes.append(magnified.shape[1:3])
+        return magnified[..., :1]
+
+    out = scaling.at_scale(identity, factor, 32)(images)
+    assert sizes == [(round(96 * factor), round(128 * factor))]
+    assert out.shape == (2, 96, 128, 1)
+    np.testing.assert_allclose(out, images[..., :1], atol=0.02)
+
+
+def test_small_images_keep_the_size_that_a_network_needs():
+    sizes = []
+
+    def record(images):
+        sizes.append(images.shape[1:3])
+        return images
+
+    scaling.at_scale(record, 0.125, 32)(np.zeros((1, 100, 300, 1), np.float32))
+    assert sizes == [(32, 38)]
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, 17.0, 0.01, float("nan"), float("inf"), "2x"])
+def test_senseless_factors_are_refused(scale):
+    with pytest.raises(UserError, match=r"--scale is .*: name auto, or a factor from 1/16 to 16"):
+        scaling.check_scale(scale)
