@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from eal_icnet_jax.evaluation import electrical
 from eal_icnet_jax.evaluation.electrical import ElectricalDifferences
@@ -74,13 +75,19 @@ def _one_to_one(i: np.ndarray, j: np.ndarray, iou: np.ndarray) -> np.ndarray:
     # Most pairs share no region with another pair: only the others need the assignment.
     isolated = (np.bincount(i)[i] == 1) & (np.bincount(j)[j] == 1)
     contested = np.flatnonzero(~isolated)
+    if not len(contested):
+        return np.flatnonzero(isolated)
     rows, row = np.unique(i[contested], return_inverse=True)
     columns, column = np.unique(j[contested], return_inverse=True)
-    pair = np.full((len(rows), len(columns)), -1)
-    pair[row, column] = contested
-    weight = np.where(pair >= 0, iou[pair], 0)
-    chosen = pair[linear_sum_assignment(weight, maximize=True)]
-    return np.concatenate([np.flatnonzero(isolated), chosen[chosen >= 0]])
+    # A matching must be complete, so each row may also take a column of its own. One is added to
+    # all weights, which adds the same to every matching.
+    own = np.arange(len(rows))
+    row, column = np.append(row, own), np.append(column, len(columns) + own)
+    weights = coo_array((np.append(iou[contested], np.zeros(len(rows))) + 1, (row, column)))
+    pairs = coo_array((np.append(contested + 1, np.zeros(len(rows), int)), (row, column))).tocsr()
+    matching = min_weight_full_bipartite_matching(weights.tocsr(), maximize=True)
+    chosen = np.asarray(pairs[matching]).ravel()
+    return np.concatenate([np.flatnonzero(isolated), chosen[chosen > 0] - 1])
 
 
 def _as_masks(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
