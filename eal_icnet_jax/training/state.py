@@ -104,10 +104,13 @@ def initial_state(
     """
     model.train()
     graphdef, params, others = nnx.split(model, nnx.Param, ...)
+    average = None
+    if with_average:  # a copy, because a step takes over the arrays of each part
+        average = jax.tree.map(jnp.copy, averaged_part(params, others))
     state = TrainState(
         params=params,
         others=others,
-        average=averaged_part(params, others) if with_average else None,
+        average=average,
         optimizer=optimizer.init(params),
         running=RunningLoss.empty(),
         step=jnp.zeros((), jnp.int32),
