@@ -25,6 +25,9 @@ from eal_icnet_jax.imaging.regions import connected_regions
 
 WHOLE = slice(None), slice(None)
 
+OTSU = "Otsu's threshold"
+"""Stands for a model."""
+
 CELL = 420
 """Side in pixels of a picture on the contact sheet."""
 
@@ -137,9 +140,8 @@ def measure(folder: pathlib.Path, models: dict, rows: list, sheet: list):
     for name, model in models.items():
         with tempfile.TemporaryDirectory() as output:
             start = time.perf_counter()
-            chosen = model(path) if callable(model) else model
             output = pathlib.Path(output)
-            masks = otsu(image) if chosen is None else predict(path, chosen, output)
+            masks = otsu(image) if model is OTSU else predict(path, model, output)
             seconds = time.perf_counter() - start
         row = {"set": folder.name, "model": name, **score(label, masks[0], valid)}
         if via is not None and len(masks) > 1:
@@ -171,10 +173,10 @@ def table(rows: list[dict]) -> str:
 
 
 def model_of(text: str):
-    """Return the name of a model of --models, and the model: None is Otsu's threshold."""
+    """Return the name of a model of --models, and the model: None for the packaged ones."""
     name, _, checkpoint = text.partition("=")
-    if name == "otsu":
-        return name, None
+    if name in ("otsu", "auto"):
+        return name, OTSU if name == "otsu" else None
     from eal_icnet_jax.models import checkpoints
 
     return name, checkpoints.load_model(checkpoint or name)

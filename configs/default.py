@@ -107,6 +107,8 @@ def get_config() -> ConfigDict:
     config.loss.bce_weight = 0.5
     config.loss.dice_weight = 0.5
     config.loss.cldice_weight = 0.0
+    # Whether the Dice loss is that of each label by itself, averaged: for labels of unequal area.
+    config.loss.per_label = False
     config.loss.epsilon = 1e-6
 
     # Training stops after `patience` consecutive epochs whose validation loss is not more than

@@ -14,7 +14,7 @@ def get_config():
     config.dataset.crop_size = 256
     config.model.in_channels = 3
     config.preprocessing.stretch = (0.5, 99.5)
-    config.preprocessing.wire_width = 14.0
+    config.preprocessing.wire_width = 20.0
     config.augmentation.flip = True
     config.augmentation.rotate = True
     config.augmentation.brightness = 0.1
@@ -23,6 +23,7 @@ def get_config():
     config.augmentation.angle = 4.0
     config.augmentation.colour = 0.15
     config.augmentation.gamma = 1.4
+    config.loss.per_label = True
     config.batch_size = 8
     config.epochs = 6
     config.learning_rate = 2e-3

@@ -1,6 +1,6 @@
 """Write the masks of images, and of mosaics of any size.
 
-    eal-icnet predict IMAGE_OR_FOLDER -o FOLDER --checkpoint=DIR
+    eal-icnet predict IMAGE_OR_FOLDER -o FOLDER
 
 Reads 8- and 16-bit grey or colour PNG, JPEG, TIFF, BMP and Zarr from 32x32 pixels up. The mask of
 each image is a PNG of 0 and 255 under the image's name. An image of more than 2048x2048 pixels is
@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", type=pathlib.Path, metavar="INPUT", help="an image, or a folder of images")
     add("-o", "--output", type=pathlib.Path, required=True, metavar="DIR", help="for the masks")
-    add("--checkpoint", required=True, metavar="DIR", help="checkpoint or work directory")
+    add("--checkpoint", metavar="DIR",
+        help="checkpoint or work directory, or the packaged weights optical or sem (by default the "
+        "one that suits each image)")  # fmt: skip
     add("--threshold", type=float, default=0.5, metavar="P",
         help="smallest probability of foreground (%(default)s)")  # fmt: skip
     add("--scale", type=_scale, default="auto", metavar="FACTOR",
@@ -133,7 +135,7 @@ def run(arguments: argparse.Namespace) -> None:
     group = arguments.coordinator, arguments.processes, arguments.process, arguments.distributed
     with process_group.joined(*group) as processes:
         jax_settings.configure()
-        model = checkpoints.load_model(arguments.checkpoint)
+        model = checkpoints.load_model(arguments.checkpoint) if arguments.checkpoint else None
         prediction = PredictionRun(model, options, processes)
         errors = _predict_all(prediction, arguments)
     # An error inside `joined` would end the other processes before their images are done.

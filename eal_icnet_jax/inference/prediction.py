@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from flax import nnx
 
 from eal_icnet_jax.imaging import (
     image_folders,
@@ -17,18 +16,17 @@ from eal_icnet_jax.imaging import (
     overlays,
     pixel_values,
     png,
-    stretching,
 )
 from eal_icnet_jax.imaging.masks import MosaicMask
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.inference.cleaning import clean_mask
 from eal_icnet_jax.inference.mosaic_job import MosaicJob
 from eal_icnet_jax.inference.mosaic_prediction import MosaicPrediction
+from eal_icnet_jax.inference.prediction_models import ModelChoice, PredictionModel
 from eal_icnet_jax.inference.prediction_options import PredictionOptions
-from eal_icnet_jax.inference.predictor import Predictor
-from eal_icnet_jax.inference.scaling import Scale, at_scale, find_scale
+from eal_icnet_jax.inference.scaling import Scale, at_scale
 from eal_icnet_jax.inference.windows import BlendedWindows
-from eal_icnet_jax.models import named_arrays
+from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError, os_error_cause
 from eal_icnet_jax.system.files import check_replaceable
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
@@ -113,7 +111,7 @@ class PredictionRun:
     """The prediction of one or several images.
 
     Args:
-      model: in evaluation mode.
+      model: in evaluation mode; None for the packaged network that suits each image.
       options: what is predicted and written.
       processes: that share the work. Mosaics are shared piece by piece, other images one by one.
 
@@ -126,28 +124,21 @@ class PredictionRun:
 
     def __init__(
         self,
-        model: nnx.Module,
+        model: Network | None,
         options: PredictionOptions,
         processes: ProcessGroup = SINGLE_PROCESS,
     ):
-        self._model, self._options, self._processes = model, options, processes
-        arguments = dict(model.spec.options)
-        self._channels, self._classes = arguments["in_channels"], arguments["classes"]
-        if self._channels not in (1, 3):
+        self._options, self._processes = options, processes
+        self._choice = ModelChoice(model)
+        smallest = self._choice.smallest
+        if options.window_side < smallest:
             raise UserError(
-                f"the model takes images of {self._channels} channels: name a checkpoint for grey "
-                "or RGB images"
-            )
-        if options.window_side < model.smallest:
-            raise UserError(
-                f"--window is {options.window_side}: the model takes {model.smallest} pixels or "
-                "more"
+                f"--window is {options.window_side}: the model takes {smallest} pixels or more"
             )
         self.paths = find_inputs(options)
-        check_result_names(self.paths, self._classes, options)
-        self._predictor = Predictor(model)
+        check_result_names(self.paths, self._choice.classes, options)
         if options.layout:
-            self._kinds = options.layout.kinds_of(self._classes)
+            self._kinds = options.layout.kinds_of(self._choice.classes)
             if len(self.paths) > 1:
                 raise UserError(
                     f"--layout is for one image, and {options.input} has {len(self.paths)}: name "
@@ -186,20 +177,21 @@ class PredictionRun:
         mosaic = mosaic_files.open_mosaic(path, self._options.tiles, self._options.page)
         if mosaic.dtype not in (np.uint8, np.uint16):
             raise UserError(f"{path} has 1 bit per pixel: convert it to 8 or 16")
-        self._predictor.check_size(str(path), mosaic.shape)
         mosaic = levels.in_full_range(mosaic, self._options.white)
-        mosaic = stretching.stretched(mosaic, self._model.spec.preprocessing.stretch)
-        scale = self._scale_of(mosaic)
+        model, choice_note = self._choice.of(mosaic)
+        model.predictor.check_size(str(path), mosaic.shape)
+        mosaic = model.prepared(mosaic)
+        scale = model.scale_of(mosaic, self._options.scale)
         pixel_size = None
         if self._options.layout:
             check_replaceable(self._options.layout.path, self._options.force)
             pixel_size = square_pixel_size(mosaic.pixel_size, self._options.layout.pixel_size)
         is_finished = False
         if self._needs_windows(mosaic):
-            prediction = MosaicPrediction(self._mosaic_job(mosaic, scale))
+            prediction = MosaicPrediction(self._mosaic_job(model, mosaic, scale))
             is_finished = prediction.is_finished()
             if not is_finished:
-                prediction.run(self._windows(mosaic, scale), self._processes)
+                prediction.run(self._windows(model, mosaic, scale), self._processes)
             if not self._processes.is_first:
                 return None
             foreground = prediction.foreground()
@@ -208,7 +200,7 @@ class PredictionRun:
                 for path in prediction.mask_paths()
             ]
         elif number % self._processes.count == self._processes.index:
-            masks = self._predict_whole(mosaic, scale)
+            masks = self._predict_whole(model, mosaic, scale)
             foreground = [np.mean(mask) for mask in masks]
         else:
             return None
@@ -221,7 +213,7 @@ class PredictionRun:
             foreground=float(np.mean(foreground)),
             seconds=seconds,
             layout_counts=self._write_layout(masks, pixel_size),
-            notes=mosaic.notes + ((scale.note,) if scale.note else ()),
+            notes=(*mosaic.notes, *filter(None, (choice_note, scale.note))),
             pixel_size_text=pixel_size_text(
                 pixel_size, mosaic.pixel_size_source, layout.pixel_size is not None
             )
@@ -229,49 +221,43 @@ class PredictionRun:
             else "",
         )
 
-    def _scale_of(self, mosaic: Mosaic) -> Scale:
-        """Return the magnification of an image: the user's, or the one that suits the network."""
-        scale, wire_width = self._options.scale, self._model.spec.preprocessing.wire_width
-        if scale != "auto":
-            return Scale(float(scale))
-        if not wire_width:
-            return Scale()
-        # The same in every process, so programs are not shared.
-        predict = functools.partial(self._predictor.probabilities, share_programs=False)
-        least = self._predictor.minimum_size
-        return find_scale(mosaic, predict, self._channels, wire_width, least)
-
     def _needs_windows(self, mosaic: Mosaic) -> bool:
         is_large = mosaic.shape[0] * mosaic.shape[1] > MAX_WHOLE_PIXELS
         return is_large or bool(self._options.window or self._options.format)
 
-    def _probabilities(self, mosaic: Mosaic, image: np.ndarray, scale: Scale) -> np.ndarray:
+    def _probabilities(
+        self, model: PredictionModel, mosaic: Mosaic, image: np.ndarray, scale: Scale
+    ) -> np.ndarray:
         """Return the probabilities `[H, W, classes]` of an image, in windows if it becomes large.
 
         Args:
+          model: that predicts it.
           mosaic: the image as it is read.
           image: the input of the network, `[H, W, C]`.
           scale: magnification.
         """
         height, width = mosaic.shape
         if height * width * scale.factor**2 > MAX_WHOLE_PIXELS:
-            windows = self._windows(mosaic, scale)
+            windows = self._windows(model, mosaic, scale)
             return next(windows.strips(slice(0, width), [slice(0, height)]))
-        least = self._predictor.minimum_size
-        return at_scale(self._predictor.probabilities, scale.factor, least)(image[None])[0]
+        predictor = model.predictor
+        predict = at_scale(predictor.probabilities, scale.factor, predictor.minimum_size)
+        return predict(image[None])[0]
 
-    def _predict_whole(self, mosaic: Mosaic, scale: Scale) -> list[np.ndarray]:
+    def _predict_whole(
+        self, model: PredictionModel, mosaic: Mosaic, scale: Scale
+    ) -> list[np.ndarray]:
         """Predict an image at once, write the results, and return the masks `[H, W]`."""
         options = self._options
-        image = pixel_values.to_unit_range(mosaic[slice(None), slice(None)], self._channels)
-        probabilities = self._probabilities(mosaic, image, scale)
+        image = pixel_values.to_unit_range(mosaic[slice(None), slice(None)], model.channels)
+        probabilities = self._probabilities(model, mosaic, image, scale)
         name = image_folders.stem_of(mosaic.path)
         results = {}
         masks = []
-        for k in range(self._classes):
+        for k in range(model.classes):
             mask = probabilities[..., k] >= options.threshold
             mask = clean_mask(mask, options.remove_specks, options.fill_holes)
-            stem = name if self._classes == 1 else f"{name}_{k + 1}"
+            stem = name if model.classes == 1 else f"{name}_{k + 1}"
             results[f"{stem}.png"] = np.where(mask, 255, 0).astype(np.uint8)
             if options.probabilities:
                 scaled = np.rint(probabilities[..., k] * 65535).astype(np.uint16)
@@ -285,7 +271,7 @@ class PredictionRun:
             png.write(options.output / file_name, pixels, mosaic.pixel_size)
         return masks
 
-    def _mosaic_job(self, mosaic: Mosaic, scale: Scale) -> MosaicJob:
+    def _mosaic_job(self, model: PredictionModel, mosaic: Mosaic, scale: Scale) -> MosaicJob:
         """Return the job of a mosaic at a magnification.
 
         Raises:
@@ -303,10 +289,10 @@ class PredictionRun:
             mosaic=mosaic,
             output=options.output,
             name=image_folders.stem_of(mosaic.path),
-            classes=self._classes,
+            classes=model.classes,
             model_settings={
-                "model": self._model.spec.name,
-                "weights": self._weights_digest,
+                "model": model.spec.name,
+                "weights": model.weights_digest,
                 "scale": scale.factor,
                 "window": [*self._window(mosaic, scale)],
                 "overlap": self._overlap(scale),
@@ -321,15 +307,15 @@ class PredictionRun:
             fill_holes=options.fill_holes,
         )
 
-    def _windows(self, mosaic: Mosaic, scale: Scale) -> BlendedWindows:
+    def _windows(self, model: PredictionModel, mosaic: Mosaic, scale: Scale) -> BlendedWindows:
         # Results must not depend on the images before, so programs are not shared.
-        predict = functools.partial(self._predictor.probabilities, share_programs=False)
-        predict = at_scale(predict, scale.factor, self._predictor.minimum_size)
+        predict = functools.partial(model.predictor.probabilities, share_programs=False)
+        predict = at_scale(predict, scale.factor, model.predictor.minimum_size)
         return BlendedWindows(
             mosaic,
             predict,
-            self._channels,
-            self._classes,
+            model.channels,
+            model.classes,
             self._window(mosaic, scale),
             self._overlap(scale),
             self._batch,
@@ -354,10 +340,6 @@ class PredictionRun:
         """The number of windows that are predicted at once."""
         per_device = 1 if jax.default_backend() == "cpu" else WINDOWS_PER_ACCELERATOR
         return self._options.batch or jax.local_device_count() * per_device
-
-    @functools.cached_property
-    def _weights_digest(self) -> str:
-        return named_arrays.arrays_digest(named_arrays.weight_arrays(nnx.state(self._model)))
 
     def _write_layout(self, masks: list, pixel_size: float | None) -> dict[str, int] | None:
         """Write the layout of an image's masks, and return the number of shapes of each kind."""

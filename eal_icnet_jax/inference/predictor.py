@@ -65,6 +65,7 @@ class Predictor:
         self._state = jax.device_put(state, replicated)
         self.minimum_size = model.smallest
         self._supports_canvas = model.supports_canvas
+        self._alignment = model.alignment
         self._programs: dict[bool, set[Program]] = {True: set(), False: set()}
         self._waste: collections.Counter[Program] = collections.Counter()
         sharded = NamedSharding(mesh, PartitionSpec("data"))
@@ -145,6 +146,10 @@ class Predictor:
     def probabilities(self, images: np.ndarray, share_programs: bool = True) -> np.ndarray:
         """Predict images of one size.
 
+        Images whose size is no multiple of the network's `alignment` are extended to one by their
+        last row and column, and the probabilities are cropped, so that they lie exactly over the
+        image.
+
         Args:
           images: `[B, H, W, C]` float32 in [0, 1].
           share_programs: whether images of other sizes may use the same program. Roundings then
@@ -153,6 +158,14 @@ class Predictor:
         Returns:
           `[B, H, W, classes]` float32.
         """
+        height, width = images.shape[1:3]
+        margins = (-height % self._alignment, -width % self._alignment)
+        if any(margins):
+            images = np.pad(images, ((0, 0), *((0, margin) for margin in margins), (0, 0)), "edge")
+        return self._aligned_probabilities(images, share_programs)[:, :height, :width]
+
+    def _aligned_probabilities(self, images: np.ndarray, share_programs: bool) -> np.ndarray:
+        """Predict images of a size that suits the network."""
         count, height, width, _ = images.shape
         use_canvas = share_programs and self._supports_canvas
         program = self._choose_program((count, height, width), use_canvas)
@@ -178,5 +191,8 @@ class Predictor:
         program = self._choose_program(images.shape[:3], use_canvas=False)
         batches = (self._padded(part, program) for part in (images, labels))
         probabilities, losses = self._with_losses(self._state, *batches)
-        count = len(images)
-        return np.asarray(probabilities)[:count], np.asarray(losses)[:count]
+        count, (height, width) = len(images), images.shape[1:3]
+        losses = np.asarray(losses)[:count]
+        if height % self._alignment or width % self._alignment:
+            return self.probabilities(images, share_programs=False), losses
+        return np.asarray(probabilities)[:count], losses

@@ -23,6 +23,7 @@ from eal_icnet_jax.models.checkpoint_files import (
 )
 from eal_icnet_jax.models.named_arrays import weight_arrays, with_weights
 from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.models.pretrained import PRETRAINED, load_pretrained
 from eal_icnet_jax.models.registry import Preprocessing
 from eal_icnet_jax.system import files
 from eal_icnet_jax.system.errors import UserError
@@ -80,7 +81,8 @@ def load_model(path: str | os.PathLike, **overrides) -> Network:
     """Load the model of a checkpoint, in evaluation mode.
 
     Args:
-      path: a checkpoint directory, or a work directory, whose best checkpoint is taken.
+      path: a checkpoint directory, a work directory, whose best checkpoint is taken, or the name
+        of packaged weights, "optical" or "sem" (a folder of that name is ./optical).
       **overrides: options of the model to change, such as `dtype="bfloat16"`.
 
     Returns:
@@ -90,6 +92,8 @@ def load_model(path: str | os.PathLike, **overrides) -> Network:
     Raises:
       UserError: there is no checkpoint, it is damaged, or its weights do not fit its model.
     """
+    if str(path) in PRETRAINED:
+        return load_pretrained(str(path), **overrides)
     directory = resolve(path)
     metadata = read_metadata(directory)
     try:

@@ -14,6 +14,7 @@ def bce_dice_loss(
     bce_weight: float = 0.5,
     dice_weight: float = 0.5,
     cldice_weight: float = 0.0,
+    per_label: bool = False,
     epsilon: float = 1e-6,
 ) -> jax.Array:
     """Return the weighted sum of binary cross-entropy, Dice and clDice loss over the whole batch.
@@ -28,6 +29,8 @@ def bce_dice_loss(
       bce_weight: weight of the cross-entropy.
       dice_weight: weight of the Dice loss.
       cldice_weight: weight of `soft_cldice_loss`.
+      per_label: whether the Dice loss is that of each label by itself, averaged, so that a label of
+        little area, such as vias, counts as much as a large one.
       epsilon: added to the Dice loss's numerator and denominator.
 
     Returns:
@@ -37,10 +40,11 @@ def bce_dice_loss(
     targets = targets.astype(logits.dtype)
     bce = optax.sigmoid_binary_cross_entropy(logits, targets).mean()
     probabilities = jax.nn.sigmoid(logits)
-    overlap = (probabilities * targets).sum()
-    total = probabilities.sum() + targets.sum()
+    axes = tuple(range(logits.ndim - 1)) if per_label else None
+    overlap = (probabilities * targets).sum(axes)
+    total = probabilities.sum(axes) + targets.sum(axes)
     dice = 1 - (2 * overlap + epsilon) / (total + epsilon)
-    loss = bce_weight * bce + dice_weight * dice
+    loss = bce_weight * bce + dice_weight * dice.mean()
     if cldice_weight:
         loss += cldice_weight * soft_cldice_loss(probabilities, targets, epsilon=epsilon)
     return loss

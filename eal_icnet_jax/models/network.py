@@ -28,6 +28,10 @@ class Network(nnx.Module):
     """Number that divides height and width in `forward`. Other images are extended by repeating
     their last row and column, and the logits are cropped."""
 
+    alignment = 8
+    """Number that should divide height and width, or the logits do not lie exactly over the image:
+    as in the references, they are resized from feature maps whose sizes are rounded up."""
+
     align_corners = False
     """How logits are resized to the image's size; see `layers.resize_bilinear`."""
 

@@ -31,7 +31,7 @@ def test_the_default_is_the_training_of_the_paper():
     config = importlib.import_module("eal_icnet_jax.configs.default").get_config()
     assert (config.batch_size, config.epochs, config.learning_rate) == (1, 30, 1e-3)
     assert (config.early_stopping.patience, config.early_stopping.min_delta) == (5, 1e-7)
-    weights = {"bce_weight": 0.5, "dice_weight": 0.5, "cldice_weight": 0.0}
+    weights = {"bce_weight": 0.5, "dice_weight": 0.5, "cldice_weight": 0.0, "per_label": False}
     assert dict(config.loss) == {**weights, "epsilon": 1e-6}
     assert (config.schedule.warmup_steps, config.schedule.decay) == (0, "constant")
     assert config.average_decay == 0

@@ -59,13 +59,31 @@ def test_canvas_sizes():
     assert canvas_size_for((500, 1025)) is None
 
 
+def extended(images):
+    """Repeat the last row and column until height and width are multiples of 8."""
+    margins = [(0, -length % 8) for length in images.shape[1:3]]
+    return np.pad(images, ((0, 0), *margins, (0, 0)), "edge")
+
+
+@pytest.mark.parametrize("shape", [(1, 57, 90), (1, 64, 71), (1, 58, 64)])
+def test_probabilities_lie_exactly_over_an_image_of_any_size(model, shape):
+    """They do not shift or stretch with the size, with and without losses."""
+    predictor, image = Predictor(model), images(*shape)
+    expected = predictor.probabilities(extended(image))[:, : shape[1], : shape[2]]
+    np.testing.assert_allclose(predictor.probabilities(image), expected, atol=1e-6)
+    np.testing.assert_allclose(predictor.with_losses(image, image > 0.5)[0], expected, atol=1e-6)
+    exact = jax.nn.sigmoid(logits_of(model, image))
+    assert np.abs(exact - expected).max() > 1e-4  # the network alone stretches them
+
+
 def test_images_of_several_sizes_share_a_program(model):
     """Smaller images use the canvas of the first size, and the caller's arrays stay as they are."""
     predictor = Predictor(model)
-    for shape in ((1, 90, 128), (1, 96, 97), (1, 40, 33), (2, 64, 64)):
+    for shape in ((1, 90, 120), (1, 96, 97), (1, 40, 33), (2, 64, 64)):
         image = images(*shape)
         before = image.copy()
-        expected = jax.nn.sigmoid(logits_of(model, image))
+        expected = jax.nn.sigmoid(logits_of(model, extended(image)))
+        expected = expected[:, : shape[1], : shape[2]]
         assert np.ptp(expected) > 1e-3
         np.testing.assert_allclose(predictor.probabilities(image), expected, atol=1e-5)
         np.testing.assert_array_equal(image, before)

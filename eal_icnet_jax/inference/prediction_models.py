@@ -1,0 +1,121 @@
+"""The network that predicts an image: the user's, or the packaged one for such an image."""
+
+import functools
+
+import numpy as np
+from flax import nnx
+
+from eal_icnet_jax.imaging import stretching
+from eal_icnet_jax.imaging.mosaics import Mosaic
+from eal_icnet_jax.inference.predictor import Predictor
+from eal_icnet_jax.inference.scaling import Scale, find_scale
+from eal_icnet_jax.models import named_arrays
+from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.models.pretrained import KINDS, PRETRAINED, load_pretrained
+from eal_icnet_jax.system.errors import UserError
+
+COLOURED = 0.03
+"""Mean difference of the largest and the smallest channel of a photograph with colours, relative to
+the range of its levels."""
+
+SAMPLE_SIDE = 1024
+"""Side in pixels of the squares whose colours are looked at."""
+
+
+class PredictionModel:
+    """A network that is compiled for prediction.
+
+    Args:
+      model: in evaluation mode.
+
+    Attributes:
+      spec: name, options and preprocessing.
+      channels: of the images.
+      classes: number of masks.
+      predictor: its compiled forward pass.
+
+    Raises:
+      UserError: it takes neither grey nor RGB images.
+    """
+
+    def __init__(self, model: Network):
+        self._model, self.spec = model, model.spec
+        options = dict(model.spec.options)
+        self.channels, self.classes = options["in_channels"], options["classes"]
+        if self.channels not in (1, 3):
+            raise UserError(
+                f"the model takes images of {self.channels} channels: name a checkpoint for grey "
+                "or RGB images"
+            )
+        self.predictor = Predictor(model)
+
+    @functools.cached_property
+    def weights_digest(self) -> str:
+        """The SHA-256 of the weights."""
+        return named_arrays.arrays_digest(named_arrays.weight_arrays(nnx.state(self._model)))
+
+    def prepared(self, mosaic: Mosaic) -> Mosaic:
+        """Return an image with the levels that the network was trained on."""
+        return stretching.stretched(mosaic, self.spec.preprocessing.stretch)
+
+    def scale_of(self, mosaic: Mosaic, scale: float | str) -> Scale:
+        """Return the magnification of a prepared image.
+
+        Args:
+          mosaic: of `prepared`.
+          scale: the user's factor, or "auto" for the one that suits the network.
+        """
+        wire_width = self.spec.preprocessing.wire_width
+        if scale != "auto":
+            return Scale(float(scale))
+        if not wire_width:
+            return Scale()
+        # The same in every process, so programs are not shared.
+        predict = functools.partial(self.predictor.probabilities, share_programs=False)
+        least = self.predictor.minimum_size
+        return find_scale(mosaic, predict, self.channels, wire_width, least)
+
+
+def is_coloured(mosaic: Mosaic) -> bool:
+    """Return whether an image has colours, which micrographs of electron microscopes lack."""
+    height, width = mosaic.shape
+    top, left = max(0, height - SAMPLE_SIDE) // 2, max(0, width - SAMPLE_SIDE) // 2
+    part = mosaic[top : top + SAMPLE_SIDE, left : left + SAMPLE_SIDE]
+    if part.ndim == 2:
+        return False
+    part = part.astype(np.float32)
+    spread = float(np.mean(part.max(-1) - part.min(-1)))
+    low, high = np.percentile(part, (1, 99))
+    return spread > COLOURED * max(float(high - low), 1)
+
+
+class ModelChoice:
+    """Chooses the network of each image.
+
+    Args:
+      model: the user's network; None for the packaged ones.
+
+    Attributes:
+      classes: number of masks.
+      smallest: least height and width of an image in pixels.
+    """
+
+    def __init__(self, model: Network | None):
+        self._given = None if model is None else PredictionModel(model)
+        self._packaged: dict[str, PredictionModel] = {}
+        self.classes = len(KINDS) if self._given is None else self._given.classes
+        self.smallest = Network.smallest if model is None else model.smallest
+
+    def of(self, mosaic: Mosaic) -> tuple[PredictionModel, str]:
+        """Return the network of an image, and a sentence if it was chosen."""
+        if self._given is not None:
+            return self._given, ""
+        coloured = is_coloured(mosaic)
+        name, other = ("optical", "sem") if coloured else ("sem", "optical")
+        look = "has colours" if coloured else "is grey"
+        if name not in self._packaged:
+            self._packaged[name] = PredictionModel(load_pretrained(name))
+        return self._packaged[name], (
+            f"it {look}, so the packaged weights for {PRETRAINED[name].about} are used; name "
+            f"others with --checkpoint, such as --checkpoint={other}"
+        )
