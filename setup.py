@@ -24,7 +24,7 @@ setup(
     ],
     package_dir={"eal_icnet_jax.datasets": "datasets", "eal_icnet_jax.configs": "configs"},
     package_data={
-        "eal_icnet_jax": ["py.typed"],
+        "eal_icnet_jax": ["py.typed", "weights/*.safetensors"],
         "eal_icnet_jax.comparison": ["templates/*.jinja"],
         **{name: ["*.md", "*.txt", "*.bib"] for name in datasets[1:]},
     },

@@ -75,9 +75,9 @@ def get_config() -> ConfigDict:
     config.augmentation.rotate = False  # by a multiple of 90 degrees; images must be square
     config.augmentation.brightness = 0.0  # largest value, of a range of 1, added or subtracted
     config.augmentation.contrast = 0.0  # largest fraction of scaling about the mean, up or down
-    # Random views of crops: magnified or shrunk by a factor of up to this, and turned by an angle
-    # of up to this many degrees; what lies beyond the image is mirrored.
-    config.augmentation.scale = 1.0
+    # Random views of crops: magnified by a factor from the first to the second, below 1 shrunk, and
+    # turned by an angle of up to this many degrees; what lies beyond the image is mirrored.
+    config.augmentation.scale = (1.0, 1.0)
     config.augmentation.angle = 0.0
     config.augmentation.colour = 0.0  # largest fraction by which each channel is scaled
     config.augmentation.gamma = 1.0  # largest exponent of the values, or its inverse

@@ -45,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=_scale, default="auto", metavar="FACTOR",
         help="magnification before prediction (auto: so that wires have the width that the network "
         "was trained for)")  # fmt: skip
+    add("--tta", action="store_true",
+        help="average over flips and quarter turns: better, and eight times slower")  # fmt: skip
     add("--white", type=int, metavar="LEVEL", help=WHITE_HELP)
     add("--page", type=int, metavar="N",
         help="number of the image in files that hold several, from 1")  # fmt: skip
@@ -83,7 +85,7 @@ def _options(arguments: argparse.Namespace) -> "PredictionOptions":
         layout = LayoutOutput(arguments.layout, arguments.kinds, arguments.pixel_size, shapes)
     names = (
         "input", "output", "threshold", "probabilities", "overlay", "remove_specks", "fill_holes",
-        "tiles", "window", "overlap", "batch", "format", "scale", "white", "page", "force",
+        "tiles", "window", "overlap", "batch", "format", "scale", "tta", "white", "page", "force",
     )  # fmt: skip
     return PredictionOptions(layout=layout, **{name: getattr(arguments, name) for name in names})
 

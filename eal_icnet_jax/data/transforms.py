@@ -72,7 +72,7 @@ class RandomCrop:
 
     Args:
       size: side of the square in pixels.
-      scale: largest factor by which the image is magnified or shrunk first; 1 for its own size.
+      scale: lowest and highest factor by which the image is magnified first; below 1 it is shrunk.
       angle: largest angle in degrees by which it is turned first. What lies beyond the image is
         mirrored.
 
@@ -81,7 +81,7 @@ class RandomCrop:
     """
 
     size: int
-    scale: float = 1.0
+    scale: tuple[float, float] = (1.0, 1.0)
     angle: float = 0.0
 
     def __call__(self, example: dict, rng: np.random.Generator) -> dict:
@@ -91,7 +91,7 @@ class RandomCrop:
                 f"image {example['name']} is {height}x{width}, smaller than the crop: lower "
                 f"config.dataset.crop_size from {self.size}"
             )
-        if self.scale > 1 or self.angle:
+        if tuple(self.scale) != (1, 1) or self.angle:
             return self._view(example, rng)
         top, left = rng.integers(0, height - self.size + 1), rng.integers(0, width - self.size + 1)
         window = (slice(top, top + self.size), slice(left, left + self.size))
@@ -100,7 +100,7 @@ class RandomCrop:
     def _view(self, example: dict, rng: np.random.Generator) -> dict:
         """Return a magnified and turned square."""
         image, label = example["image"], example["label"]
-        factor = float(self.scale ** rng.uniform(-1, 1))
+        factor = float(np.exp(rng.uniform(*np.log(self.scale))))
         angle = np.deg2rad(rng.uniform(-1, 1) * self.angle)
         reach = self.size / factor / 2  # half of the square in pixels of the image
         centre = np.array(

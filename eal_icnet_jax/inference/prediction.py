@@ -1,7 +1,6 @@
 """Prediction of image files and mosaics, one after another."""
 
 import dataclasses
-import functools
 import pathlib
 import time
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from eal_icnet_jax.inference.mosaic_job import MosaicJob
 from eal_icnet_jax.inference.mosaic_prediction import MosaicPrediction
 from eal_icnet_jax.inference.prediction_models import ModelChoice, PredictionModel
 from eal_icnet_jax.inference.prediction_options import PredictionOptions
-from eal_icnet_jax.inference.scaling import Scale, at_scale
+from eal_icnet_jax.inference.scaling import Scale
 from eal_icnet_jax.inference.windows import BlendedWindows
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError, os_error_cause
@@ -240,9 +239,7 @@ class PredictionRun:
         if height * width * scale.factor**2 > MAX_WHOLE_PIXELS:
             windows = self._windows(model, mosaic, scale)
             return next(windows.strips(slice(0, width), [slice(0, height)]))
-        predictor = model.predictor
-        predict = at_scale(predictor.probabilities, scale.factor, predictor.minimum_size)
-        return predict(image[None])[0]
+        return model.predict_at(scale, self._options.tta, share_programs=True)(image[None])[0]
 
     def _predict_whole(
         self, model: PredictionModel, mosaic: Mosaic, scale: Scale
@@ -294,6 +291,7 @@ class PredictionRun:
                 "model": model.spec.name,
                 "weights": model.weights_digest,
                 "scale": scale.factor,
+                "tta": options.tta,
                 "window": [*self._window(mosaic, scale)],
                 "overlap": self._overlap(scale),
                 "batch": self._batch,
@@ -309,8 +307,7 @@ class PredictionRun:
 
     def _windows(self, model: PredictionModel, mosaic: Mosaic, scale: Scale) -> BlendedWindows:
         # Results must not depend on the images before, so programs are not shared.
-        predict = functools.partial(model.predictor.probabilities, share_programs=False)
-        predict = at_scale(predict, scale.factor, model.predictor.minimum_size)
+        predict = model.predict_at(scale, self._options.tta, share_programs=False)
         return BlendedWindows(
             mosaic,
             predict,

@@ -8,7 +8,8 @@ from flax import nnx
 from eal_icnet_jax.imaging import stretching
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.inference.predictor import Predictor
-from eal_icnet_jax.inference.scaling import Scale, find_scale
+from eal_icnet_jax.inference.scaling import Scale, at_scale, find_scale
+from eal_icnet_jax.inference.views import Predict, over_views
 from eal_icnet_jax.models import named_arrays
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.models.pretrained import KINDS, PRETRAINED, load_pretrained
@@ -54,6 +55,18 @@ class PredictionModel:
         """The SHA-256 of the weights."""
         return named_arrays.arrays_digest(named_arrays.weight_arrays(nnx.state(self._model)))
 
+    def predict_at(self, scale: Scale, tta: bool, share_programs: bool) -> Predict:
+        """Return the prediction of images `[B, H, W, C]` at a magnification.
+
+        Args:
+          scale: magnification.
+          tta: whether to average over flips and quarter turns.
+          share_programs: as for `Predictor.probabilities`.
+        """
+        predict = functools.partial(self.predictor.probabilities, share_programs=share_programs)
+        views = over_views(predict) if tta else predict
+        return at_scale(views, scale.factor, self.predictor.minimum_size)
+
     def prepared(self, mosaic: Mosaic) -> Mosaic:
         """Return an image with the levels that the network was trained on."""
         return stretching.stretched(mosaic, self.spec.preprocessing.stretch)
@@ -71,7 +84,7 @@ class PredictionModel:
         if not wire_width:
             return Scale()
         # The same in every process, so programs are not shared.
-        predict = functools.partial(self.predictor.probabilities, share_programs=False)
+        predict = self.predict_at(Scale(), tta=False, share_programs=False)
         least = self.predictor.minimum_size
         return find_scale(mosaic, predict, self.channels, wire_width, least)
 

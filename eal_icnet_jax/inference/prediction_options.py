@@ -81,6 +81,7 @@ class PredictionOptions:
       layout: layout file to write too.
       scale: factor by which images are magnified before prediction, or "auto" for the one that
         suits the network, if it was trained for wires of a certain width.
+      tta: whether the prediction is averaged over flips and quarter turns.
       white: level of white in the images; None for what each file states or shows.
       page: number of the image in files that hold several, from 1.
       force: whether files that another program wrote are replaced.
@@ -103,6 +104,7 @@ class PredictionOptions:
     format: str | None = None
     layout: LayoutOutput | None = None
     scale: float | str = "auto"
+    tta: bool = False
     white: int | None = None
     page: int | None = None
     force: bool = False

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -10,10 +9,8 @@ import numpy as np
 from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.imaging.wire_width import wire_widths
+from eal_icnet_jax.inference.views import Predict
 from eal_icnet_jax.system.errors import UserError
-
-Predict = Callable[[np.ndarray], np.ndarray]
-"""Maps images `[B, H, W, C]` in [0, 1] to probabilities `[B, H, W, classes]`."""
 
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Magnifications at which wires are looked for."""

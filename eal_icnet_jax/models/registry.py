@@ -65,21 +65,22 @@ class Preprocessing:
     wire_width: float = 0
 
     @classmethod
-    def from_json(cls, values: dict) -> "Preprocessing":
+    def from_json(cls, values) -> "Preprocessing":
         """Return what `to_json` made of it.
 
         Raises:
           UserError: the values are out of range.
         """
         try:
-            low, high = values["stretch"] or (0.0, 100.0)
+            stretch = values["stretch"] and tuple(map(float, values["stretch"]))
+            low, high = stretch or (0.0, 100.0)
             width = float(values["wire_width"])
             is_sound = 0 <= low < high <= 100 and 0 <= width < LARGEST_WIRE_WIDTH
         except (KeyError, TypeError, ValueError):
             is_sound = False
         if not is_sound:
             raise UserError(f"{str(values)[:200]} is no preprocessing of images")
-        return cls((low, high) if values["stretch"] else None, width)
+        return cls(stretch or None, width)
 
     def to_json(self) -> dict:
         """Return the values as JSON types."""

@@ -51,7 +51,6 @@ RANGES = {
     "dataset.white": Range(0, 2**16 - 1, reason="; 0 means as the files state or show"),
     "augmentation.brightness": Range(0, 1),
     "augmentation.contrast": Range(0, 1),
-    "augmentation.scale": Range(1, 8),
     "augmentation.angle": Range(0, 180),
     "augmentation.colour": Range(0, 1),
     "augmentation.gamma": Range(1, 8),
@@ -102,6 +101,19 @@ def _check_keys(given: dict, known: dict):
         raise UserError(f"the config has {', '.join(problems)}: configs/default.py lists every key")
 
 
+def _check_views(scale: tuple, angle: float, crop_size: int):
+    """Raise a `UserError` if the random views of images make no sense."""
+    numbers = all(isinstance(factor, int | float) for factor in scale)
+    if not (numbers and len(scale) == 2 and 1 / 8 <= scale[0] <= scale[1] <= 8):
+        raise UserError(
+            f"config.augmentation.scale is {scale}: name the lowest and the highest factor, from "
+            "0.125 to 8"
+        )
+    if not crop_size and (scale != (1, 1) or angle):
+        name = "scale" if scale != (1, 1) else "angle"
+        raise UserError(f"config.augmentation.{name} needs crops: set config.dataset.crop_size")
+
+
 def check_config(config: ConfigDict):
     """Check every knob's name, type and range.
 
@@ -129,10 +141,7 @@ def check_config(config: ConfigDict):
             f"config.dataset.crop_size is {crop_size}: it must be at least {SMALLEST_CROP}, or 0 "
             "for whole images"
         )
-    views = [f"augmentation.{name}" for name, least in (("scale", 1), ("angle", 0))
-             if given[f"augmentation.{name}"] > least]  # fmt: skip
-    if views and not crop_size:
-        raise UserError(f"config.{views[0]} needs crops: set config.dataset.crop_size")
+    _check_views(tuple(given["augmentation.scale"]), given["augmentation.angle"], crop_size)
     stretch = tuple(given["preprocessing.stretch"])
     if stretch and not (len(stretch) == 2 and 0 <= stretch[0] < stretch[1] <= 100):
         raise UserError(

@@ -36,7 +36,7 @@ def test_the_default_is_the_training_of_the_paper():
     assert (config.schedule.warmup_steps, config.schedule.decay) == (0, "constant")
     assert config.average_decay == 0
     assert not config.preprocessing.stretch and not config.preprocessing.wire_width
-    unchanged = {"scale": 1, "gamma": 1}
+    unchanged = {"scale": (1, 1), "gamma": 1}
     for name, value in config.augmentation.items():
         assert value == unchanged.get(name, 0), name
 

@@ -85,7 +85,7 @@ def test_a_view_turns_and_magnifies_image_and_label_together():
     y, x = np.mgrid[:96, :96].astype(np.float32)
     image = (0.5 + 0.5 * np.sin(x / 7) * np.cos(y / 9))[..., None]
     example = {"image": image, "label": image > 0.5, "name": "waves"}
-    crop = transforms.RandomCrop(48, scale=1.5, angle=30)
+    crop = transforms.RandomCrop(48, scale=(0.7, 1.5), angle=30)
     seen = set()
     for seed in range(8):
         view = crop(example, np.random.default_rng(seed))
@@ -97,7 +97,7 @@ def test_a_view_turns_and_magnifies_image_and_label_together():
 
 def test_a_view_of_its_own_size_and_angle_is_the_crop():
     example = numbered()
-    view = transforms.RandomCrop(16, scale=1 + 1e-9)(example, np.random.default_rng(0))
+    view = transforms.RandomCrop(16, scale=(1, 1 + 1e-9))(example, np.random.default_rng(0))
     np.testing.assert_allclose(view["image"], example["image"], atol=1e-4)
 
 
