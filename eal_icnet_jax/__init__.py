@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from eal_icnet_jax.models.checkpoints import load_model, save_model
     from eal_icnet_jax.models.creation import create_model
     from eal_icnet_jax.models.losses import bce_dice_loss
+    from eal_icnet_jax.models.pretrained import load_pretrained
     from eal_icnet_jax.models.registry import MODELS
     from eal_icnet_jax.models.torch_weights import from_pretrained, from_torch, to_torch
     from eal_icnet_jax.system.errors import UserError
@@ -41,6 +42,7 @@ __all__ = [
     "from_pretrained",
     "from_torch",
     "load_model",
+    "load_pretrained",
     "open_mosaic",
     "save_model",
     "to_torch",
@@ -60,6 +62,7 @@ _MODULES = {
     "models.checkpoints": ("load_model", "save_model"),
     "models.creation": ("create_model",),
     "models.losses": ("bce_dice_loss",),
+    "models.pretrained": ("load_pretrained",),
     "models.torch_weights": ("from_pretrained", "from_torch", "to_torch"),
     "system.errors": ("UserError",),
     "vector.layout_files": ("write_layout",),

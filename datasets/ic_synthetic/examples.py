@@ -103,7 +103,7 @@ KINDS = (
         via_label=True,
         photographs=(GeometryRanges(), OpticalRanges()),
         size=384,
-        images=(3000, 100, 100),
+        images=(4000, 100, 100),
     ),
     Kind(
         name="sem_photographs",

@@ -29,6 +29,8 @@ class OpticalRanges:
       lower_opacity: how much a lower layer's colour shows; 1 is as visible as the metal.
       lower_outline: depth of the dark outline of a lower layer.
       relief: how much lower layers show through the metal.
+      creases: depth of the dark lines in the metal above the edges of lower layers.
+      patches: standard deviation of the metal's brightness from wire to wire, relative.
       outline: depth of the dark outline of the metal; 1 is black.
       outline_width: relative to the wire's width.
       slanted_light: how much darker the outline is on one side.
@@ -44,13 +46,15 @@ class OpticalRanges:
       lateral_colour: largest shift in pixels of red and blue.
     """
 
-    same_brightness: float = 0.25
+    same_brightness: float = 0.4
     dark_metal: float = 0.12
     saturation: Range = (0, 0.55)
     metal_saturation: Range = (0, 0.2)
     lower_opacity: Range = (0.05, 1)
     lower_outline: Range = (0, 0.7)
     relief: Range = (0, 0.7)
+    creases: Range = (0, 0.6)
+    patches: Range = (0, 0.15)
     outline: Range = (0.05, 0.9)
     outline_width: Range = (0.06, 0.3)
     slanted_light: Range = (0, 0.7)
@@ -59,7 +63,7 @@ class OpticalRanges:
     grain: Range = (0, 0.06)
     pits: Range = (0, 160)
     via_styles: tuple[int, int] = (1, 3)
-    bond_wires: float = 0.06
+    bond_wires: float = 0.1
     die_edges: float = 0.05
     dirt: Range = (0, 14)
     residue: float = 0.25
@@ -112,9 +116,14 @@ def _over_lower_layers(rng, ground: np.ndarray, distances: Distances, ranges: Op
 
 def _metal_surface(rng, metal: np.ndarray, below: np.ndarray, distances, ranges: OpticalRanges):
     """Return the metal's brightness and colour where it is flat."""
-    size = len(distances.metal)
+    size, width = len(distances.metal), distances.wire_width
     grain = 1 + rng.uniform(*ranges.grain) * random_field(rng, size, 1.2)
     grain += 0.025 * random_field(rng, size, 40.0)
+    grain += rng.uniform(*ranges.patches) * random_field(rng, size, width * rng.uniform(1, 8))
+    for lower in distances.lower:
+        crease = rng.uniform(*ranges.creases) * rng.random()
+        line = _band(lower, 0, max(0.7, 0.15 * width * rng.random()))
+        grain = grain * (1 - crease * line)
     relief = below.mean(-1)
     relief = (relief - relief.mean()) / max(relief.mean(), 1)
     surface = metal * (grain + rng.uniform(*ranges.relief) * rng.random() * relief)[..., None]

@@ -47,7 +47,7 @@ class MosaicJob:
       mosaic: to predict.
       output: folder of the results.
       name: of the results, without their endings.
-      classes: number of masks.
+      suffixes: what is added to the name for each mask.
       model_settings: JSON object of the model and windows, on which the result depends.
       format: "tiff" or "zarr".
       threshold: smallest probability of foreground.
@@ -59,7 +59,7 @@ class MosaicJob:
     mosaic: Mosaic
     output: pathlib.Path
     name: str
-    classes: int
+    suffixes: tuple[str, ...]
     model_settings: dict
     format: str
     threshold: float
@@ -88,9 +88,7 @@ class MosaicJob:
     @property
     def mask_stems(self) -> list[str]:
         """Names of the masks without endings."""
-        if self.classes == 1:
-            return [self.name]
-        return [f"{self.name}_{k + 1}" for k in range(self.classes)]
+        return [self.name + suffix for suffix in self.suffixes]
 
     @property
     def stems(self) -> list[str]:
@@ -114,7 +112,8 @@ class MosaicJob:
 
     def required_bytes(self) -> int:
         """Return an upper bound of the disk space that the results and the work on them take."""
-        masks, probabilities = self.classes, self.classes if self.probabilities else 0
+        masks = len(self.suffixes)
+        probabilities = masks if self.probabilities else 0
         bytes_per_pixel = masks * (2 if self.cleans else 1) + 2 * probabilities
         if self.format == "tiff":  # written beside the Zarrs
             bytes_per_pixel += masks + 2 * probabilities

@@ -57,20 +57,22 @@ def find_inputs(options: PredictionOptions) -> list[pathlib.Path]:
     return images
 
 
-def _result_names(name: str, classes: int, options: PredictionOptions) -> list[str]:
+def _result_names(name: str, suffixes: tuple[str, ...], options: PredictionOptions) -> list[str]:
     """Return the names of an image's results without their endings."""
-    masks = [name] if classes == 1 else [f"{name}_{k + 1}" for k in range(classes)]
+    masks = [name + suffix for suffix in suffixes]
     kinds = [""]
     kinds += ["_probability"] if options.probabilities else []
     kinds += ["_overlay"] if options.overlay else []
     return [mask + kind for mask in masks for kind in kinds]
 
 
-def check_result_names(images: list[pathlib.Path], classes: int, options: PredictionOptions):
+def check_result_names(
+    images: list[pathlib.Path], suffixes: tuple[str, ...], options: PredictionOptions
+):
     """Raise a `UserError` if the results of two images would have one name."""
     owners: dict[str, pathlib.Path] = {}
     for image in images:
-        for name in _result_names(image_folders.stem_of(image), classes, options):
+        for name in _result_names(image_folders.stem_of(image), suffixes, options):
             other = owners.setdefault(name.casefold(), image)
             if other != image:
                 raise UserError(
@@ -135,9 +137,9 @@ class PredictionRun:
                 f"--window is {options.window_side}: the model takes {smallest} pixels or more"
             )
         self.paths = find_inputs(options)
-        check_result_names(self.paths, self._choice.classes, options)
+        check_result_names(self.paths, self._choice.suffixes, options)
         if options.layout:
-            self._kinds = options.layout.kinds_of(self._choice.classes)
+            self._kinds = options.layout.kinds_of(len(self._choice.suffixes))
             if len(self.paths) > 1:
                 raise UserError(
                     f"--layout is for one image, and {options.input} has {len(self.paths)}: name "
@@ -251,10 +253,10 @@ class PredictionRun:
         name = image_folders.stem_of(mosaic.path)
         results = {}
         masks = []
-        for k in range(model.classes):
+        for k, suffix in enumerate(model.spec.mask_suffixes()):
             mask = probabilities[..., k] >= options.threshold
             mask = clean_mask(mask, options.remove_specks, options.fill_holes)
-            stem = name if model.classes == 1 else f"{name}_{k + 1}"
+            stem = name + suffix
             results[f"{stem}.png"] = np.where(mask, 255, 0).astype(np.uint8)
             if options.probabilities:
                 scaled = np.rint(probabilities[..., k] * 65535).astype(np.uint16)
@@ -286,7 +288,7 @@ class PredictionRun:
             mosaic=mosaic,
             output=options.output,
             name=image_folders.stem_of(mosaic.path),
-            classes=model.classes,
+            suffixes=model.spec.mask_suffixes(),
             model_settings={
                 "model": model.spec.name,
                 "weights": model.weights_digest,

@@ -109,14 +109,16 @@ class ModelChoice:
       model: the user's network; None for the packaged ones.
 
     Attributes:
-      classes: number of masks.
+      suffixes: what is added to an image's name for each of its masks.
       smallest: least height and width of an image in pixels.
     """
 
     def __init__(self, model: Network | None):
         self._given = None if model is None else PredictionModel(model)
         self._packaged: dict[str, PredictionModel] = {}
-        self.classes = len(KINDS) if self._given is None else self._given.classes
+        self.suffixes = tuple(f"_{kind}" for kind in KINDS)
+        if self._given is not None:
+            self.suffixes = self._given.spec.mask_suffixes()
         self.smallest = Network.smallest if model is None else model.smallest
 
     def of(self, mosaic: Mosaic) -> tuple[PredictionModel, str]:

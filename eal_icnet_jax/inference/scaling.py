@@ -21,6 +21,9 @@ SAMPLE = 320
 SAMPLES = 3
 """Number of such squares down and across at each magnification."""
 
+SMOOTHING = 2.0
+"""Standard deviation in pixels, once magnified, of the blur before widths are measured."""
+
 TOLERANCE = 1.3
 """Factors up to this one, or its inverse, are left alone: the network is trained for them too."""
 
@@ -111,8 +114,9 @@ def _look(mosaic: Mosaic, predict: Predict, channels: int, scale: float, smalles
         part = mosaic[top : top + side, left : left + side]
         image = resized(pixel_values.to_unit_range(part, channels)[None], (size, size))
         metal = predict(image)[0, ..., 0]
-        widths.append(wire_widths(metal >= 0.5) / scale)
         certainties.append(np.mean(np.abs(2 * metal - 1)))
+        smooth = cv2.GaussianBlur(metal, (0, 0), SMOOTHING)  # specks and pinholes are no wires
+        widths.append(wire_widths(smooth >= 0.5) / scale)
     return _Finding(np.concatenate(widths), float(np.mean(certainties)))
 
 

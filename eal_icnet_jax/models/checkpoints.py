@@ -7,6 +7,7 @@ checkpoints under `checkpoints/<step>`.
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 
 import jax
@@ -77,6 +78,18 @@ def _largest_number(tree) -> float:
     return max((abs(leaf) for leaf in leaves if isinstance(leaf, int | float)), default=0)
 
 
+def _checked_outputs(outputs, classes: int) -> tuple[str, ...]:
+    """Return the names of a stranger's outputs, which become parts of file names.
+
+    Raises:
+      UserError: they are no names, or not one for each output.
+    """
+    names = tuple(map(str, outputs)) if isinstance(outputs, list) else ()
+    if len({*names}) != classes or not all(re.fullmatch(r"[a-z0-9_]{1,32}", n) for n in names):
+        raise UserError(f"{str(outputs)[:200]} does not name the outputs of a network")
+    return names
+
+
 def load_model(path: str | os.PathLike, **overrides) -> Network:
     """Load the model of a checkpoint, in evaluation mode.
 
@@ -104,6 +117,9 @@ def load_model(path: str | os.PathLike, **overrides) -> Network:
         if "preprocessing" in spec:
             preprocessing = Preprocessing.from_json(spec["preprocessing"])
             model.spec = dataclasses.replace(model.spec, preprocessing=preprocessing)
+        if "outputs" in spec:
+            outputs = _checked_outputs(spec["outputs"], dict(model.spec.options)["classes"])
+            model.spec = dataclasses.replace(model.spec, outputs=outputs)
     except UserError:
         raise
     except Exception as error:  # the options of a stranger's file can raise anything

@@ -31,13 +31,13 @@ KINDS = ("metal", "via")
 
 PRETRAINED = {
     "optical": PackagedWeights(
-        sha256="",
+        sha256="e6651e5c5319b84fcaaf4c171f6bcdefdb1bbb5b0279aa3f29313615d73e9977",
         channels=3,
         preprocessing=Preprocessing((0.5, 99.5), 20.0),
         about="photographs of an optical microscope",
     ),
     "sem": PackagedWeights(
-        sha256="",
+        sha256="77378ef81ed2895c89536fd38f6cf3568f4e34b0f436be588ddeefb5d5f90280",
         channels=1,
         preprocessing=Preprocessing((0.5, 99.5), 20.0),
         about="photographs of a scanning electron microscope",
@@ -78,5 +78,7 @@ def load_pretrained(name: str, **overrides) -> Network:
     if digest != packaged.sha256:
         raise UserError(f"{path} is not the file that was packaged: install the package again")
     model = torch_weights.from_torch(torch_files.read_state_dict(path), "eal_icnet", **overrides)
-    model.spec = dataclasses.replace(model.spec, preprocessing=packaged.preprocessing)
+    model.spec = dataclasses.replace(
+        model.spec, preprocessing=packaged.preprocessing, outputs=KINDS
+    )
     return model

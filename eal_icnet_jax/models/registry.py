@@ -95,18 +95,29 @@ class ModelSpec:
       name: a name of `MODELS`.
       options: pairs of an option and its value, sorted by option.
       preprocessing: form of the images that it was trained on.
+      outputs: what each of its outputs is, such as "metal" and "via"; empty if it is not known.
     """
 
     name: str
     options: tuple[tuple[str, object], ...]
     preprocessing: Preprocessing = Preprocessing()
+    outputs: tuple[str, ...] = ()
 
     def to_json(self) -> dict:
         """Return all of it as a dictionary of JSON types."""
         values = {"name": self.name, "options": dict(self.options)}
         if self.preprocessing != Preprocessing():
             values["preprocessing"] = self.preprocessing.to_json()
+        if self.outputs:
+            values["outputs"] = list(self.outputs)
         return values
+
+    def mask_suffixes(self) -> tuple[str, ...]:
+        """Return what is added to an image's name for each of its masks: nothing if it is one."""
+        classes = int(str(dict(self.options)["classes"]))
+        if classes == 1:
+            return ("",)
+        return tuple(f"_{name}" for name in self.outputs or range(1, classes + 1))
 
     def options_text(self) -> str:
         """Return the options for messages: "classes=1, in_channels=3"."""

@@ -200,7 +200,8 @@ def write_state_dict(path: pathlib.Path, state_dict: Mapping[str, np.ndarray]):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as partial:
             if _is_safetensors(path):
-                safetensors.numpy.save_file(dict(state_dict), partial)
+                # `save_file` would let nobody else read the file.
+                partial.write_bytes(safetensors.numpy.save(dict(state_dict)))
                 return
             torch = _import_torch("writing a PyTorch file", "name a .safetensors file")
             tensors = {name: torch.from_numpy(array.copy()) for name, array in state_dict.items()}

@@ -136,3 +136,21 @@ def test_bad_inputs_are_refused(checkpoint, folder, tmp_path, monkeypatch, sourc
     monkeypatch.chdir(tmp_path)
     given = source, f"--checkpoint={checkpoint}", "-o", "out"
     assert message in cli.error_of("predict", *given, *more)
+
+
+def test_the_packaged_weights_suit_the_image(tmp_path):
+    """Without a checkpoint, a coloured image and a grey one are predicted by different weights."""
+    rng = np.random.default_rng(0)
+    wires = (np.arange(96) // 16 % 2)[:, None, None]
+    coloured = np.where(wires, (230, 225, 210), (60, 130, 120)) + rng.normal(0, 4, (96, 128, 3))
+    images = {"colour": coloured, "grey": coloured[..., :1]}
+    for name, image in images.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.clip(image, 0, 255).astype(np.uint8))
+    for name, kind, other in (("colour", "optical", "sem"), ("grey", "scanning", "optical")):
+        result = cli.call("predict", tmp_path / f"{name}.png", "-o", tmp_path / "out")
+        assert result.returncode == 0, result.stderr
+        assert re.search(f"the packaged weights for photographs of an? {kind}", result.stderr)
+        assert f"--checkpoint={other}" in result.stderr
+        mask = cv2.imread(str(tmp_path / "out" / f"{name}_metal.png"), cv2.IMREAD_UNCHANGED)
+        assert np.mean((mask > 0) == (wires[..., 0] > 0)) > 0.9
+        assert (tmp_path / "out" / f"{name}_via.png").exists()

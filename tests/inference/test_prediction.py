@@ -157,7 +157,7 @@ def test_images_whose_masks_would_have_one_name_are_refused(folder, tmp_path):
     (folder / "grey8.png").rename(folder / "grey16_probability.png")
     options = PredictionOptions(input=folder, output=tmp_path / "out", probabilities=True)
     with pytest.raises(UserError, match=r"would both have a result named grey16_probability"):
-        check_result_names(find_inputs(options), 1, options)
+        check_result_names(find_inputs(options), ("",), options)
 
 
 def test_a_model_of_other_channels_is_refused(folder, tmp_path):
