@@ -118,7 +118,7 @@ def load_model(path: str | os.PathLike, **overrides) -> Network:
             preprocessing = Preprocessing.from_json(spec["preprocessing"])
             model.spec = dataclasses.replace(model.spec, preprocessing=preprocessing)
         if "outputs" in spec:
-            outputs = _checked_outputs(spec["outputs"], dict(model.spec.options)["classes"])
+            outputs = _checked_outputs(spec["outputs"], len(model.spec.mask_suffixes()))
             model.spec = dataclasses.replace(model.spec, outputs=outputs)
     except UserError:
         raise
