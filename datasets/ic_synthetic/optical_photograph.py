@@ -131,8 +131,8 @@ def _metal_surface(rng, metal: np.ndarray, below: np.ndarray, distances, ranges:
     return surface * (1 - rng.uniform(0.2, 0.5) * pits[..., None])
 
 
-def _with_outline(rng, image: np.ndarray, distances: Distances, least: float, ranges):
-    """Return the image with the dark slopes of the metal's edges."""
+def _with_outline(rng, image, distances: Distances, ground: np.ndarray, least: float, ranges):
+    """Return the image with the slopes of the metal's edges, darker than the ground."""
     metal, width = distances.metal, distances.wire_width
     depth = rng.uniform(max(least, ranges.outline[0]), ranges.outline[1])
     half = float(np.clip(0.5 * width * rng.uniform(*ranges.outline_width), 0.6, 6))
@@ -143,6 +143,7 @@ def _with_outline(rng, image: np.ndarray, distances: Distances, least: float, ra
     light = slopes @ np.array([np.cos(angle), np.sin(angle)], np.float32)
     line = np.clip(line * depth * (1 + rng.uniform(*ranges.slanted_light) * light), 0, 0.97)
     dark = _colour(rng, (0, 0.7), (0, 0.3))
+    dark *= min(1, 0.5 * _brightness(ground) / max(_brightness(dark), 1))
     return blend(image, dark, line)
 
 
@@ -243,7 +244,7 @@ def optical_photograph(
         below = below * (1 + rng.uniform(0, 0.5) * trace)[..., None]
     edge = max(0.5, 0.06 * distances.wire_width * rng.random())
     image = blend(below, surface, ndtr(distances.metal / edge))
-    image = _with_outline(rng, image, distances, least_outline, ranges)
+    image = _with_outline(rng, image, distances, ground, least_outline, ranges)
     image = _with_vias(rng, image, distances, ranges)
     image = _with_dirt(rng, image, ranges)
     if rng.random() < ranges.bond_wires:

@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="magnification before prediction (auto: so that wires have the width that the network "
         "was trained for)")  # fmt: skip
     add("--tta", action="store_true",
-        help="average over flips and quarter turns: better, and eight times slower")  # fmt: skip
+        help="average over flips and quarter turns, which takes eight times as long")  # fmt: skip
     add("--white", type=int, metavar="LEVEL", help=WHITE_HELP)
     add("--page", type=int, metavar="N",
         help="number of the image in files that hold several, from 1")  # fmt: skip

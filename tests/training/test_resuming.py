@@ -5,6 +5,7 @@ import signal
 import numpy as np
 import pytest
 
+from eal_icnet_jax.configs import default
 from eal_icnet_jax.data import prepared_datasets, training_batches
 from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.system.errors import UserError
@@ -63,8 +64,7 @@ def test_resuming_with_another_seed_is_refused(data_dir):
 def test_the_names_of_a_batch_are_those_of_its_images(data_dir):
     config = small_config.on(data_dir)
     config.batch_size, config.epochs = 2, 2
-    for key in config.augmentation:
-        config.augmentation[key] = type(config.augmentation[key])(0)
+    config.augmentation.update(default.get_config().augmentation)
     source = prepared_datasets.open_split(config.dataset, "train")
     by_name = {example["name"].decode(): example for example in source}
     batches = training_batches.TrainingBatches(config, source)
