@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from eal_icnet_jax.datasets.ic_synthetic.fields import random_field, through_jpeg, to_uint8
-from eal_icnet_jax.datasets.ic_synthetic.geometry import Range
+from eal_icnet_jax.datasets.ic_synthetic.fields import random_field, to_uint8
+from eal_icnet_jax.datasets.ic_synthetic.geometry import Range, log_uniform
+from eal_icnet_jax.imaging.jpeg import through_jpeg
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def _with_contrast(rng: np.random.Generator, image: np.ndarray, ranges: CameraRa
     if rng.random() < ranges.full_contrast:
         span = rng.uniform(0.6, 1)
     else:
-        span = np.exp(rng.uniform(*np.log(ranges.contrast)))
+        span = log_uniform(rng, ranges.contrast)
     return 255 * (image * span + rng.uniform(0, 1 - span))
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.special import ndtr
 
 from eal_icnet_jax.datasets.ic_synthetic import camera
-from eal_icnet_jax.datasets.ic_synthetic.fields import random_field
-from eal_icnet_jax.datasets.ic_synthetic.geometry import Range
-from eal_icnet_jax.datasets.ic_synthetic.photograph_geometry import Distances, log_uniform
+from eal_icnet_jax.datasets.ic_synthetic.fields import band, random_field
+from eal_icnet_jax.datasets.ic_synthetic.geometry import Range, log_uniform
+from eal_icnet_jax.datasets.ic_synthetic.photograph_geometry import Distances
 
 ELECTRON_CAMERA = camera.CameraRanges(
     blur=(0, 0.35), noise=(0, 0.35), demosaiced=0, resampled=0.3, sharpened=0.15, palettes=0
@@ -78,7 +78,7 @@ def _layers(rng: np.random.Generator, distances: Distances, ranges: ElectronRang
         below += strength * ndtr(lower / max(0.7, 0.2 * width * rng.random()))
     glow_width = max(0.6, width * rng.uniform(*ranges.edge_width))
     glow = rng.uniform(*ranges.edge_glow) * rng.random()
-    glow = glow * np.exp(-0.5 * ((metal - glow_width) / glow_width) ** 2) * inside
+    glow = glow * band(metal, glow_width, glow_width) * inside
     halo_width = max(1.0, 0.3 * width * rng.random())
     halo = rng.uniform(*ranges.halo) * np.exp(metal / halo_width) * (1 - inside)
     through = rng.uniform(*ranges.lower_in_metal)
@@ -98,7 +98,7 @@ def _vias(rng: np.random.Generator, distances: Distances, ranges: ElectronRanges
         count, regions = cv2.connectedComponents((vias > -2).astype(np.uint8))
         strength = rng.normal(1, rng.uniform(0, 0.2), count).astype(np.float32)
         return glow * strength[regions] if rng.random() < 0.5 else glow
-    rim = np.exp(-0.5 * (vias / max(0.7, 0.3 * radius * rng.random())) ** 2)
+    rim = band(vias, 0, max(0.7, 0.3 * radius * rng.random()))
     core = ndtr((vias - rng.uniform(0, 0.4) * radius) / edge)
     return rng.uniform(*ranges.via) * core + rng.uniform(*ranges.ring) * rim
 

@@ -1,4 +1,4 @@
-"""What drawn micrographs are put together from: random fields, specks, blending, JPEG."""
+"""What drawn micrographs are put together from: random fields, specks, lines, colours."""
 
 import cv2
 import numpy as np
@@ -47,12 +47,35 @@ def blend(image: np.ndarray, colour: np.ndarray, weight: np.ndarray) -> np.ndarr
     return image + weight[..., None] * (colour - image)
 
 
+def band(distance: np.ndarray, centre: float, width: float) -> np.ndarray:
+    """Return a line along an edge, 1 in its middle: a Gaussian of the distance to the edge.
+
+    Args:
+      distance: to the edge in pixels.
+      centre: distance of the line's middle.
+      width: standard deviation in pixels.
+    """
+    return np.exp(-0.5 * ((distance - centre) / width) ** 2)
+
+
+def with_lateral_colour(rng: np.random.Generator, image: np.ndarray, largest: float) -> np.ndarray:
+    """Return an RGB image whose red and blue are shifted against each other.
+
+    Args:
+      rng: draws the shifts.
+      image: `[size, size, 3]` float32, is changed.
+      largest: largest shift in pixels along each axis.
+    """
+    size = image.shape[1], image.shape[0]
+    for channel, sign in ((0, 1), (2, -1)):
+        dx, dy = sign * rng.uniform(-largest, largest, 2)
+        shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
+        image[..., channel] = cv2.warpAffine(
+            image[..., channel], shift, size, borderMode=cv2.BORDER_REPLICATE
+        )
+    return image
+
+
 def to_uint8(image: np.ndarray) -> np.ndarray:
     """Return grey levels from 0 to 255 as uint8."""
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
-def through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """Return an image as a JPEG of this quality, from 0 to 100, stores it."""
-    encoded = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)

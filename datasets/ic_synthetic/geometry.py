@@ -61,3 +61,8 @@ class Layer:
 def box(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
     """Return the corners `[4, 2]` of a rectangle."""
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], float)
+
+
+def log_uniform(rng: np.random.Generator, span: Range) -> float:
+    """Return a random number whose logarithm is uniform."""
+    return float(np.exp(rng.uniform(*np.log(span))))

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from eal_icnet_jax.datasets.ic_synthetic import fields
+from eal_icnet_jax.imaging.jpeg import through_jpeg
 
 EDGE_SIGMA = 0.56
 """Standard deviation of the blur of an edge, in pixels."""
@@ -80,7 +81,7 @@ def edge_profile(distance: np.ndarray) -> np.ndarray:
     inside, outside = np.maximum(distance, 0), np.maximum(-distance, 0)
     relative = inside / OVERSHOOT_AT
     overshoot = OVERSHOOT * (relative * np.exp(1 - relative)) ** 1.5
-    halo = HALO * np.exp(-0.5 * ((outside - HALO_AT) / HALO_SIGMA) ** 2) * ndtr(-distance / 0.4)
+    halo = HALO * fields.band(outside, HALO_AT, HALO_SIGMA) * ndtr(-distance / 0.4)
     return ndtr(distance / EDGE_SIGMA) + overshoot - halo
 
 
@@ -120,7 +121,7 @@ def electron_micrograph(
     # The layer below shows faintly between the lines.
     buried = cv2.GaussianBlur(ndtr(lower / 2.0).astype(np.float32), (0, 0), 1.5)
     image = image + look.uniform(0.05, 0.16) * buried * ndtr(-metal / 1.5)
-    ring = np.exp(-0.5 * (vias / 1.5) ** 2)
+    ring = fields.band(vias, 0, 1.5)
     core = ndtr((vias - 2.0) / 0.8)
     image = image + look.uniform(0.2, 0.4) * ring - look.uniform(0.45, 0.75) * core
     image = (
@@ -136,7 +137,7 @@ def electron_micrograph(
     if defocus > 0.3:
         image = cv2.GaussianBlur(image.astype(np.float32), (0, 0), defocus)
     image = fields.to_uint8(over_dispersed(rng, image))
-    return fields.through_jpeg(image, int(look.integers(70, 93))) if compressed else image
+    return through_jpeg(image, int(look.integers(70, 93))) if compressed else image
 
 
 def _layers_below(rng, look, lower: np.ndarray, substrate: np.ndarray, bright: np.ndarray):
@@ -148,7 +149,7 @@ def _layers_below(rng, look, lower: np.ndarray, substrate: np.ndarray, bright: n
     through = look.uniform(0.2, 0.6)
     buried = fields.blend(substrate, bright, np.float64(0.75)[None]) + look.normal(0, 12, 3)
     image = fields.blend(image, buried, through * ndtr(lower / 1.4))
-    image *= 1 - (0.35 * through * np.exp(-0.5 * (lower / 1.6) ** 2))[..., None]
+    image *= 1 - (0.35 * through * fields.band(lower, 0, 1.6))[..., None]
     return image
 
 
@@ -166,14 +167,14 @@ def _with_metal(rng, look, image: np.ndarray, metal, lower, bright: np.ndarray) 
     pits = fields.specks(rng, size, int(look.uniform(0, 160) * (size / 512) ** 2), (0.7, 1.8))
     top = top * (1 - 0.35 * pits[..., None])
     image = fields.blend(image, top, ndtr(metal / 0.7))
-    slope = look.uniform(0.1, 0.6) * np.exp(-0.5 * ((metal + 1.0) / look.uniform(1.0, 1.8)) ** 2)
+    slope = look.uniform(0.1, 0.6) * fields.band(metal, -1.0, look.uniform(1.0, 1.8))
     image *= 1 - slope[..., None]
     return image
 
 
 def _with_vias(look, image: np.ndarray, vias: np.ndarray) -> np.ndarray:
     """Add dimples with a dark rim and a core that is brighter or darker than the metal."""
-    image *= 1 - (look.uniform(0.25, 0.55) * np.exp(-0.5 * ((vias + 0.3) / 1.3) ** 2))[..., None]
+    image *= 1 - (look.uniform(0.25, 0.55) * fields.band(vias, -0.3, 1.3))[..., None]
     core = look.choice([look.uniform(0.55, 0.85), look.uniform(1.02, 1.12)], p=(0.7, 0.3))
     return fields.blend(image, image * core, ndtr((vias - 1.0) / 0.8))
 
@@ -203,12 +204,7 @@ def _photographed(rng, look, image: np.ndarray) -> np.ndarray:
     image = (image * (light * look.uniform(0.8, 1.05))[..., None]).astype(np.float32)
     blur = 0.6 + look.gamma(1.5, 0.35)
     image = cv2.GaussianBlur(image, (0, 0), min(blur, 2.4))
-    for channel, sign in ((0, 1), (2, -1)):
-        dx, dy = sign * look.uniform(-0.5, 0.5, 2)
-        shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
-        image[..., channel] = cv2.warpAffine(
-            image[..., channel], shift, (size, size), borderMode=cv2.BORDER_REPLICATE
-        )
+    image = fields.with_lateral_colour(look, image, 0.5)
     noise = rng.standard_normal(image.shape, np.float32)
     image += noise * np.sqrt(np.clip(image, 1, None)) * look.uniform(0.15, 0.4)
     return fields.to_uint8(image)

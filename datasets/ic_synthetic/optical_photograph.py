@@ -12,7 +12,13 @@ import numpy as np
 from scipy.special import ndtr
 
 from eal_icnet_jax.datasets.ic_synthetic import camera
-from eal_icnet_jax.datasets.ic_synthetic.fields import blend, random_field, specks
+from eal_icnet_jax.datasets.ic_synthetic.fields import (
+    band,
+    blend,
+    random_field,
+    specks,
+    with_lateral_colour,
+)
 from eal_icnet_jax.datasets.ic_synthetic.geometry import Range
 from eal_icnet_jax.datasets.ic_synthetic.photograph_geometry import Distances
 
@@ -40,7 +46,6 @@ class OpticalRanges:
       pits: number of dark pits in the metal in an area of 512x512 pixels.
       via_styles: number of different looks that the vias of an image have.
       bond_wires: fraction with bond wires above the metal.
-      die_edges: fraction with an edge of the die.
       dirt: mean number of specks in an area of 512x512 pixels.
       residue: fraction with films of residue.
       lateral_colour: largest shift in pixels of red and blue.
@@ -64,7 +69,6 @@ class OpticalRanges:
     pits: Range = (0, 160)
     via_styles: tuple[int, int] = (1, 3)
     bond_wires: float = 0.1
-    die_edges: float = 0.05
     dirt: Range = (0, 14)
     residue: float = 0.25
     lateral_colour: float = 0.8
@@ -95,10 +99,6 @@ def _metal_colour(
     return np.maximum(metal, ground + rng.uniform(15, 60)), 0.05
 
 
-def _band(distance: np.ndarray, centre: float, width: float) -> np.ndarray:
-    return np.exp(-0.5 * ((distance - centre) / width) ** 2)
-
-
 def _over_lower_layers(rng, ground: np.ndarray, distances: Distances, ranges: OpticalRanges):
     """Return the ground with the lower layers in it, each with its colour and outline."""
     size, width = len(distances.metal), distances.wire_width
@@ -109,7 +109,7 @@ def _over_lower_layers(rng, ground: np.ndarray, distances: Distances, ranges: Op
         edge = max(0.5, 0.08 * width * rng.random())
         image = blend(image, colour, opacity * ndtr(lower / edge))
         outline = rng.uniform(*ranges.lower_outline) * opacity
-        line = _band(lower, 0, max(0.7, 0.12 * width * rng.random()))
+        line = band(lower, 0, max(0.7, 0.12 * width * rng.random()))
         image = image * (1 - outline * line)[..., None]
     return image
 
@@ -122,7 +122,7 @@ def _metal_surface(rng, metal: np.ndarray, below: np.ndarray, distances, ranges:
     grain += rng.uniform(*ranges.patches) * random_field(rng, size, width * rng.uniform(1, 8))
     for lower in distances.lower:
         crease = rng.uniform(*ranges.creases) * rng.random()
-        line = _band(lower, 0, max(0.7, 0.15 * width * rng.random()))
+        line = band(lower, 0, max(0.7, 0.15 * width * rng.random()))
         grain = grain * (1 - crease * line)
     relief = below.mean(-1)
     relief = (relief - relief.mean()) / max(relief.mean(), 1)
@@ -136,7 +136,7 @@ def _with_outline(rng, image, distances: Distances, ground: np.ndarray, least: f
     metal, width = distances.metal, distances.wire_width
     depth = rng.uniform(max(least, ranges.outline[0]), ranges.outline[1])
     half = float(np.clip(0.5 * width * rng.uniform(*ranges.outline_width), 0.6, 6))
-    line = _band(metal, -half * rng.uniform(0.5, 1.3), half)
+    line = band(metal, -half * rng.uniform(0.5, 1.3), half)
     smooth = cv2.GaussianBlur(metal, (0, 0), 1.0)
     slopes = np.stack([cv2.Sobel(smooth, cv2.CV_32F, *order) / 8 for order in ((1, 0), (0, 1))], -1)
     angle = rng.uniform(0, 2 * np.pi)
@@ -164,7 +164,7 @@ def _with_vias(rng, image: np.ndarray, distances: Distances, ranges: OpticalRang
         opacity, edge = rng.uniform(0.3, 0.95), max(0.5, 0.2 * radius * rng.random())
         inset = rng.uniform(0, 0.5) * radius
         image = blend(image, core, here * opacity * ndtr((vias - inset) / edge))
-        rim = rng.uniform(0, 0.6) * _band(vias, 0, max(0.7, 0.25 * radius * rng.random()))
+        rim = rng.uniform(0, 0.6) * band(vias, 0, max(0.7, 0.25 * radius * rng.random()))
         image = image * (1 - here * rim)[..., None]
         if rng.random() < 0.3:
             glint = rng.uniform(0.4, 0.9) * ndtr((vias - 0.6 * radius) / max(0.5, 0.15 * radius))
@@ -205,18 +205,6 @@ def _with_bond_wires(rng, image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _with_lateral_colour(rng, image: np.ndarray, largest: float) -> np.ndarray:
-    image = image.astype(np.float32)
-    size = image.shape[1], image.shape[0]
-    for channel, sign in ((0, 1), (2, -1)):
-        dx, dy = sign * rng.uniform(-largest, largest, 2)
-        shift = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
-        image[..., channel] = cv2.warpAffine(
-            image[..., channel], shift, size, borderMode=cv2.BORDER_REPLICATE
-        )
-    return image
-
-
 def optical_photograph(
     rng: np.random.Generator,
     distances: Distances,
@@ -249,5 +237,5 @@ def optical_photograph(
     image = _with_dirt(rng, image, ranges)
     if rng.random() < ranges.bond_wires:
         image = _with_bond_wires(rng, image)
-    image = _with_lateral_colour(rng, image, ranges.lateral_colour * rng.random())
+    image = with_lateral_colour(rng, image.astype(np.float32), ranges.lateral_colour * rng.random())
     return camera.photographed(rng, image, distances.wire_width, camera_ranges)

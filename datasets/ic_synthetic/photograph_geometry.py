@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from eal_icnet_jax.datasets.ic_synthetic import random_layers
-from eal_icnet_jax.datasets.ic_synthetic.geometry import Layer, Range
+from eal_icnet_jax.datasets.ic_synthetic.geometry import Layer, Range, log_uniform
 from eal_icnet_jax.datasets.ic_synthetic.micrograph import etched
 from eal_icnet_jax.datasets.ic_synthetic.rasterization import (
     SUPERSAMPLING,
@@ -124,11 +124,6 @@ def find_layouts(folder: pathlib.Path) -> tuple[pathlib.Path, ...]:
     if not layouts:
         raise UserError(f"{folder} holds vias only: add the masks of their metal")
     return layouts
-
-
-def log_uniform(rng: np.random.Generator, span: Range) -> float:
-    """Return a random number whose logarithm is uniform."""
-    return float(np.exp(rng.uniform(*np.log(span))))
 
 
 def _via_polygons(

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from eal_icnet_jax.imaging import decoding, pixel_values, stretching
+from eal_icnet_jax.imaging.jpeg import through_jpeg
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import warn
 
@@ -191,7 +192,9 @@ class Augment:
             noise = rng.standard_normal(image.shape, np.float32)
             image = np.clip(image + np.float32(rng.uniform(0, self.noise)) * noise, 0, 1)
         if self.jpeg and rng.random() < 0.5:
-            image = _through_jpeg(image, int(rng.integers(self.jpeg, 101)))
+            stored = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
+            stored = through_jpeg(stored, int(rng.integers(self.jpeg, 101)))
+            image = _channels_last(stored).astype(np.float32) / 255
         if self.cutout and rng.random() < 0.5:
             image = np.array(image)
             height, width = image.shape[:2]
@@ -220,9 +223,3 @@ class Augment:
 def _channels_last(image: np.ndarray) -> np.ndarray:
     """Return an image of OpenCV, which drops a single channel, as `[H, W, C]`."""
     return image if image.ndim == 3 else image[..., None]
-
-
-def _through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    levels = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
-    data = cv2.imencode(".jpg", levels, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
-    return _channels_last(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)).astype(np.float32) / 255
