@@ -21,7 +21,6 @@ from tabulate import tabulate
 from eal_icnet_jax.evaluation import metrics, pictures
 from eal_icnet_jax.imaging import decoding, mosaic_files, pixel_values, png
 from eal_icnet_jax.imaging.masks import MosaicMask
-from eal_icnet_jax.imaging.regions import connected_regions
 
 WHOLE = slice(None), slice(None)
 
@@ -78,8 +77,7 @@ def detection(label: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """
     centres, radii = [], []
     for mask in (label, prediction):
-        _, statistics = connected_regions(mask)
-        _, _, _, middle = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        _, _, statistics, middle = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
         centres.append(middle[1:])
         radii.append(np.sqrt(statistics[1:, cv2.CC_STAT_AREA] / np.pi))
     true, found = centres

@@ -62,7 +62,7 @@ class Builder(tfds_builder.ReproducibleBuilder, tfds.core.GeneratorBasedBuilder)
             for split, count in zip(examples.SPLITS, counts, strict=True)
         }
 
-    def check_layouts(self, folder: pathlib.Path):
+    def check_same_files(self, folder: pathlib.Path):
         """Raise a `UserError` if the prepared dataset shows other layouts than a folder holds."""
         prepared = (self.info.metadata or {}).get("layouts", {})
         if prepared != {path.name: file_digest(path) for path in self._layouts(folder)}:

@@ -7,7 +7,6 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from eal_icnet_jax.data import paired_folders
 from eal_icnet_jax.data.dataset_builders import data_digest, dataset_builder, unreadable
 from eal_icnet_jax.imaging import decoding
 from eal_icnet_jax.system.errors import UserError, os_error_cause
@@ -68,7 +67,8 @@ def _prepared_builder(dataset: ConfigDict):
     _check_readable(builder.data_dir)
     _set_white(builder, dataset.white)
     if builder.is_prepared():
-        _check_same_files(builder, manual_dir)
+        if manual_dir is not None:
+            builder.check_same_files(manual_dir)
         return builder
     if not dataset.prepare:
         raise UserError(
@@ -148,28 +148,6 @@ def _announce_splits(builder):
             f"{split}: {statistics['examples']} examples of {statistics['files']} files, "
             f"{balance} of the pixels"
         )
-
-
-def _check_same_files(builder, manual_dir: pathlib.Path | None):
-    """Check that a dataset was prepared from the folder that the user names, if that still exists.
-
-    Raises:
-      UserError: the folder holds other names, or splits them in another way.
-    """
-    if manual_dir is not None and hasattr(builder, "check_layouts"):
-        builder.check_layouts(manual_dir)
-    source = getattr(builder, "SOURCE", None)
-    if source is None or manual_dir is None or not manual_dir.is_dir():
-        return
-    prepared = builder.info.metadata["splits"]
-    current = paired_folders.find_split_pairs(manual_dir, source.layouts).splits
-    for split, pairs in current.items():
-        digest = paired_folders.names_digest(pair.name for pair in pairs)
-        if digest != prepared[split]["names_sha256"]:
-            raise UserError(
-                f"{builder.data_dir} was prepared from other files than {manual_dir} holds now: "
-                "remove it, or name another folder with --config.dataset.data_dir"
-            )
 
 
 class SplitRecords:

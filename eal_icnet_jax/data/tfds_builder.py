@@ -89,6 +89,13 @@ class ReproducibleBuilder:
                 self._prepare_locked(**arguments)
             files.flush(folder)
 
+    def check_same_files(self, folder: pathlib.Path):
+        """Check that the prepared dataset was prepared from what a user's folder holds now.
+
+        Raises:
+          UserError: it was prepared from other files.
+        """
+
     def _prepare_locked(self, **arguments):
         super().download_and_prepare(**arguments)
 
@@ -142,6 +149,24 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
     def extra_features(self) -> dict:
         """Return the features besides image, masks and name."""
         return {}
+
+    def check_same_files(self, folder: pathlib.Path):
+        """Check that a folder, if it still exists, holds and splits the names as it did.
+
+        Raises:
+          UserError: it holds other names, or splits them in another way.
+        """
+        if not folder.is_dir():
+            return
+        prepared = self.info.metadata["splits"]
+        current = paired_folders.find_split_pairs(folder, self.SOURCE.layouts).splits
+        for split, pairs in current.items():
+            digest = paired_folders.names_digest(pair.name for pair in pairs)
+            if digest != prepared[split]["names_sha256"]:
+                raise UserError(
+                    f"{self.data_dir} was prepared from other files than {folder} holds now: "
+                    "remove it, or name another folder with --config.dataset.data_dir"
+                )
 
     def windows(self, height: int, width: int) -> list[Window]:
         """Return the parts of an image that become one example each."""

@@ -181,14 +181,17 @@ class PredictionRun:
         mosaic = levels.in_full_range(mosaic, self._options.white)
         model, choice_note = self._choice.of(mosaic)
         model.predictor.check_size(str(path), mosaic.shape)
-        mosaic = model.prepared(mosaic)
-        scale = model.scale_of(mosaic, self._options.scale)
         pixel_size = None
         if self._options.layout:
             check_replaceable(self._options.layout.path, self._options.force)
             pixel_size = square_pixel_size(mosaic.pixel_size, self._options.layout.pixel_size)
+        in_windows = self._needs_windows(mosaic)
+        if not in_windows and number % self._processes.count != self._processes.index:
+            return None
+        mosaic = model.prepared(mosaic)
+        scale = model.scale_of(mosaic, self._options.scale)
         is_finished = False
-        if self._needs_windows(mosaic):
+        if in_windows:
             prediction = MosaicPrediction(self._mosaic_job(model, mosaic, scale))
             is_finished = prediction.is_finished()
             if not is_finished:
@@ -200,11 +203,9 @@ class PredictionRun:
                 MosaicMask(mosaic_files.open_mosaic(path), is_plain=True)
                 for path in prediction.mask_paths()
             ]
-        elif number % self._processes.count == self._processes.index:
+        else:
             masks = self._predict_whole(model, mosaic, scale)
             foreground = [np.mean(mask) for mask in masks]
-        else:
-            return None
         seconds = None if is_finished else time.perf_counter() - start
         layout = self._options.layout
         return ImageResult(

@@ -15,13 +15,11 @@ class PackagedWeights(NamedTuple):
     """Weights in the package.
 
     sha256: of the file, `weights/NAME.safetensors`, which has PyTorch's names and layouts.
-    channels: of the images, 1 or 3.
     preprocessing: form of the images that the network was trained on.
     about: what they are for.
     """
 
     sha256: str
-    channels: int
     preprocessing: Preprocessing
     about: str
 
@@ -32,13 +30,11 @@ KINDS = ("metal", "via")
 PRETRAINED = {
     "optical": PackagedWeights(
         sha256="e6651e5c5319b84fcaaf4c171f6bcdefdb1bbb5b0279aa3f29313615d73e9977",
-        channels=3,
         preprocessing=Preprocessing((0.5, 99.5), 20.0),
         about="photographs of an optical microscope",
     ),
     "sem": PackagedWeights(
         sha256="77378ef81ed2895c89536fd38f6cf3568f4e34b0f436be588ddeefb5d5f90280",
-        channels=1,
         preprocessing=Preprocessing((0.5, 99.5), 20.0),
         about="photographs of a scanning electron microscope",
     ),

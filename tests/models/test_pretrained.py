@@ -25,7 +25,7 @@ def picture(channels: int) -> np.ndarray:
 
 def logits_of(name: str) -> np.ndarray:
     model = pretrained.load_pretrained(name)
-    return np.asarray(model(picture(pretrained.PRETRAINED[name].channels)))
+    return np.asarray(model(picture(dict(model.spec.options)["in_channels"])))
 
 
 @pytest.mark.parametrize("name", pretrained.PRETRAINED)
