@@ -34,8 +34,9 @@ def get_config() -> ConfigDict:
     # Percentiles of an image's levels that become black and white, such as (0.5, 99.5), decided
     # once per image; () leaves the levels, or takes what config.model.checkpoint carries.
     config.preprocessing.stretch = ()
-    # Typical width in pixels of the wires, to which `predict --scale=auto` magnifies images; 0
-    # leaves their size, or takes what config.model.checkpoint carries.
+    # Typical width in pixels of the wires, to which `predict --scale=auto` magnifies images, and
+    # training its crops, by the wires of the first label; 0 leaves their size, or takes what
+    # config.model.checkpoint carries.
     config.preprocessing.wire_width = 0.0
 
     config.dataset = ConfigDict()
@@ -75,8 +76,9 @@ def get_config() -> ConfigDict:
     config.augmentation.rotate = False  # by a multiple of 90 degrees; images must be square
     config.augmentation.brightness = 0.0  # largest value, of a range of 1, added or subtracted
     config.augmentation.contrast = 0.0  # largest fraction of scaling about the mean, up or down
-    # Random views of crops: magnified by a factor from the first to the second, below 1 shrunk, and
-    # turned by an angle of up to this many degrees; what lies beyond the image is mirrored.
+    # Random views of crops: magnified by a factor from the first to the second, below 1 shrunk, on
+    # top of config.preprocessing.wire_width, and turned by an angle of up to this many degrees;
+    # what lies beyond the image is mirrored.
     config.augmentation.scale = (1.0, 1.0)
     config.augmentation.angle = 0.0
     config.augmentation.colour = 0.0  # largest fraction by which each channel is scaled

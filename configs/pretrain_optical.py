@@ -19,7 +19,7 @@ def get_config():
     config.augmentation.rotate = True
     config.augmentation.brightness = 0.1
     config.augmentation.contrast = 0.2
-    config.augmentation.scale = (0.8, 2.5)
+    config.augmentation.scale = (0.6, 1.8)
     config.augmentation.angle = 4.0
     config.augmentation.colour = 0.15
     config.augmentation.gamma = 1.4

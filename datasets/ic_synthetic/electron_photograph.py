@@ -35,8 +35,10 @@ class ElectronRanges:
       lower_in_metal: part of that which shows through the metal.
       glaring: fraction whose vias are bright, saturated spots.
       glare: brightness of such vias.
+      glare_reach: how far such spots reach beyond the via's edge, relative to its radius.
       glare_width: of their glow, relative to the via's radius.
-      via: brightness of other vias; below 0 they are dark.
+      via: brightness of other vias, or how much darker they are.
+      dark_vias: fraction whose vias are dark.
       ring: brightness of the rim of other vias.
       texture: standard deviation of the ground's texture.
       charging: standard deviation of slow changes of brightness.
@@ -55,8 +57,10 @@ class ElectronRanges:
     lower_in_metal: Range = (0, 0.7)
     glaring: float = 0.45
     glare: Range = (0.5, 6)
+    glare_reach: Range = (0, 1.6)
     glare_width: Range = (0.05, 0.5)
-    via: Range = (-0.9, 0.9)
+    via: Range = (0.3, 1)
+    dark_vias: float = 0.5
     ring: Range = (0, 0.6)
     texture: Range = (0, 0.12)
     charging: Range = (0, 0.25)
@@ -93,14 +97,16 @@ def _vias(rng: np.random.Generator, distances: Distances, ranges: ElectronRanges
         return np.zeros_like(vias)
     edge = max(0.5, 0.3 * radius * rng.random())
     if rng.random() < ranges.glaring:
-        spot = ndtr(vias / edge) * log_uniform(rng, ranges.glare)
+        reach = radius * rng.uniform(*ranges.glare_reach) * rng.random()
+        spot = ndtr((vias + reach) / edge) * log_uniform(rng, ranges.glare)
         glow = cv2.GaussianBlur(spot, (0, 0), max(0.7, radius * rng.uniform(*ranges.glare_width)))
-        count, regions = cv2.connectedComponents((vias > -2).astype(np.uint8))
+        count, regions = cv2.connectedComponents((vias > -2 - reach).astype(np.uint8))
         strength = rng.normal(1, rng.uniform(0, 0.2), count).astype(np.float32)
         return glow * strength[regions] if rng.random() < 0.5 else glow
     rim = band(vias, 0, max(0.7, 0.3 * radius * rng.random()))
     core = ndtr((vias - rng.uniform(0, 0.4) * radius) / edge)
-    return rng.uniform(*ranges.via) * core + rng.uniform(*ranges.ring) * rim
+    sign = -1 if rng.random() < ranges.dark_vias else 1
+    return sign * rng.uniform(*ranges.via) * core + rng.uniform(*ranges.ring) * rim
 
 
 def _scanned(rng: np.random.Generator, image: np.ndarray, distances, ranges) -> np.ndarray:

@@ -6,6 +6,7 @@ of clean die, these vary in all that real photographs were found to vary in.
 
 import colorsys
 import dataclasses
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,7 +29,9 @@ class OpticalRanges:
     """Ranges from which each optical photograph draws its look. Fractions are of the images.
 
     Attributes:
-      same_brightness: fraction whose metal has the brightness of the ground, between dark outlines.
+      same_brightness: fraction whose metal has about the brightness of the ground, between dark
+        outlines, which then are deeper than those of lower layers.
+      see_through: how much the metal of those takes on the colours of what lies below.
       dark_metal: fraction whose metal is darker than the ground.
       saturation: of the colours of ground and lower layers.
       metal_saturation: of the colour of the metal.
@@ -52,6 +55,7 @@ class OpticalRanges:
     """
 
     same_brightness: float = 0.4
+    see_through: Range = (-0.5, 1)
     dark_metal: float = 0.12
     saturation: Range = (0, 0.55)
     metal_saturation: Range = (0, 0.2)
@@ -61,7 +65,7 @@ class OpticalRanges:
     creases: Range = (0, 0.6)
     patches: Range = (0, 0.15)
     outline: Range = (0.05, 0.9)
-    outline_width: Range = (0.06, 0.3)
+    outline_width: Range = (0.06, 0.5)
     slanted_light: Range = (0, 0.7)
     stripes: float = 0.25
     stripe_brightness: Range = (0.05, 0.35)
@@ -83,24 +87,40 @@ def _brightness(colour: np.ndarray) -> float:
     return float(colour @ (0.299, 0.587, 0.114))
 
 
-def _metal_colour(
-    rng: np.random.Generator, ground: np.ndarray, ranges: OpticalRanges
-) -> tuple[np.ndarray, float]:
-    """Return the colour of the metal and the least depth of its outline that shows it."""
+class _Metal(NamedTuple):
+    """How the metal of an image differs from its ground.
+
+    colour: RGB.
+    least_outline: depth of the outline that is needed to show it.
+    see_through: part of its colour that is that of what lies below.
+    """
+
+    colour: np.ndarray
+    least_outline: float = 0.05
+    see_through: float = 0.0
+
+
+def _draw_metal(rng: np.random.Generator, ground: np.ndarray, ranges: OpticalRanges) -> _Metal:
+    """Return the look of the metal above a ground."""
     kind = rng.random()
     if kind < ranges.same_brightness:
         metal = _colour(rng, (0, 0.35), (0.5, 1))
-        metal *= _brightness(ground) / _brightness(metal) * rng.uniform(0.9, 1.15)
-        return metal, 0.5
+        metal *= _brightness(ground) / _brightness(metal) * rng.uniform(0.7, 1.15)
+        return _Metal(metal, 0.55, max(rng.uniform(*ranges.see_through), 0))
     if kind < ranges.same_brightness + ranges.dark_metal:
         metal = _colour(rng, (0, 0.4), (0.12, 0.36))
-        return np.clip(np.minimum(metal, ground - rng.uniform(15, 60)), 0, None), 0.05
+        return _Metal(np.clip(np.minimum(metal, ground - rng.uniform(15, 60)), 0, None))
     metal = _colour(rng, ranges.metal_saturation, (0.75, 1))
-    return np.maximum(metal, ground + rng.uniform(15, 60)), 0.05
+    return _Metal(np.maximum(metal, ground + rng.uniform(15, 60)))
 
 
-def _over_lower_layers(rng, ground: np.ndarray, distances: Distances, ranges: OpticalRanges):
-    """Return the ground with the lower layers in it, each with its colour and outline."""
+def _over_lower_layers(rng, ground, distances: Distances, deepest: float, ranges: OpticalRanges):
+    """Return the ground with the lower layers in it, each with its colour and outline.
+
+    Args:
+      ground: its colour.
+      deepest: bound of the depth of the outlines.
+    """
     size, width = len(distances.metal), distances.wire_width
     image = ground + rng.uniform(0, 7) * random_field(rng, size, 120.0)[..., None]
     for lower in distances.lower:
@@ -108,13 +128,13 @@ def _over_lower_layers(rng, ground: np.ndarray, distances: Distances, ranges: Op
         colour = _colour(rng, ranges.saturation, (0.25, 0.95))
         edge = max(0.5, 0.08 * width * rng.random())
         image = blend(image, colour, opacity * ndtr(lower / edge))
-        outline = rng.uniform(*ranges.lower_outline) * opacity
+        outline = min(rng.uniform(*ranges.lower_outline) * opacity, deepest)
         line = band(lower, 0, max(0.7, 0.12 * width * rng.random()))
         image = image * (1 - outline * line)[..., None]
     return image
 
 
-def _metal_surface(rng, metal: np.ndarray, below: np.ndarray, distances, ranges: OpticalRanges):
+def _metal_surface(rng, metal: _Metal, below: np.ndarray, distances, ranges: OpticalRanges):
     """Return the metal's brightness and colour where it is flat."""
     size, width = len(distances.metal), distances.wire_width
     grain = 1 + rng.uniform(*ranges.grain) * random_field(rng, size, 1.2)
@@ -126,15 +146,16 @@ def _metal_surface(rng, metal: np.ndarray, below: np.ndarray, distances, ranges:
         grain = grain * (1 - crease * line)
     relief = below.mean(-1)
     relief = (relief - relief.mean()) / max(relief.mean(), 1)
-    surface = metal * (grain + rng.uniform(*ranges.relief) * rng.random() * relief)[..., None]
+    tint = metal.colour / max(_brightness(metal.colour), 1)
+    colour = metal.colour + metal.see_through * (below * tint * rng.uniform(0.7, 1) - metal.colour)
+    surface = colour * (grain + rng.uniform(*ranges.relief) * rng.random() * relief)[..., None]
     pits = specks(rng, size, int(rng.uniform(*ranges.pits) * (size / 512) ** 2), (0.7, 1.8))
     return surface * (1 - rng.uniform(0.2, 0.5) * pits[..., None])
 
 
-def _with_outline(rng, image, distances: Distances, ground: np.ndarray, least: float, ranges):
+def _with_outline(rng, image, distances: Distances, ground: np.ndarray, depth: float, ranges):
     """Return the image with the slopes of the metal's edges, darker than the ground."""
     metal, width = distances.metal, distances.wire_width
-    depth = rng.uniform(max(least, ranges.outline[0]), ranges.outline[1])
     half = float(np.clip(0.5 * width * rng.uniform(*ranges.outline_width), 0.6, 6))
     line = band(metal, -half * rng.uniform(0.5, 1.3), half)
     smooth = cv2.GaussianBlur(metal, (0, 0), 1.0)
@@ -147,7 +168,15 @@ def _with_outline(rng, image, distances: Distances, ground: np.ndarray, least: f
     return blend(image, dark, line)
 
 
-def _with_vias(rng, image: np.ndarray, distances: Distances, ranges: OpticalRanges) -> np.ndarray:
+def _via_colour(rng: np.random.Generator, metal: float) -> np.ndarray:
+    """Return the colour of a via that differs in brightness from the metal around it."""
+    colour = _colour(rng, (0, 0.7), (0.4, 1))
+    is_dark = rng.random() < 0.7 or metal > 190
+    brightness = metal * rng.uniform(0.1, 0.72) if is_dark else rng.uniform(metal + 40, 255)
+    return np.clip(colour * brightness / max(_brightness(colour), 1), 0, 255)
+
+
+def _with_vias(rng, image, distances: Distances, metal: np.ndarray, ranges: OpticalRanges):
     """Return the image with vias: dots, rings or dimples, of one or several looks."""
     vias = distances.vias
     count, regions = cv2.connectedComponents((vias > 0).astype(np.uint8))
@@ -159,9 +188,8 @@ def _with_vias(rng, image: np.ndarray, distances: Distances, ranges: OpticalRang
     radius = max(float(vias.max()), 1.0)
     for look in np.unique(looks):
         here = (looks == look)[grown] & (grown > 0)
-        dark = rng.random() < 0.7
-        core = _colour(rng, (0, 0.7), (0.1, 0.55) if dark else (0.75, 1))
-        opacity, edge = rng.uniform(0.3, 0.95), max(0.5, 0.2 * radius * rng.random())
+        core = _via_colour(rng, _brightness(metal))
+        opacity, edge = rng.uniform(0.4, 0.95), max(0.5, 0.2 * radius * rng.random())
         inset = rng.uniform(0, 0.5) * radius
         image = blend(image, core, here * opacity * ndtr((vias - inset) / edge))
         rim = rng.uniform(0, 0.6) * band(vias, 0, max(0.7, 0.25 * radius * rng.random()))
@@ -223,8 +251,10 @@ def optical_photograph(
       RGB uint8 `[size, size, 3]`.
     """
     ground = _colour(rng, ranges.saturation, (0.2, 0.85))
-    metal, least_outline = _metal_colour(rng, ground, ranges)
-    below = _over_lower_layers(rng, ground, distances, ranges)
+    metal = _draw_metal(rng, ground, ranges)
+    outline = rng.uniform(max(metal.least_outline, ranges.outline[0]), ranges.outline[1])
+    deepest = 0.6 * outline if metal.least_outline > ranges.outline[0] else 1.0
+    below = _over_lower_layers(rng, ground, distances, deepest, ranges)
     surface = _metal_surface(rng, metal, below, distances, ranges)
     if rng.random() < ranges.stripes:
         trace = rng.uniform(*ranges.stripe_brightness) * ndtr(distances.removed / 1.0)
@@ -232,8 +262,8 @@ def optical_photograph(
         below = below * (1 + rng.uniform(0, 0.5) * trace)[..., None]
     edge = max(0.5, 0.06 * distances.wire_width * rng.random())
     image = blend(below, surface, ndtr(distances.metal / edge))
-    image = _with_outline(rng, image, distances, ground, least_outline, ranges)
-    image = _with_vias(rng, image, distances, ranges)
+    image = _with_outline(rng, image, distances, ground, outline, ranges)
+    image = _with_vias(rng, image, distances, metal.colour, ranges)
     image = _with_dirt(rng, image, ranges)
     if rng.random() < ranges.bond_wires:
         image = _with_bond_wires(rng, image)

@@ -58,6 +58,9 @@ class GeometryRanges:
       via_pad: radius of the metal around a via relative to the via's.
       via_length: length of a via relative to its width; above 1 it is a bar.
       bars: fraction of the images whose vias are partly bars.
+      rows: fraction of the images whose vias partly stand in rows of two to four.
+      wide: fraction of the images with parts whose wires are several times as wide.
+      wide_factor: how many times.
       tilt: standard deviation of the rotation in radians.
       rotated: fraction of the images that are rotated by any angle.
       roughness: standard deviation of the edges relative to the wire's width.
@@ -71,8 +74,11 @@ class GeometryRanges:
     kept_vias: Range = (0, 1)
     via_size: Range = (0.5, 1.1)
     via_pad: Range = (1.1, 1.9)
-    via_length: Range = (1.3, 3)
+    via_length: Range = (1.3, 6)
     bars: float = 0.3
+    rows: float = 0.35
+    wide: float = 0.45
+    wide_factor: Range = (2.5, 10)
     tilt: float = 0.01
     rotated: float = 0.15
     roughness: Range = (0, 0.04)
@@ -180,10 +186,61 @@ def _random_canvases(
     pad = rng.uniform(*ranges.via_pad)
     metal = rasterize_metal(layer, size)
     via = np.zeros_like(metal)
+    vias, between = _in_rows(rng, vias, grown, ranges)
     for canvas, scale in ((metal, grown * pad), (via, grown)):
         shapes = np.random.default_rng(shapes_seed)  # pad and via have one shape
         fill_polygons(canvas, _via_polygons(shapes, vias, ranges, scale), 1)
+    fill_polygons(metal, _via_polygons(rng, between, ranges, grown * pad), 1)
+    if rng.random() < ranges.wide:
+        _widen_parts(rng, metal, via, size, wire_width / duty, ranges)
     return metal, via
+
+
+def _in_rows(
+    rng: np.random.Generator, vias: list, scale: float, ranges: GeometryRanges
+) -> tuple[list, list]:
+    """Return vias of which some are rows of several, and places of metal between those.
+
+    Args:
+      vias: (x, y, radius) of each.
+      scale: factor on all radii.
+    """
+    in_rows = rng.uniform(0, 0.7) if rng.random() < ranges.rows else 0.0
+    spacing = rng.uniform(2.5, 3.5) * scale
+    out, between = [], []
+    for x, y, radius in vias:
+        count = int(rng.integers(2, 5)) if rng.random() < in_rows else 1
+        step = spacing * radius * np.eye(2)[rng.integers(2)]
+        out += [(*(np.array([x, y]) + k * step), radius) for k in range(count)]
+        between += [(*(np.array([x, y]) + (k + 0.5) * step), radius) for k in range(count - 1)]
+    return out, between
+
+
+def _widen_parts(
+    rng: np.random.Generator,
+    metal: np.ndarray,
+    via: np.ndarray,
+    size: int,
+    pitch: float,
+    ranges: GeometryRanges,
+):
+    """Put much wider wires in up to three rectangles of the canvases, a gap off the others."""
+    factor = log_uniform(rng, ranges.wide_factor)
+    wide = rasterize_metal(
+        random_layers.random_layer(rng, size, pitch * factor, blocks=1, duty=(0.5, 0.9)), size
+    )
+    side, gap = len(metal), round(0.4 * pitch * SUPERSAMPLING)
+    for _ in range(rng.integers(1, 4)):
+        height, width = rng.uniform(0.25, 0.9, 2) * side
+        top, left = rng.uniform(-0.2, 0.8, 2) * side
+        rows = slice(max(0, int(top)), int(top + height))
+        columns = slice(max(0, int(left)), int(left + width))
+        metal[rows, columns] = via[rows, columns] = 0
+        inner = (
+            slice(rows.start + gap, max(rows.start + gap, rows.stop - gap)),
+            slice(columns.start + gap, max(columns.start + gap, columns.stop - gap)),
+        )
+        metal[inner] = wide[inner]
 
 
 def _angle(rng: np.random.Generator, ranges: GeometryRanges) -> float:

@@ -68,6 +68,7 @@ class TrainingBatches:
       source: random access to the training split, see `prepared_datasets.open_split`.
       processes: the group that shares every batch.
       percentiles: that become black and white, see `stretching.stretch`.
+      wire_width: to which crops are magnified, see `RandomCrop`.
 
     Raises:
       UserError: the batch size does not suit the number of devices or images.
@@ -82,10 +83,11 @@ class TrainingBatches:
         source,
         processes: ProcessGroup = SINGLE_PROCESS,
         percentiles: Percentiles | None = None,
+        wire_width: float = 0.0,
     ):
         _check_batch_size(config.batch_size, len(source))
         self._config, self._source, self._processes = config, source, processes
-        self._percentiles = percentiles
+        self._percentiles, self._wire_width = percentiles, wire_width
         self.batches_per_epoch = len(source) // config.batch_size
         self._dataset = grain.MapDataset.concatenate([self._epoch(k) for k in range(config.epochs)])
         self._identity = _identity(config, len(source))
@@ -109,7 +111,8 @@ class TrainingBatches:
         changes = dict(config.augmentation)
         scale, angle = changes.pop("scale"), changes.pop("angle")
         if config.dataset.crop_size:
-            dataset = dataset.random_map(RandomCrop(config.dataset.crop_size, scale, angle))
+            crop = RandomCrop(config.dataset.crop_size, scale, angle, self._wire_width)
+            dataset = dataset.random_map(crop)
         dataset = dataset.random_map(Augment(**changes)).map(_without_name)
         dataset = dataset[: self.batches_per_epoch * config.batch_size]
         size = config.batch_size // processes.count

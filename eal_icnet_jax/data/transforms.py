@@ -7,6 +7,7 @@ import numpy as np
 
 from eal_icnet_jax.imaging import decoding, pixel_values, stretching
 from eal_icnet_jax.imaging.jpeg import through_jpeg
+from eal_icnet_jax.imaging.wire_width import median_wire_width
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import warn
 
@@ -76,6 +77,8 @@ class RandomCrop:
       scale: lowest and highest factor by which the image is magnified first; below 1 it is shrunk.
       angle: largest angle in degrees by which it is turned first. What lies beyond the image is
         mirrored.
+      wire_width: in pixels, to which the wires of the first label are magnified, apart from
+        `scale`; 0 leaves their width. Images are never shrunk below the square.
 
     Raises:
       UserError: the image is smaller than the square.
@@ -84,6 +87,7 @@ class RandomCrop:
     size: int
     scale: tuple[float, float] = (1.0, 1.0)
     angle: float = 0.0
+    wire_width: float = 0.0
 
     def __call__(self, example: dict, rng: np.random.Generator) -> dict:
         height, width = example["image"].shape[:2]
@@ -92,16 +96,23 @@ class RandomCrop:
                 f"image {example['name']} is {height}x{width}, smaller than the crop: lower "
                 f"config.dataset.crop_size from {self.size}"
             )
-        if tuple(self.scale) != (1, 1) or self.angle:
+        if tuple(self.scale) != (1, 1) or self.angle or self.wire_width:
             return self._view(example, rng)
         top, left = rng.integers(0, height - self.size + 1), rng.integers(0, width - self.size + 1)
         window = (slice(top, top + self.size), slice(left, left + self.size))
         return {**example, "image": example["image"][window], "label": example["label"][window]}
 
+    def _magnification(self, label: np.ndarray, scale: float) -> float:
+        """Return the factor for the wires of a label to have their width times a scale."""
+        width = median_wire_width(label[..., 0]) if self.wire_width else 0
+        if not width:
+            return scale
+        return max(scale * self.wire_width / width, self.size / min(label.shape[:2]))
+
     def _view(self, example: dict, rng: np.random.Generator) -> dict:
         """Return a magnified and turned square."""
         image, label = example["image"], example["label"]
-        factor = float(np.exp(rng.uniform(*np.log(self.scale))))
+        factor = self._magnification(label, float(np.exp(rng.uniform(*np.log(self.scale)))))
         angle = np.deg2rad(rng.uniform(-1, 1) * self.angle)
         reach = self.size / factor / 2  # half of the square in pixels of the image
         centre = np.array(

@@ -97,7 +97,7 @@ class Trainer:
         self.config = config
         self.processes = processes
         model = create_model(config)
-        self._percentiles = model.spec.preprocessing.stretch
+        self._preprocessing = model.spec.preprocessing
         self.workdir = Workdir(workdir, config, writes=processes.is_first)
         try:
             self._open_data()
@@ -116,7 +116,11 @@ class Trainer:
         source = prepared_datasets.open_split(config.dataset, "train")
         self.validation_source = prepared_datasets.open_split(config.dataset, "validation")
         self.batches = training_batches.TrainingBatches(
-            config, source, self.processes, self._percentiles
+            config,
+            source,
+            self.processes,
+            self._preprocessing.stretch,
+            self._preprocessing.wire_width,
         )
         self.steps = config.epochs * self.batches.batches_per_epoch
 
@@ -328,7 +332,7 @@ class Trainer:
             self.validation_source,
             self.processes.index,
             self.processes.count,
-            self._percentiles,
+            self._preprocessing.stretch,
         )
         examples = itertools.takewhile(lambda _: not interruption.requested, examples)
         evaluate_examples(self.predictor, examples, evaluation, config.evaluation.batch_size)

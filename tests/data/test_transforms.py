@@ -1,10 +1,13 @@
 """Decoding and augmentation: image and label change together, unsuitable images are reported."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
 
 from eal_icnet_jax.data import transforms
+from eal_icnet_jax.imaging.wire_width import median_wire_width
 from eal_icnet_jax.system.errors import UserError
 
 
@@ -98,6 +101,26 @@ def test_a_view_turns_and_magnifies_image_and_label_together():
 def test_a_view_of_its_own_size_and_angle_is_the_crop():
     example = numbered()
     view = transforms.RandomCrop(16, scale=(1, 1 + 1e-9))(example, np.random.default_rng(0))
+    np.testing.assert_allclose(view["image"], example["image"], atol=1e-4)
+
+
+@pytest.mark.parametrize("width", [5, 14, 40])
+def test_a_view_brings_the_wires_of_the_first_label_to_their_width(width):
+    wires = np.repeat(np.arange(200)[:, None] % (3 * width) < width, 200, 1)
+    label = np.stack([wires, np.zeros_like(wires)], -1)
+    example = {"image": wires[..., None].astype(np.float32), "label": label, "name": "wires"}
+    for scale, seed in itertools.product((1.0, 1.5), range(4)):
+        crop = transforms.RandomCrop(100, (scale, scale + 1e-9), wire_width=16)
+        view = crop(example, np.random.default_rng(seed))
+        # A view never shows more than the image: wires of 40 pixels stay at least 20 wide.
+        expected = max(16 * scale, width * 100 / 200)
+        assert median_wire_width(view["label"][..., 0]) == pytest.approx(expected, rel=0.2)
+
+
+def test_a_view_without_wires_keeps_its_size():
+    example = numbered()
+    example["label"] = np.zeros_like(example["label"])
+    view = transforms.RandomCrop(16, wire_width=4)(example, np.random.default_rng(0))
     np.testing.assert_allclose(view["image"], example["image"], atol=1e-4)
 
 

@@ -123,14 +123,71 @@ def test_metal_is_brighter_or_darker_than_the_ground(ranges, sign):
 def test_metal_of_the_ground_s_brightness_shows_by_its_outlines():
     distances = wire()
     ranges = OpticalRanges(
-        same_brightness=1, dark_metal=0, slanted_light=(0, 0), outline=(0.6, 0.9), **QUIET
+        same_brightness=1,
+        dark_metal=0,
+        slanted_light=(0, 0),
+        outline=(0.6, 0.9),
+        outline_width=(0.06, 0.3),
+        **QUIET,
     )
     for seed in range(8):
         image = optical_photograph(np.random.default_rng(seed), distances, ranges, CLEAN)
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(float)
         columns, near = grey.mean(0), np.abs(distances.metal[0]) < 6
-        assert columns[near].min() < columns[distances.metal[0] > 5].mean() - 20
+        assert columns[near].min() < columns[distances.metal[0] > 5].mean() - 12
         assert columns[near].min() < columns[distances.metal[0] < -20].mean() - 20
+
+
+@pytest.mark.parametrize("wide", [0, 1])
+def test_some_images_have_parts_with_much_wider_wires(wide):
+    ranges = GeometryRanges(wire_width=(6, 6), wide=wide, wide_factor=(8, 8), rotated=0, real=0)
+    widest = []
+    for seed in range(10):
+        metal = draw_distances(np.random.default_rng(seed), 256, ranges).metal
+        widest.append(2 * metal.max())
+    assert (np.median(widest) > 60) == bool(wide)
+
+
+def test_vias_stand_in_rows_on_metal():
+    counts = []
+    for rows in (0, 1):
+        ranges = GeometryRanges(wire_width=(16, 16), rows=rows, bars=0, wide=0, kept_vias=(1, 1))
+        count = 0
+        for seed in range(6):
+            distances = draw_distances(np.random.default_rng(seed), 256, ranges)
+            found, _ = cv2.connectedComponents((distances.vias > 0).astype(np.uint8))
+            count += found - 1
+            assert (distances.metal[distances.vias > 1] > 0).all()
+        counts.append(count)
+    assert counts[1] > 1.3 * counts[0]
+
+
+def round_via(radius: float) -> Distances:
+    """A via in the middle of a wire."""
+    x = np.arange(SIZE, dtype=np.float32) - SIZE / 2
+    return wire()._replace(vias=radius - np.hypot(x[:, None], x[None]))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        OpticalRanges(same_brightness=0, slanted_light=(0, 0), **QUIET),
+        OpticalRanges(same_brightness=1, slanted_light=(0, 0), **QUIET),
+        ElectronRanges(glaring=0, **STILL),
+        ElectronRanges(glaring=1, **STILL),
+    ],
+    ids=["optical", "outlined", "SEM", "glaring SEM"],
+)
+def test_every_labelled_via_can_be_seen(ranges, seed):
+    distances = round_via(5)
+    rng = np.random.default_rng(seed)
+    if isinstance(ranges, OpticalRanges):
+        image = optical_photograph(rng, distances, ranges, CLEAN)
+    else:
+        image = electron_photograph(rng, distances, ranges, CLEAN)[..., None]
+    across, beside = image[SIZE // 2].astype(float), image[12:20].mean(0)
+    assert np.abs(across - beside)[distances.vias[SIZE // 2] > 0].max() > 15
 
 
 def test_glaring_vias_outshine_the_metal():
