@@ -13,6 +13,8 @@ import csv
 import pathlib
 import tempfile
 import time
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -45,6 +47,37 @@ def read_mask(path: pathlib.Path | None, shape: tuple[int, int]) -> np.ndarray |
         size = shape[::-1]
         mask = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
     return mask
+
+
+class Labelled(NamedTuple):
+    """A photograph `[H, W]` or `[H, W, 3]`, and its masks `[H, W]` bool; `via` may be None."""
+
+    name: str
+    path: pathlib.Path
+    image: np.ndarray
+    metal: np.ndarray
+    via: np.ndarray | None
+    valid: np.ndarray
+
+    @property
+    def has_colour(self) -> bool:
+        return self.image.ndim == 3 and bool(np.ptp(self.image, axis=-1).max())
+
+
+def labelled_photographs(data: pathlib.Path, names: str = "") -> Iterator[Labelled]:
+    """Yield the sets of a folder, or only those named, separated by commas."""
+    wanted = [name for name in names.split(",") if name]
+    for folder in sorted(data.iterdir()):
+        metal = find(folder, "metal") if folder.is_dir() else None
+        if metal is None or (wanted and folder.name not in wanted):
+            continue
+        path = find(folder, "image")
+        mosaic = mosaic_files.open_mosaic(path)
+        masks = {name: read_mask(find(folder, name), mosaic.shape) for name in ("via", "valid")}
+        if masks["valid"] is None:
+            masks["valid"] = np.ones(mosaic.shape, bool)
+        image, metal = mosaic[WHOLE], read_mask(metal, mosaic.shape)
+        yield Labelled(folder.name, path, image, metal, **masks)
 
 
 def otsu(image: np.ndarray) -> list[np.ndarray]:
@@ -126,14 +159,9 @@ def cell(image: np.ndarray) -> np.ndarray:
     return cv2.resize(part, (CELL, CELL), interpolation=cv2.INTER_NEAREST)
 
 
-def measure(folder: pathlib.Path, models: dict, rows: list, sheet: list):
+def measure(photograph: Labelled, models: dict, rows: list, sheet: list):
     """Measure all models on one set, and add their rows and their line of the contact sheet."""
-    path = find(folder, "image")
-    mosaic = mosaic_files.open_mosaic(path)
-    image = mosaic[WHOLE]
-    label, via = (read_mask(find(folder, name), mosaic.shape) for name in ("metal", "via"))
-    valid = read_mask(find(folder, "valid"), mosaic.shape)
-    valid = np.ones(mosaic.shape, bool) if valid is None else valid
+    name_of_set, path, image, label, via, valid = photograph
     line = [cell(image), cell(255 * label.astype(np.uint8))]
     for name, model in models.items():
         with tempfile.TemporaryDirectory() as output:
@@ -141,12 +169,12 @@ def measure(folder: pathlib.Path, models: dict, rows: list, sheet: list):
             output = pathlib.Path(output)
             masks = otsu(image) if model is OTSU else predict(path, model, output)
             seconds = time.perf_counter() - start
-        row = {"set": folder.name, "model": name, **score(label, masks[0], valid)}
+        row = {"set": name_of_set, "model": name, **score(label, masks[0], valid)}
         if via is not None and len(masks) > 1:
             row |= detection(via & valid, masks[1] & valid)
         row["s_per_Mpixel"] = seconds / (image.shape[0] * image.shape[1] / 1e6)
         rows.append(row)
-        print(f"{folder.name:14s} {name:10s} mIoU {100 * row['mIoU']:.1f}", flush=True)
+        print(f"{name_of_set:14s} {name:10s} mIoU {100 * row['mIoU']:.1f}", flush=True)
         line += [cell(255 * masks[0].astype(np.uint8)), cell(pictures.error_map(label, masks[0]))]
     sheet.append(np.hstack(line))
 
@@ -188,11 +216,9 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, required=True, help="for table and sheet")
     arguments = parser.parse_args()
     models = dict(map(model_of, arguments.models.split(",")))
-    wanted = [name for name in arguments.sets.split(",") if name]
     rows, sheet = [], []
-    for folder in sorted(arguments.data.iterdir()):
-        if folder.is_dir() and find(folder, "metal") and (not wanted or folder.name in wanted):
-            measure(folder, models, rows, sheet)
+    for photograph in labelled_photographs(arguments.data, arguments.sets):
+        measure(photograph, models, rows, sheet)
     arguments.output.mkdir(parents=True, exist_ok=True)
     keys = list(dict.fromkeys(key for row in rows for key in row))
     with (arguments.output / "real.csv").open("w", newline="") as file:

@@ -54,6 +54,12 @@ def get_config() -> ConfigDict:
     # Train and validate on these datasets instead, for example ("omc", "hy5syn/grid"), and only
     # test on the dataset above. Then manual_dir holds a folder for each, with its name.
     config.dataset.train_on = ()
+    # How often each training image is used in an epoch, with other random changes each time.
+    config.dataset.views = 1
+    # Drawn images that are trained on beside, such as "ic_synthetic/few_optical_photographs", and
+    # their part of the training images; "" for none.
+    config.dataset.mixed = ""
+    config.dataset.mixed_fraction = 0.5
     # TFDS splits to train, validate and test on, or slices of them such as "train[:100]".
     config.dataset.splits = ConfigDict()
     config.dataset.splits.train = "train"

@@ -179,17 +179,18 @@ def _split_folders(
             f"{root} holds {' and '.join(flat)} beside {present}: keep the flat folders or the "
             "split ones"
         )
-    if missing := [split for split, paths in folders.items() if not paths]:
+    missing = [split for split, paths in folders.items() if not paths]
+    if missing and present != "train":
         raise UserError(
             f"{root} holds {present} but no folder for {' and '.join(missing)}: a folder that is "
-            "already split has train/, val/ and test/"
+            "already split has train/, val/ and test/, or train/ only"
         )
     if doubled := [paths for paths in folders.values() if len(paths) > 1]:
         raise UserError(
             f"{root} holds {' and '.join(path.name for path in doubled[0])}, which are the same "
             "split: keep one"
         )
-    return {split: path for split, (path,) in folders.items()}
+    return {split: paths[0] for split, paths in folders.items() if paths}
 
 
 def find_split_pairs(root: pathlib.Path, layouts: tuple[FolderLayout, ...]) -> SplitPairs:

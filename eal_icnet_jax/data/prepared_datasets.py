@@ -35,6 +35,21 @@ def _test_dataset(dataset: ConfigDict) -> ConfigDict:
     return member
 
 
+def _mixed_dataset(dataset: ConfigDict) -> ConfigDict:
+    """Return the drawn dataset that is mixed in as a `config.dataset` of its own."""
+    member = dataset.copy_and_resolve_references()
+    member.name, _, member.config = dataset.mixed.partition("/")
+    member.train_on, member.manual_dir, member.white = (), "", 0
+    member.splits.train = "train"
+    return member
+
+
+def _all_datasets(dataset: ConfigDict) -> list[ConfigDict]:
+    """Return every dataset that a config trains or tests on."""
+    mixed = [_mixed_dataset(dataset)] if dataset.mixed else []
+    return [*_training_datasets(dataset), *mixed, _test_dataset(dataset)]
+
+
 def prepare(dataset: ConfigDict):
     """Prepare a dataset, and those it trains on, where they are not prepared yet.
 
@@ -45,7 +60,7 @@ def prepare(dataset: ConfigDict):
       UserError: the data has to come from the user and `manual_dir` is not set or cannot be used,
         or the prepared files cannot be written.
     """
-    for member in (*_training_datasets(dataset), _test_dataset(dataset)):
+    for member in _all_datasets(dataset):
         member.prepare = True
         builder = _prepared_builder(member)
         announce(f"{builder.info.full_name} is prepared in {builder.data_dir}")
@@ -53,8 +68,7 @@ def prepare(dataset: ConfigDict):
 
 def digests(dataset: ConfigDict) -> dict[str, str]:
     """Return the digest of every prepared dataset that is trained or tested on, by full name."""
-    members = (*_training_datasets(dataset), _test_dataset(dataset))
-    builders = [dataset_builder(member) for member in members]
+    builders = [dataset_builder(member) for member in _all_datasets(dataset)]
     return {
         builder.info.full_name: data_digest(pathlib.Path(builder.data_dir)) for builder in builders
     }
@@ -199,6 +213,47 @@ class ConcatenatedSource:
         number = bisect.bisect_right(self._ends, index)
         start = self._ends[number - 1] if number else 0
         return self._sources[number][index - start]
+
+
+class RepeatedSource:
+    """Random access to a number of examples: those of a source, again and again.
+
+    Args:
+      source: of the examples.
+      size: number of examples.
+    """
+
+    def __init__(self, source, size: int):
+        self._source, self._size = source, size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < self._size:
+            raise IndexError(index)
+        return self._source[index % len(self._source)]
+
+
+def open_training_examples(dataset: ConfigDict) -> SplitRecords | ConcatenatedSource:
+    """Open the examples of an epoch: the training split, its views, and what is mixed in.
+
+    Args:
+      dataset: `config.dataset`.
+
+    Raises:
+      UserError: as `open_split`.
+    """
+    source = open_split(dataset, "train")
+    if dataset.views > 1:
+        source = RepeatedSource(source, dataset.views * len(source))
+    if not dataset.mixed:
+        return source
+    drawn = _open_member(_mixed_dataset(dataset), "train")
+    part = dataset.mixed_fraction
+    return ConcatenatedSource(
+        [source, RepeatedSource(drawn, round(len(source) * part / (1 - part)))]
+    )
 
 
 def open_split(dataset: ConfigDict, split: str) -> SplitRecords | ConcatenatedSource:

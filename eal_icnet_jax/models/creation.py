@@ -1,5 +1,6 @@
 """Construction of networks by name."""
 
+import dataclasses
 import inspect
 
 import jax
@@ -55,6 +56,41 @@ def create_model(
 def _hashable(value):
     """Return a value of JSON types with its lists as tuples."""
     return tuple(map(_hashable, value)) if isinstance(value, (list, tuple)) else value
+
+
+def with_first_outputs(model: Network, count: int) -> Network:
+    """Return a network with only the first outputs of another, and the same weights.
+
+    Args:
+      model: whose arrays are used. Those of the outputs are cut along their last axis.
+      count: number of outputs, at most as many as the network has.
+
+    Raises:
+      UserError: the network's last layer is of another form.
+    """
+    options = dict(model.spec.options)
+    options["classes"] = count
+    smaller = blank_model(model.spec.name, **options)
+    graphdef, state = nnx.split(smaller)
+    _, full = nnx.split(model)
+
+    def cut(path, blank, value):
+        if blank.shape != value.shape:
+            value = value[..., :count]
+        if blank.shape != value.shape:
+            raise UserError(
+                f"{model.spec.name} cannot lose an output: its {jax.tree_util.keystr(path)} is "
+                f"{value.shape}"
+            )
+        return value
+
+    smaller = nnx.merge(graphdef, jax.tree_util.tree_map_with_path(cut, state, full))
+    smaller.spec = dataclasses.replace(
+        model.spec,
+        options=tuple(sorted(options.items())),
+        outputs=model.spec.outputs[:count],
+    )
+    return smaller
 
 
 def blank_model(name: str, **options) -> Network:

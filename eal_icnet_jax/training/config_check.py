@@ -48,6 +48,8 @@ RANGES = {
     ),
     "early_stopping.patience": Range(1),
     "early_stopping.min_delta": Range(0),
+    "dataset.views": Range(1),
+    "dataset.mixed_fraction": Range(0, 0.95),
     "dataset.white": Range(0, 2**16 - 1, reason="; 0 means as the files state or show"),
     "augmentation.brightness": Range(0, 1),
     "augmentation.contrast": Range(0, 1),

@@ -19,7 +19,9 @@ from eal_icnet_jax.evaluation import pictures
 from eal_icnet_jax.evaluation.evaluation import Evaluation, evaluate_examples
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.models import checkpoints
+from eal_icnet_jax.models.creation import with_first_outputs
 from eal_icnet_jax.models.named_arrays import Arrays
+from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.models.registry import Preprocessing
 from eal_icnet_jax.system.devices import data_mesh
 from eal_icnet_jax.system.errors import Interrupted, UserError
@@ -43,6 +45,7 @@ def create_model(config: ConfigDict) -> nnx.Module:
     """
     if config.model.checkpoint:
         model = checkpoints.load_model(config.model.checkpoint, dtype=config.model.dtype)
+        model = _with_outputs_for(model, len(config.dataset.labels))
         options = dict(model.spec.options)
         wanted = (config.model.name, config.model.in_channels, len(config.dataset.labels))
         if (model.spec.name, options["in_channels"], options["classes"]) != wanted:
@@ -63,6 +66,18 @@ def create_model(config: ConfigDict) -> nnx.Module:
     preprocessing = preprocessing_of(config, model.spec.preprocessing)
     model.spec = dataclasses.replace(model.spec, preprocessing=preprocessing)
     return model
+
+
+def _with_outputs_for(model: Network, labels: int) -> Network:
+    """Return a network without the outputs that have no label: the last ones."""
+    outputs = model.spec.outputs
+    if len(outputs) <= labels:
+        return model
+    announce(
+        f"of the outputs {' and '.join(outputs)}, {' and '.join(outputs[:labels])} is trained, "
+        "because config.dataset.labels names no more labels"
+    )
+    return with_first_outputs(model, labels)
 
 
 def preprocessing_of(config: ConfigDict, default: Preprocessing) -> Preprocessing:
@@ -113,7 +128,7 @@ class Trainer:
 
     def _open_data(self):
         config = self.config
-        source = prepared_datasets.open_split(config.dataset, "train")
+        source = prepared_datasets.open_training_examples(config.dataset)
         self.validation_source = prepared_datasets.open_split(config.dataset, "validation")
         self.batches = training_batches.TrainingBatches(
             config,

@@ -10,7 +10,7 @@ from flax import nnx
 from eal_icnet_jax import models
 from eal_icnet_jax.commands import config_arguments
 from eal_icnet_jax.data import prepared_datasets
-from eal_icnet_jax.models import cost
+from eal_icnet_jax.models import checkpoints, cost
 from eal_icnet_jax.training import config_check
 
 FOLDER = pathlib.Path(__file__).parents[2] / "configs"
@@ -60,6 +60,17 @@ def test_cross_trains_on_the_other_three():
         assert len(dataset.train_on) == 3
     with pytest.raises(ValueError, match="no dataset 'omq' to test on: choose one of omc"):
         cross.get_config("omq")
+
+
+def test_fine_tuning_suits_the_weights_that_it_names():
+    finetune = importlib.import_module("eal_icnet_jax.configs.finetune")
+    for name in finetune.WEIGHTS:
+        config = finetune.get_config(name)
+        options = dict(checkpoints.load_model(name).spec.options)
+        assert config.model.in_channels == options["in_channels"]
+        assert config.dataset.mixed == f"ic_synthetic/few_{name}_photographs"
+    with pytest.raises(ValueError, match="no packaged weights 'xray': choose one of optical, sem"):
+        finetune.get_config("xray")
 
 
 def test_shipped_configs_are_found_outside_a_checkout(tmp_path, monkeypatch):

@@ -122,7 +122,8 @@ def test_every_missing_partner_is_named(tmp_path):
             "differ only in their endings (0003.bmp, 0003.png)",
         ),
         ([*pairs_of(NAMES), "train/x"], "holds image beside train: keep the flat folders or"),
-        (["train/image/a.png"], "holds train but no folder for validation and test"),
+        (["val/image/a.png"], "holds val but no folder for train and test"),
+        (["train/image/a.png", "val/image/a.png"], "holds train, val but no folder for test"),
         (
             ["train/a", "val/a", "valid/a", "test/a"],
             "holds val and valid, which are the same split",
@@ -133,6 +134,12 @@ def test_every_missing_partner_is_named(tmp_path):
 def test_bad_layouts_are_reported(tmp_path, paths, expected):
     touch(tmp_path, *paths)
     assert expected in error_of(tmp_path)
+
+
+def test_a_folder_may_hold_training_images_only(tmp_path):
+    touch(tmp_path, "train/image/a.png", "train/label/a.png")
+    found = paired_folders.find_split_pairs(tmp_path, FLAT)
+    assert [pair.name for pair in found.splits["train"]] == ["a"] and len(found.splits) == 1
 
 
 def test_bad_roots_are_reported(tmp_path):

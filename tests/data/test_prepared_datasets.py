@@ -48,6 +48,32 @@ def test_slices_of_splits_can_be_taken(dataset):
             prepared_datasets.open_split(dataset, "test")
 
 
+def names(source) -> list[str]:
+    return [source[k]["name"].decode() for k in range(len(source))]
+
+
+def test_each_training_image_gives_as_many_views_as_the_config_names(dataset):
+    dataset.splits.train, dataset.views = "train[:2]", 3
+    once = names(prepared_datasets.open_split(dataset, "train"))
+    assert len(once) == 2
+    assert names(prepared_datasets.open_training_examples(dataset)) == 3 * once
+    assert names(prepared_datasets.open_split(dataset, "validation"))[0] not in once
+
+
+def test_drawn_images_are_mixed_in_by_their_part(dataset):
+    """Of the 16 images of an epoch, a quarter is drawn: from the start, and again if need be."""
+    dataset.splits.train, dataset.views = "train[6:8]", 6
+    dataset.mixed, dataset.mixed_fraction = "ic_synthetic/tiny", 0.25
+    source = prepared_datasets.open_training_examples(dataset)
+    drawn = dataset.copy_and_resolve_references()
+    drawn.splits.train = "train"
+    first = names(prepared_datasets.open_split(drawn, "train"))
+    assert names(source) == 6 * first[6:8] + first[:4]
+    dataset.mixed_fraction = 0.5
+    assert names(prepared_datasets.open_training_examples(dataset))[12:] == first + first[:4]
+    assert list(prepared_datasets.digests(dataset)) == ["ic_synthetic/tiny/1.0.0"]
+
+
 @pytest.mark.parametrize("empty", ["validation[:10%]", "validation[1:1]"])
 def test_an_empty_slice_is_reported_with_the_size_of_the_split(dataset, empty):
     dataset.splits.validation = empty

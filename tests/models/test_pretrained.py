@@ -6,7 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from eal_icnet_jax.models import checkpoints, pretrained
+from eal_icnet_jax import models
+from eal_icnet_jax.models import checkpoints, creation, pretrained
+from eal_icnet_jax.models.creation import with_first_outputs
 from eal_icnet_jax.models.registry import Preprocessing
 from eal_icnet_jax.system.errors import UserError
 from tests import cli
@@ -52,6 +54,22 @@ def test_a_file_that_was_changed_is_refused(tmp_path, monkeypatch):
     (tmp_path / "sem.safetensors").unlink()
     with pytest.raises(UserError, match="cannot be read: install the package again"):
         pretrained.load_pretrained("sem")
+
+
+def test_the_first_output_alone_gives_the_same_logits():
+    full = pretrained.load_pretrained("sem")
+    metal = with_first_outputs(full, 1)
+    assert metal.spec.outputs == ("metal",) and dict(metal.spec.options)["classes"] == 1
+    assert metal.spec.preprocessing == full.spec.preprocessing
+    image = picture(1)
+    metal.eval()
+    np.testing.assert_allclose(metal(image)[..., 0], full(image)[..., 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_every_network_can_lose_an_output(name):
+    full = creation.blank_model(name, classes=3)
+    assert dict(with_first_outputs(full, 2).spec.options)["classes"] == 2
 
 
 def test_an_unknown_name_is_refused():

@@ -69,6 +69,18 @@ def test_fine_tuning_starts_from_a_checkpoint(config, workdir, tmp_path):
     assert int(trainer.state.step) == 0
 
 
+def test_packaged_weights_are_trained_further_on_metal_alone(config, capsys):
+    config.model.checkpoint = "sem"
+    model = create_model(config)
+    assert "of the outputs metal and via, metal is trained" in capsys.readouterr().out
+    assert dict(model.spec.options)["classes"] == 1 and model.spec.outputs == ("metal",)
+    packaged = checkpoints.load_model("sem")
+    assert model.spec.preprocessing == packaged.spec.preprocessing
+    np.testing.assert_array_equal(
+        model.classifier.kernel[...][..., 0], packaged.classifier.kernel[...][..., 0]
+    )
+
+
 def test_fine_tuning_refuses_a_checkpoint_for_other_images(config, workdir):
     config.model.checkpoint = str(workdir)
     config.model.in_channels = 3
