@@ -35,7 +35,8 @@ def get_config() -> ConfigDict:
     # once per image; () leaves the levels, or takes what config.model.checkpoint carries.
     config.preprocessing.stretch = ()
     # Typical width in pixels of the wires, to which `predict --scale=auto` magnifies images, and
-    # training its crops, by the wires of the first label; 0 leaves their size, or takes what
+    # training its crops, by the wires of the first label. Validation and test then look at the
+    # middle of each image in the same way. 0 leaves their size, or takes what
     # config.model.checkpoint carries.
     config.preprocessing.wire_width = 0.0
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import grain
 from ml_collections import ConfigDict
 
-from eal_icnet_jax.data.transforms import Decode
+from eal_icnet_jax.data.transforms import CentreView, Decode
 from eal_icnet_jax.imaging import decoding, image_folders
 from eal_icnet_jax.imaging.stretching import Percentiles
 from eal_icnet_jax.models.network import Network
@@ -17,6 +17,7 @@ def evaluation_examples(
     start: int = 0,
     step: int = 1,
     percentiles: Percentiles | None = None,
+    wire_width: float = 0.0,
 ) -> Iterator[dict]:
     """Yield every `step`-th decoded example of a split, in order, starting at `start`.
 
@@ -26,6 +27,8 @@ def evaluation_examples(
       start: index of the first example.
       step: distance between the examples' indices.
       percentiles: that become black and white, see `stretching.stretch`.
+      wire_width: of a network that is trained on crops: each example is the middle square of
+        `config.dataset.crop_size`, magnified so that its wires have this width. 0 for whole images.
 
     Yields:
       The dicts of `transforms.Decode`.
@@ -36,6 +39,8 @@ def evaluation_examples(
     labels = tuple(config.dataset.labels)
     decode = Decode(config.model.in_channels, labels, Network.smallest, percentiles=percentiles)
     dataset = grain.MapDataset.source(source)[start::step].map(decode)
+    if wire_width and config.dataset.crop_size:
+        dataset = dataset.map(CentreView(config.dataset.crop_size, wire_width))
     yield from dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
 
 

@@ -102,45 +102,84 @@ class RandomCrop:
         window = (slice(top, top + self.size), slice(left, left + self.size))
         return {**example, "image": example["image"][window], "label": example["label"][window]}
 
-    def _magnification(self, label: np.ndarray, scale: float) -> float:
-        """Return the factor for the wires of a label to have their width times a scale."""
-        width = median_wire_width(label[..., 0]) if self.wire_width else 0
-        if not width:
-            return scale
-        return max(scale * self.wire_width / width, self.size / min(label.shape[:2]))
-
     def _view(self, example: dict, rng: np.random.Generator) -> dict:
         """Return a magnified and turned square."""
-        image, label = example["image"], example["label"]
-        factor = self._magnification(label, float(np.exp(rng.uniform(*np.log(self.scale)))))
+        scale = float(np.exp(rng.uniform(*np.log(self.scale))))
+        factor = _magnification(example["label"], self.size, self.wire_width, scale)
         angle = np.deg2rad(rng.uniform(-1, 1) * self.angle)
         reach = self.size / factor / 2  # half of the square in pixels of the image
         centre = np.array(
             [
                 rng.uniform(min(reach, length / 2), max(length - reach, length / 2))
-                for length in image.shape[1::-1]
+                for length in example["image"].shape[1::-1]
             ]
         )
-        cos, sin = factor * np.cos(angle), factor * np.sin(angle)
-        matrix = np.array([[cos, -sin], [sin, cos]])
-        # Pixel centres lie at integers, and the square's centre between its middle pixels.
-        offset = (self.size - 1) / 2 - matrix @ (centre - 0.5)
-        if factor < 1:
-            sigma = 0.4 / factor
-            image = cv2.GaussianBlur(image, (0, 0), sigma)
+        return _square(example, self.size, factor, angle, centre)
 
-        def warped(values: np.ndarray) -> np.ndarray:
-            out = cv2.warpAffine(
-                values,
-                np.column_stack([matrix, offset]),
-                (self.size, self.size),
-                flags=cv2.INTER_LINEAR,
-                borderMode=cv2.BORDER_REFLECT_101,
-            )
-            return out.reshape(self.size, self.size, -1)
 
-        masks = warped(label.astype(np.float32)) >= 0.5
-        return {**example, "image": warped(image), "label": masks}
+@dataclasses.dataclass(frozen=True)
+class CentreView:
+    """Cut the middle square out of image and label, magnified as `RandomCrop` does.
+
+    Args:
+      size: side of the square in pixels.
+      wire_width: in pixels, to which the wires of the first label are magnified.
+    """
+
+    size: int
+    wire_width: float
+
+    def __call__(self, example: dict) -> dict:
+        factor = _magnification(example["label"], self.size, self.wire_width, 1.0)
+        centre = np.array(example["image"].shape[1::-1]) / 2
+        return _square(example, self.size, factor, 0.0, centre)
+
+
+def _magnification(label: np.ndarray, size: int, wire_width: float, scale: float) -> float:
+    """Return the factor for the wires of the first label to have a width times a scale.
+
+    Args:
+      label: `[H, W, L]`.
+      size: side of the square in pixels, which is filled.
+      wire_width: 0 for the width that they have.
+      scale: further factor.
+    """
+    width = median_wire_width(label[..., 0]) if wire_width else 0
+    if not width:
+        return scale
+    return max(scale * wire_width / width, size / min(label.shape[:2]))
+
+
+def _square(example: dict, size: int, factor: float, angle: float, centre: np.ndarray) -> dict:
+    """Return a magnified and turned square of an example.
+
+    Args:
+      example: with `image` and `label`.
+      size: side of the square in pixels.
+      factor: magnification.
+      angle: in radians.
+      centre: (x, y) of the square in the image.
+    """
+    image, label = example["image"], example["label"]
+    cos, sin = factor * np.cos(angle), factor * np.sin(angle)
+    matrix = np.array([[cos, -sin], [sin, cos]])
+    # Pixel centres lie at integers, and the square's centre between its middle pixels.
+    offset = (size - 1) / 2 - matrix @ (centre - 0.5)
+    if factor < 1:
+        image = cv2.GaussianBlur(image, (0, 0), 0.4 / factor)
+
+    def warped(values: np.ndarray) -> np.ndarray:
+        out = cv2.warpAffine(
+            values,
+            np.column_stack([matrix, offset]),
+            (size, size),
+            flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
+        return out.reshape(size, size, -1)
+
+    masks = warped(label.astype(np.float32)) >= 0.5
+    return {**example, "image": warped(image), "label": masks}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

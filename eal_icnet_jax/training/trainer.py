@@ -348,6 +348,7 @@ class Trainer:
             self.processes.index,
             self.processes.count,
             self._preprocessing.stretch,
+            self._preprocessing.wire_width,
         )
         examples = itertools.takewhile(lambda _: not interruption.requested, examples)
         evaluate_examples(self.predictor, examples, evaluation, config.evaluation.batch_size)

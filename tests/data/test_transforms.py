@@ -117,6 +117,16 @@ def test_a_view_brings_the_wires_of_the_first_label_to_their_width(width):
         assert median_wire_width(view["label"][..., 0]) == pytest.approx(expected, rel=0.2)
 
 
+def test_the_centre_view_is_the_middle_in_the_width_of_wires():
+    wires = np.repeat(np.arange(200)[:, None] % 24 < 8, 200, 1)
+    example = {"image": wires[..., None].astype(np.float32), "label": wires[..., None], "name": "w"}
+    view = transforms.CentreView(64, 16)(example)
+    assert view["image"].shape == view["label"].shape == (64, 64, 1)
+    assert median_wire_width(view["label"][..., 0]) == pytest.approx(16, rel=0.2)
+    own = transforms.CentreView(200, 7.5)(example)  # as it measures wires of 8 pixels
+    np.testing.assert_array_equal(own["label"], example["label"])
+
+
 def test_a_view_without_wires_keeps_its_size():
     example = numbered()
     example["label"] = np.zeros_like(example["label"])
