@@ -11,6 +11,7 @@ directory, whose best checkpoint is used unless another is named.
 
 import argparse
 import pathlib
+import tempfile
 from typing import TYPE_CHECKING
 
 from eal_icnet_jax.commands.config_arguments import add_config_arguments, config_from
@@ -18,7 +19,10 @@ from eal_icnet_jax.commands.parser import WHITE_HELP
 from eal_icnet_jax.system.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from eal_icnet_jax.evaluation.evaluation import Evaluation
+    from eal_icnet_jax.models.network import Network
 
 FORMS = (
     "name --images, --labels, --checkpoint and --output, or --predictions, --labels and --output, "
@@ -92,7 +96,7 @@ def _evaluate_images(
     jax_settings.configure()
     model = checkpoints.load_model(arguments.checkpoint)
     options = dict(model.spec.options)
-    if options["classes"] != 1:
+    if options["classes"] != 1 and not model.spec.outputs:
         raise UserError(
             f"{arguments.checkpoint} predicts {options['classes']} masks, and a folder has one "
             "label per image: evaluate it on its dataset with --config and --workdir"
@@ -105,8 +109,57 @@ def _evaluate_images(
         arguments.white,
         model.spec.preprocessing.stretch,
     )
+    if options["classes"] != 1 or model.spec.preprocessing.wire_width:
+        return _evaluate_as_predicted(arguments, model, pairs, examples, threshold, pictures)
     evaluation = Evaluation(("label",), threshold, pictures)
     evaluate_examples(Predictor(model), examples, evaluation, batch_size=1)
+    return evaluation
+
+
+def _evaluate_as_predicted(
+    arguments: argparse.Namespace,
+    model: "Network",
+    pairs: list,
+    examples: "Iterator[dict]",
+    threshold: float,
+    pictures: int,
+) -> "Evaluation":
+    """Compare the masks that `predict` writes with the labels.
+
+    The network magnifies each image to the width of wires that it knows. Of several outputs, the
+    first one is compared.
+    """
+    import numpy as np
+
+    from eal_icnet_jax.evaluation.evaluation import Evaluation
+    from eal_icnet_jax.imaging import image_folders, mosaic_files
+    from eal_icnet_jax.imaging.masks import MosaicMask
+    from eal_icnet_jax.inference.prediction import PredictionRun
+    from eal_icnet_jax.inference.prediction_options import PredictionOptions
+    from eal_icnet_jax.system.terminal import announce
+
+    suffix = model.spec.mask_suffixes()[0]
+    if model.spec.outputs:
+        announce(f"the labels are compared with the network's output {model.spec.outputs[0]}")
+    evaluation = Evaluation(("label",), threshold, pictures)
+    with tempfile.TemporaryDirectory() as folder:
+        options = PredictionOptions(
+            input=arguments.images,
+            output=pathlib.Path(folder),
+            threshold=threshold,
+            white=arguments.white,
+        )
+        run = PredictionRun(model, options)
+        run.paths = [image for image, _ in pairs]
+        for result, example in zip(run.results(), examples, strict=True):
+            if result.error:
+                raise UserError(result.error)
+            for note in result.notes:
+                announce(f"{result.path.name}: {note}")
+            (path,) = options.output.glob(f"{image_folders.stem_of(result.path)}{suffix}.*")
+            mask = MosaicMask(mosaic_files.open_mosaic(path), is_plain=True)
+            whole = mask[slice(None), slice(None)]
+            evaluation.add(example, whole[..., None].astype(np.float32), None)
     return evaluation
 
 

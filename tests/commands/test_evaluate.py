@@ -91,6 +91,25 @@ def test_a_checkpoint_is_evaluated_on_the_test_split_of_a_config(workdir, small_
     assert report_in(tmp_path / "test") == report_in(workdir / "test")
 
 
+def test_packaged_weights_are_evaluated_as_they_predict(folders):
+    """Their first output, metal, at the magnification that `predict` finds."""
+    for path in sorted((folders / "images").iterdir())[2:]:
+        path.unlink()  # two are enough
+        (folders / "labels" / f"{path.stem}.png").unlink()
+    out = evaluate(folders, images=folders / "images", checkpoint="optical")
+    assert "the labels are compared with the network's output metal" in out
+    assert "im0.bmp: its wires are about" in out
+    direct = report_in(folders / "report")
+    masks = f"--output={folders / 'masks'}"
+    assert cli.call("predict", folders / "images", masks, "--checkpoint=optical").returncode == 0
+    for path in (folders / "masks").glob("*_metal.png"):
+        path.rename(path.with_name(path.name.replace("_metal", "")))
+    for path in (folders / "masks").glob("*_via.png"):
+        path.unlink()
+    evaluate(folders, predictions=folders / "masks")
+    assert report_in(folders / "report")["mean"]["label"] == direct["mean"]["label"]
+
+
 def test_labels_that_do_not_fit_the_images_are_reported(folders, tmp_path):
     checkpoint = small_model.save(tmp_path / "model")
     given = {"images": folders / "images", "checkpoint": checkpoint}
