@@ -27,6 +27,12 @@ SMOOTHING = 2.0
 TOLERANCE = 1.3
 """Factors up to this one, or its inverse, are left alone: the network is trained for them too."""
 
+REFINEMENTS = 2
+"""How often the width is measured again at the magnification that follows from it."""
+
+SETTLED = 1.1
+"""A width that changes by less than this factor has settled."""
+
 LARGEST_FACTOR = 16
 """Bound of a factor that a user names, and of its inverse."""
 
@@ -107,13 +113,16 @@ def _look(mosaic: Mosaic, predict: Predict, channels: int, scale: float, smalles
     side = min(round(SAMPLE / scale), *mosaic.shape)
     if round(side * scale) < smallest:
         return None
-    size = round(side * scale)
+    size = SAMPLE if side < min(mosaic.shape) else min(SAMPLE, round(side * scale))
+    # Small images are mirrored up to one size, so that the network is compiled once.
+    margins = ((0, SAMPLE - size),) * 2
     widths, certainties = [], []
     places = (_sample_places(length, side) for length in mosaic.shape)
     for top, left in itertools.product(*places):
         part = mosaic[top : top + side, left : left + side]
         image = resized(pixel_values.to_unit_range(part, channels)[None], (size, size))
-        metal = predict(image)[0, ..., 0]
+        squares = np.pad(image, ((0, 0), *margins, (0, 0)), "symmetric")
+        metal = predict(squares)[0, :size, :size, 0]
         certainties.append(np.mean(np.abs(2 * metal - 1)))
         smooth = cv2.GaussianBlur(metal, (0, 0), SMOOTHING)  # specks and pinholes are no wires
         widths.append(wire_widths(smooth >= 0.5) / scale)
@@ -126,7 +135,8 @@ def find_scale(
     """Return the magnification at which an image's wires have the width that a network knows.
 
     The network looks at some parts of the image at several magnifications. The width of the wires
-    that it finds is taken from those at which it is most certain.
+    that it finds is taken from those at which it is most certain. Then it looks again at the
+    magnification that follows, where it sees best, until the width stays.
 
     Args:
       mosaic: the image.
@@ -147,6 +157,14 @@ def find_scale(
     if not estimates:
         return Scale(1.0, "no wires were found to measure, so the image keeps its size")
     width = estimates[int(np.argmax(weights))]
+    for _ in range(REFINEMENTS):
+        factor = float(np.clip(wire_width / width, SCALES[0], SCALES[-1]))
+        finding = _look(mosaic, predict, channels, factor, smallest)
+        if finding is None or not len(finding.widths):
+            break
+        former, width = width, float(np.median(finding.widths))
+        if abs(np.log(width / former)) < np.log(SETTLED):
+            break
     factor = wire_width / width
     text = f"its wires are about {width:.3g} pixels wide"
     if 1 / TOLERANCE <= factor <= TOLERANCE:

@@ -2,10 +2,12 @@
 
 import pathlib
 
+import cv2
 import numpy as np
 import pytest
 
-from eal_icnet_jax.imaging import mosaics
+from eal_icnet_jax.imaging import mosaics, pixel_values
+from eal_icnet_jax.inference.scaling import at_scale
 from eal_icnet_jax.inference.windows import BlendedWindows, WindowAxis
 
 
@@ -75,3 +77,27 @@ def test_windows_that_differ_by_a_constant_leave_no_visible_seam():
     (out,) = windows.strips(slice(0, 211), [slice(0, 150)])
     step = max(np.abs(np.diff(out[..., 0], axis=axis)).max() for axis in (0, 1))
     assert step < 2 * 5 / 19 / 24  # five levels between rows of windows, spread over the overlap
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.7, 2.0])
+def test_magnified_windows_give_what_the_whole_magnified_image_gives(factor):
+    """A network that sees 9 pixels around. Away from the edges of windows nothing differs."""
+    y, x = np.mgrid[:240, :320]
+    image = (127 + 90 * np.sin(x / 9) * np.cos(y / 7)).astype(np.uint8)
+
+    def network(images):
+        smooth = [cv2.GaussianBlur(part[..., 0], (9, 9), 2) for part in images]
+        return (1 / (1 + np.exp(-20 * (np.stack(smooth) - 0.5))))[..., None]
+
+    magnified = at_scale(network, factor, 8)
+    (out,) = blend(image, magnified, 1, 1, (80, 80), 20).strips(slice(0, 320), [slice(0, 240)])
+    whole = magnified(pixel_values.to_unit_range(image, 1)[None])[0]
+    near_edge = np.zeros((240, 320), bool)
+    for axis, length in ((0, 240), (1, 320)):
+        for start in WindowAxis.covering(length, 80, 20).starts:
+            for edge in (start, start + 80):
+                pixels = [slice(None), slice(None)]
+                pixels[axis] = slice(max(edge - 10, 0), edge + 10)
+                near_edge[tuple(pixels)] = True
+    assert np.mean(~near_edge) > 0.15
+    np.testing.assert_allclose(out[~near_edge], whole[~near_edge], atol=0.03)
