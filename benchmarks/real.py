@@ -5,7 +5,9 @@
 DIR holds a folder for each set, with `image` (any format), `metal` (a mask of the topmost layer),
 `via` where there are labelled vias, and `valid`, a mask of the pixels that count, where not all do.
 A label of another size is brought to the image's. `otsu` is Otsu's threshold, `auto` the packaged
-weights that the command chooses, NAME=CHECKPOINT any other. Writes real.csv, real.md and real.png.
+weights that the command chooses, NAME=CHECKPOINT any other. `+tta` after a name averages over flips
+and turns, as in `auto+tta`. `--magnify=0.5,1,2` also measures images that are magnified first.
+Writes real.csv, real.md and real.png.
 """
 
 import argparse
@@ -87,12 +89,12 @@ def otsu(image: np.ndarray) -> list[np.ndarray]:
     return [grey > level]
 
 
-def predict(path: pathlib.Path, model, output: pathlib.Path) -> list[np.ndarray]:
+def predict(path: pathlib.Path, model, output: pathlib.Path, tta: bool = False) -> list[np.ndarray]:
     """Return the masks that `eal-icnet predict` writes."""
     from eal_icnet_jax.inference.prediction import PredictionRun
     from eal_icnet_jax.inference.prediction_options import PredictionOptions
 
-    run = PredictionRun(model, PredictionOptions(input=path, output=output))
+    run = PredictionRun(model, PredictionOptions(input=path, output=output, tta=tta))
     for result in run.results():
         if result.error:
             raise SystemExit(result.error)
@@ -159,16 +161,32 @@ def cell(image: np.ndarray) -> np.ndarray:
     return cv2.resize(part, (CELL, CELL), interpolation=cv2.INTER_NEAREST)
 
 
+def magnified(photograph: Labelled, factor: float, folder: pathlib.Path) -> Labelled:
+    """Return a photograph whose image is magnified, in a file of its own."""
+    if factor == 1:
+        return photograph
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    image = cv2.resize(photograph.image, None, fx=factor, fy=factor, interpolation=method)
+    path = folder / f"{photograph.name}.png"
+    png.write(path, image)
+    return photograph._replace(name=f"{photograph.name} x{factor:g}", path=path, image=image)
+
+
 def measure(photograph: Labelled, models: dict, rows: list, sheet: list):
-    """Measure all models on one set, and add their rows and their line of the contact sheet."""
+    """Measure all models on one set, and add their rows and their line of the contact sheet.
+
+    Masks of a magnified image are brought to the size of the label.
+    """
     name_of_set, path, image, label, via, valid = photograph
     line = [cell(image), cell(255 * label.astype(np.uint8))]
-    for name, model in models.items():
+    for name, (model, tta) in models.items():
         with tempfile.TemporaryDirectory() as output:
             start = time.perf_counter()
             output = pathlib.Path(output)
-            masks = otsu(image) if model is OTSU else predict(path, model, output)
+            masks = otsu(image) if model is OTSU else predict(path, model, output, tta)
             seconds = time.perf_counter() - start
+        if masks[0].shape != label.shape:
+            masks = [cv2.resize(mask.astype(np.uint8), label.shape[::-1]) > 0 for mask in masks]
         row = {"set": name_of_set, "model": name, **score(label, masks[0], valid)}
         if via is not None and len(masks) > 1:
             row |= detection(via & valid, masks[1] & valid)
@@ -199,26 +217,34 @@ def table(rows: list[dict]) -> str:
 
 
 def model_of(text: str):
-    """Return the name of a model of --models, and the model: None for the packaged ones."""
-    name, _, checkpoint = text.partition("=")
+    """Return the name of a model of --models, the model, None for the packaged ones, and `tta`."""
+    plain, _, ending = text.partition("+")
+    tta = ending == "tta"
+    name, _, checkpoint = plain.partition("=")
+    title = f"{name}+tta" if tta else name
     if name in ("otsu", "auto"):
-        return name, OTSU if name == "otsu" else None
+        return title, (OTSU if name == "otsu" else None, tta)
     from eal_icnet_jax.models import checkpoints
 
-    return name, checkpoints.load_model(checkpoint or name)
+    return title, (checkpoints.load_model(checkpoint or name), tta)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the sets")
     parser.add_argument("--models", default="otsu,auto", help="separated by commas")
+    parser.add_argument("--magnify", default="1", help="factors, separated by commas")
     parser.add_argument("--sets", default="", help="names of sets (all)")
     parser.add_argument("--output", type=pathlib.Path, required=True, help="for table and sheet")
     arguments = parser.parse_args()
     models = dict(map(model_of, arguments.models.split(",")))
     rows, sheet = [], []
+    factors = [float(factor) for factor in arguments.magnify.split(",")]
     for photograph in labelled_photographs(arguments.data, arguments.sets):
-        measure(photograph, models, rows, sheet)
+        for factor in factors:
+            with tempfile.TemporaryDirectory() as folder:
+                view = magnified(photograph, factor, pathlib.Path(folder))
+                measure(view, models, rows, sheet)
     arguments.output.mkdir(parents=True, exist_ok=True)
     keys = list(dict.fromkeys(key for row in rows for key in row))
     with (arguments.output / "real.csv").open("w", newline="") as file:
