@@ -40,7 +40,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, **(environment or {})},
+            env=cli.default_environment(environment),
             start_new_session=True,
         )
         threading.Thread(target=self._read, daemon=True).start()

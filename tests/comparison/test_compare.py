@@ -155,7 +155,8 @@ def test_a_signal_saves_the_trial_under_way(arguments, tmp_path):
 def test_no_trial_outlives_a_command_that_is_killed(arguments, tmp_path):
     """The next run then finds the workdir unlocked."""
     command = cli.arguments("compare", *arguments, f"--workdir={tmp_path / 'workdir'}")
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    environment = cli.default_environment()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         for line in process.stdout:
             if line.startswith("[1/4]"):
                 break
