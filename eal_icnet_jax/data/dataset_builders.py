@@ -10,8 +10,8 @@ import re
 from google.protobuf import json_format
 from ml_collections import ConfigDict
 
-from eal_icnet_jax.imaging import decoding
 from eal_icnet_jax.system.errors import UserError, first_line
+from eal_icnet_jax.system.files import cannot_be_read
 
 FAILED_CALL = re.compile(r"\b\w+\(\) failed: (?P<reason>[^;]+)(?:; \w+ (?P<path>[^;]+))?")
 """How array_record reports a failed system call, such as "open() failed: REASON; opening PATH"."""
@@ -78,7 +78,7 @@ def unreadable(subject: str, folder: os.PathLike | str, error: Exception) -> Use
       error: raised by TFDS or array_record.
     """
     if os_error := _os_error(error):
-        return decoding.cannot_be_read(os_error.filename or folder, os_error)
+        return cannot_be_read(os_error.filename or folder, os_error)
     if failed := FAILED_CALL.search(str(error)):
         return UserError(f"{failed['path'] or folder} cannot be read: {failed['reason']}")
     return UserError(
@@ -97,7 +97,7 @@ def file_digest(path: pathlib.Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise decoding.cannot_be_read(path, error) from error
+        raise cannot_be_read(path, error) from error
 
 
 def data_digest(folder: pathlib.Path) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from eal_icnet_jax.imaging import decoding, image_folders, levels, pixel_values
 from eal_icnet_jax.imaging.decoding import SUFFIXES
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import cannot_be_read
 from eal_icnet_jax.system.terminal import warn
 
 SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
@@ -217,7 +218,7 @@ def find_split_pairs(root: pathlib.Path, layouts: tuple[FolderLayout, ...]) -> S
             return _split_by_name(root, layouts)
         found = {split: _pairs_of_folder(root, path, layouts) for split, path in folders.items()}
     except OSError as error:
-        raise decoding.cannot_be_read(error.filename or root, error) from error
+        raise cannot_be_read(error.filename or root, error) from error
     return SplitPairs(
         {split: pairs for split, (pairs, _) in found.items()},
         sum(skipped for _, skipped in found.values()),

@@ -8,8 +8,8 @@ import pathlib
 from ml_collections import ConfigDict
 
 from eal_icnet_jax.data.dataset_builders import data_digest, dataset_builder, unreadable
-from eal_icnet_jax.imaging import decoding
 from eal_icnet_jax.system.errors import UserError, os_error_cause
+from eal_icnet_jax.system.files import cannot_be_read
 from eal_icnet_jax.system.terminal import announce
 
 
@@ -133,7 +133,7 @@ def _check_readable(folder: str):
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise decoding.cannot_be_read(folder, error) from error
+        raise cannot_be_read(folder, error) from error
 
 
 def _download_and_prepare(builder, manual_dir: pathlib.Path | None):
@@ -145,7 +145,7 @@ def _download_and_prepare(builder, manual_dir: pathlib.Path | None):
     except OSError as error:
         path = os.path.abspath(error.filename or builder.data_dir)
         if not pathlib.Path(path).is_relative_to(os.path.abspath(builder.data_dir_root)):
-            raise decoding.cannot_be_read(path, error) from error
+            raise cannot_be_read(path, error) from error
         raise UserError(
             f"{path} cannot be written: {os_error_cause(error)}; name another folder with "
             "--config.dataset.data_dir"

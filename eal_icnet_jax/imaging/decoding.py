@@ -17,7 +17,8 @@ from eal_icnet_jax.imaging.orientation import upright
 from eal_icnet_jax.imaging.pixel_values import over_black
 from eal_icnet_jax.imaging.tiff_mosaic import open_tiff
 from eal_icnet_jax.imaging.units import PixelSize
-from eal_icnet_jax.system.errors import UserError, os_error_cause
+from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import cannot_be_read
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Endings of the image files that are read, in lower case."""
@@ -260,11 +261,6 @@ def decode_mask(data: bytes, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     mask = masks.MosaicMask(open_encoded(data, name))
     return mask[slice(None), slice(None)], mask.notes
-
-
-def cannot_be_read(path: pathlib.Path, error: OSError) -> UserError:
-    """Return the `UserError` for a path that cannot be read."""
-    return UserError(f"{path} cannot be read: {os_error_cause(error)}")
 
 
 def read_bytes(path: pathlib.Path) -> bytes:

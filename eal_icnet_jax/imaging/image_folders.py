@@ -4,8 +4,9 @@ import pathlib
 import re
 import unicodedata
 
-from eal_icnet_jax.imaging.decoding import SUFFIXES, cannot_be_read
+from eal_icnet_jax.imaging.decoding import SUFFIXES
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import cannot_be_read
 
 Pair = tuple[pathlib.Path, pathlib.Path]
 """Paths of an image and of its label."""

@@ -8,6 +8,7 @@ from eal_icnet_jax.imaging.tiff_mosaic import open_tiff
 from eal_icnet_jax.imaging.tiled_mosaic import open_tiles
 from eal_icnet_jax.imaging.zarr_mosaic import open_zarr
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import cannot_be_read
 
 
 def is_zarr(path: pathlib.Path) -> bool:
@@ -25,7 +26,7 @@ def is_tiff(path: pathlib.Path) -> bool:
         with path.open("rb") as file:
             return file.read(4) in decoding.TIFF_SIGNATURES
     except OSError as error:
-        raise decoding.cannot_be_read(path, error) from error
+        raise cannot_be_read(path, error) from error
 
 
 def find_mosaics(folder: pathlib.Path) -> list[pathlib.Path]:

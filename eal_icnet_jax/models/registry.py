@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import types
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from eal_icnet_jax.system.errors import UserError
@@ -48,6 +49,11 @@ MODELS = {
 
 LARGEST_WIRE_WIDTH = 1000
 """Bound in pixels of the width of wires that a network is trained for."""
+
+
+def are_percentiles(values: Sequence[float]) -> bool:
+    """Return whether values can be two percentiles of levels, the lower one first."""
+    return len(values) == 2 and 0 <= values[0] < values[1] <= 100
 
 
 @dataclasses.dataclass(frozen=True)

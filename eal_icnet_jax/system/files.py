@@ -38,6 +38,11 @@ def flush(path: pathlib.Path):
         _sync(each)
 
 
+def cannot_be_read(path: os.PathLike | str, error: OSError) -> UserError:
+    """Return the `UserError` for a path that cannot be read."""
+    return UserError(f"{path} cannot be read: {os_error_cause(error)}")
+
+
 def cannot_be_written(path: os.PathLike | str, error: OSError) -> UserError:
     """Return the `UserError` for a path that cannot be written."""
     return UserError(f"{path} cannot be written: {os_error_cause(error)}")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from eal_icnet_jax.configs import default
-from eal_icnet_jax.models.registry import LARGEST_WIRE_WIDTH
+from eal_icnet_jax.models.registry import LARGEST_WIRE_WIDTH, are_percentiles
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training.run_files import flat_config
 
@@ -145,7 +145,7 @@ def check_config(config: ConfigDict):
         )
     _check_views(tuple(given["augmentation.scale"]), given["augmentation.angle"], crop_size)
     stretch = tuple(given["preprocessing.stretch"])
-    if stretch and not (len(stretch) == 2 and 0 <= stretch[0] < stretch[1] <= 100):
+    if stretch and not are_percentiles(stretch):
         raise UserError(
             f"config.preprocessing.stretch is {stretch}: name two percentiles from 0 to 100, such "
             "as (0.5, 99.5), or ()"
