@@ -27,11 +27,9 @@ SMOOTHING = 2.0
 TOLERANCE = 1.3
 """Factors up to this one, or its inverse, are left alone: the network is trained for them too."""
 
-REFINEMENTS = 2
-"""How often the width is measured again at the magnification that follows from it."""
-
-SETTLED = 1.1
-"""A width that changes by less than this factor has settled."""
+AGREEMENT, REACH = 0.8, 1.2
+"""Standard deviations in octaves: of the widths at neighbouring magnifications, and of the width of
+the wires there from the one that the network was trained for. Chosen on drawn images."""
 
 LARGEST_FACTOR = 16
 """Bound of a factor that a user names, and of its inverse."""
@@ -129,14 +127,37 @@ def _look(mosaic: Mosaic, predict: Predict, channels: int, scale: float, smalles
     return _Finding(np.concatenate(widths), float(np.mean(certainties)))
 
 
+def _width_by_agreement(findings: dict[float, _Finding], wire_width: float) -> float:
+    """Return the width of wires on which neighbouring magnifications agree best, in pixels.
+
+    Where an image is too small, a network takes whatever has about the width that it knows for
+    wires, so that the width that it finds halves with every doubling. Where it sees the wires
+    themselves, the width stays.
+
+    Args:
+      findings: by magnification; each has widths.
+      wire_width: that the network was trained for, in pixels.
+    """
+    widths = {scale: float(np.median(finding.widths)) for scale, finding in findings.items()}
+    best, best_weight = widths[max(widths)], 0.0
+    for scale, finer in itertools.pairwise(sorted(widths)):
+        octaves = np.log2(widths[scale] / widths[finer])
+        width = float(np.sqrt(widths[scale] * widths[finer]))
+        mismatch = np.log2(width * np.sqrt(scale * finer) / wire_width)
+        certainty = findings[scale].certainty * findings[finer].certainty
+        weight = certainty * np.exp(-0.5 * ((octaves / AGREEMENT) ** 2 + (mismatch / REACH) ** 2))
+        if weight > best_weight:
+            best, best_weight = width, weight
+    return best
+
+
 def find_scale(
     mosaic: Mosaic, predict: Predict, channels: int, wire_width: float, smallest: int
 ) -> Scale:
     """Return the magnification at which an image's wires have the width that a network knows.
 
-    The network looks at some parts of the image at several magnifications. The width of the wires
-    that it finds is taken from those at which it is most certain. Then it looks again at the
-    magnification that follows, where it sees best, until the width stays.
+    The network looks at some parts of the image at several magnifications, and measures the width
+    of the wires that it finds.
 
     Args:
       mosaic: the image.
@@ -145,26 +166,14 @@ def find_scale(
       wire_width: that it was trained for, in pixels.
       smallest: least height and width of an image that it takes, in pixels.
     """
-    estimates, weights = [], []
+    findings = {}
     for scale in SCALES:
         finding = _look(mosaic, predict, channels, scale, smallest)
-        if finding is None or not len(finding.widths):
-            continue
-        width = float(np.median(finding.widths))
-        mismatch = abs(np.log2(width * scale / wire_width))
-        estimates.append(width)
-        weights.append(finding.certainty**2 * np.exp(-(mismatch**2) / 2))
-    if not estimates:
+        if finding is not None and len(finding.widths):
+            findings[scale] = finding
+    if not findings:
         return Scale(1.0, "no wires were found to measure, so the image keeps its size")
-    width = estimates[int(np.argmax(weights))]
-    for _ in range(REFINEMENTS):
-        factor = float(np.clip(wire_width / width, SCALES[0], SCALES[-1]))
-        finding = _look(mosaic, predict, channels, factor, smallest)
-        if finding is None or not len(finding.widths):
-            break
-        former, width = width, float(np.median(finding.widths))
-        if abs(np.log(width / former)) < np.log(SETTLED):
-            break
+    width = _width_by_agreement(findings, wire_width)
     factor = wire_width / width
     text = f"its wires are about {width:.3g} pixels wide"
     if 1 / TOLERANCE <= factor <= TOLERANCE:
