@@ -29,7 +29,7 @@ KINDS = ("metal", "via")
 
 PRETRAINED = {
     "optical": PackagedWeights(
-        sha256="e6651e5c5319b84fcaaf4c171f6bcdefdb1bbb5b0279aa3f29313615d73e9977",
+        sha256="44e7df53a69f6e1c9e895a531f780e4f9112c85c98476a002c224f8c63e9616f",
         preprocessing=Preprocessing((0.5, 99.5), 20.0),
         about="photographs of an optical microscope",
     ),

@@ -6,7 +6,6 @@ import pathlib
 import numpy as np
 import pytest
 
-from eal_icnet_jax import models
 from eal_icnet_jax.models import checkpoints, creation, pretrained
 from eal_icnet_jax.models.creation import with_first_outputs
 from eal_icnet_jax.models.registry import Preprocessing
@@ -66,8 +65,8 @@ def test_the_first_output_alone_gives_the_same_logits():
     np.testing.assert_allclose(metal(image)[..., 0], full(image)[..., 0], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
-def test_every_network_can_lose_an_output(name):
+@pytest.mark.parametrize("name", ["irdpnet", "fcn", "unet"])
+def test_other_networks_can_lose_an_output(name):
     full = creation.blank_model(name, classes=3)
     assert dict(with_first_outputs(full, 2).spec.options)["classes"] == 2
 
