@@ -22,10 +22,13 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(UV) $(BIN)/python -e .[dev]
 	touch $@
 
-# Draws the optical circuit dataset, trains, evaluates on the test split, writes pictures.
+# Draws the optical circuit dataset, trains, evaluates on the test split, writes pictures. Then
+# predicts two drawn photographs of other kinds, with the new network and with the packaged ones.
 demo: $(VENV)/installed
 	$(BIN)/eal-icnet train --config=configs/demo.py --workdir=demo/run \
 		--config.dataset.data_dir=demo/data
+	$(BIN)/python benchmarks/real.py --data=docs/images/photographs \
+		--models=trained=demo/run,packaged --output=demo/photographs
 
 # Every step with the four datasets, on small drawn folders in their on-disk form: `tfds build`, two
 # epochs of the paper's config, evaluation, inspection. Installs TensorFlow for the `tfds` command.

@@ -1,12 +1,12 @@
 """Accuracy on real photographs with labels, with the defaults of `eal-icnet predict`.
 
-    python benchmarks/real.py --data=DIR --models=otsu,demo=demo/run,auto --output=OUT
+    python benchmarks/real.py --data=DIR --models=otsu,demo=demo/run,packaged --output=OUT
 
 DIR holds a folder for each set, with `image` (any format), `metal` (a mask of the topmost layer),
 `via` where there are labelled vias, and `valid`, a mask of the pixels that count, where not all do.
-A label of another size is brought to the image's. `otsu` is Otsu's threshold, `auto` the packaged
+A label of another size is brought to the image's. `otsu` is Otsu's threshold, `packaged` the
 weights that the command chooses, NAME=CHECKPOINT any other. `+tta` after a name averages over flips
-and turns, as in `auto+tta`. `--magnify=0.5,1,2` also measures images that are magnified first.
+and turns, as in `packaged+tta`. `--magnify=0.5,1,2` also measures images that are magnified first.
 Writes real.csv, real.md and real.png.
 """
 
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 from tabulate import tabulate
 
 from eal_icnet_jax.evaluation import metrics, pictures
@@ -161,6 +162,15 @@ def cell(image: np.ndarray) -> np.ndarray:
     return cv2.resize(part, (CELL, CELL), interpolation=cv2.INTER_NEAREST)
 
 
+def heading(titles: list[str]) -> np.ndarray:
+    """Return the titles of the columns of a contact sheet as a picture."""
+    image = Image.new("RGB", (CELL * len(titles), 36), "white")
+    draw = ImageDraw.Draw(image)
+    for column, title in enumerate(titles):
+        draw.text((CELL * column + 8, 6), title, "black", ImageFont.load_default(20))
+    return np.asarray(image)
+
+
 def magnified(photograph: Labelled, factor: float, folder: pathlib.Path) -> Labelled:
     """Return a photograph whose image is magnified, in a file of its own."""
     if factor == 1:
@@ -222,7 +232,7 @@ def model_of(text: str):
     tta = ending == "tta"
     name, _, checkpoint = plain.partition("=")
     title = f"{name}+tta" if tta else name
-    if name in ("otsu", "auto"):
+    if name in ("otsu", "packaged"):
         return title, (OTSU if name == "otsu" else None, tta)
     from eal_icnet_jax.models import checkpoints
 
@@ -232,7 +242,7 @@ def model_of(text: str):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the sets")
-    parser.add_argument("--models", default="otsu,auto", help="separated by commas")
+    parser.add_argument("--models", default="otsu,packaged", help="separated by commas")
     parser.add_argument("--magnify", default="1", help="factors, separated by commas")
     parser.add_argument("--sets", default="", help="names of sets (all)")
     parser.add_argument("--output", type=pathlib.Path, required=True, help="for table and sheet")
@@ -252,7 +262,10 @@ def main():
         writer.writeheader()
         writer.writerows(rows)
     (arguments.output / "real.md").write_text(table(rows) + "\n")
-    png.write(arguments.output / "real.png", np.vstack(sheet))
+    titles = ["photograph", "label"]
+    for name in models:
+        titles += [name, f"{name}: blue is missed, orange is wrong"]
+    png.write(arguments.output / "real.png", np.vstack([heading(titles), *sheet]))
     print(table(rows))
     for name in models:
         scores = [row["mIoU"] for row in rows if row["model"] == name]
