@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 
 # One compilation cache for all tests and the processes that they start: a program is compiled once.
 CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
@@ -118,6 +119,14 @@ def workdir(small_training, shared_folder):
 def workdir_copy(workdir, tmp_path):
     """A copy of the finished training, for the test to change."""
     return shutil.copytree(workdir, tmp_path / "copy")
+
+
+@pytest.fixture
+def heeded_ctrl_c():
+    """Ctrl-C raises KeyboardInterrupt, also in a shell's background job, which ignores it."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ def test_a_training_that_prepares_its_data_ends_at_a_signal_with_all_its_process
         files.lock(run / ".lock", "the workdir is still locked").release()
 
 
-def test_ctrl_c_before_the_first_step_is_an_interruption(data_dir, tmp_path, monkeypatch):
+def test_ctrl_c_before_the_first_step_is_an_interruption(
+    data_dir, tmp_path, monkeypatch, heeded_ctrl_c
+):
     """Ctrl-C while the data are prepared leaves the workdir unlocked."""
 
     def interrupt(*_):

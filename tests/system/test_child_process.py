@@ -97,14 +97,6 @@ def test_a_signal_ends_a_child_that_does_not_handle_it(tmp_path):
             child.call_interruptibly(sleep_forever, tmp_path / "begun")
 
 
-@pytest.fixture
-def heeded_ctrl_c():
-    """Ctrl-C raises KeyboardInterrupt, also in a shell's background job, which ignores it."""
-    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, earlier)
-
-
 def test_ctrl_c_ends_a_call_and_its_child(tmp_path, heeded_ctrl_c):
     start = time.monotonic()
     with ChildProcess() as child:
