@@ -158,15 +158,19 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
         """
         if not folder.is_dir():
             return
-        prepared = self.info.metadata["splits"]
-        current = paired_folders.find_split_pairs(folder, self.SOURCE.layouts).splits
-        for split, pairs in current.items():
-            digest = paired_folders.names_digest(pair.name for pair in pairs)
-            if digest != prepared[split]["names_sha256"]:
-                raise UserError(
-                    f"{self.data_dir} was prepared from other files than {folder} holds now: "
-                    "remove it, or name another folder with --config.dataset.data_dir"
-                )
+        prepared = {
+            split: record["names_sha256"] for split, record in self.info.metadata["splits"].items()
+        }
+        found = paired_folders.find_split_pairs(folder, self.SOURCE.layouts).splits
+        current = {
+            split: paired_folders.names_digest(pair.name for pair in pairs)
+            for split, pairs in found.items()
+        }
+        if current != prepared:
+            raise UserError(
+                f"{self.data_dir} was prepared from other files than {folder} holds now: "
+                "remove it, or name another folder with --config.dataset.data_dir"
+            )
 
     def windows(self, height: int, width: int) -> list[Window]:
         """Return the parts of an image that become one example each."""

@@ -269,6 +269,20 @@ def test_another_folder_than_the_prepared_one_is_reported(sample_trees, prepared
         prepared_datasets.prepare(dataset)
 
 
+def test_a_folder_that_gained_splits_since_it_was_prepared_is_reported(sample_trees, tmp_path):
+    """First it held train/ alone."""
+    source, tree = sample_trees / "omv", tmp_path / "tree"
+    for kind in ("image", "label"):
+        shutil.copytree(source / kind, tree / "train" / kind)
+    dataset = dataset_of("omv", tree, tmp_path / "data")
+    prepared_datasets.prepare(dataset)
+    prepared_datasets.prepare(dataset)  # the same names
+    for split in ("val", "test"):
+        shutil.copytree(tree / "train", tree / split)
+    with pytest.raises(UserError, match="was prepared from other files than"):
+        prepared_datasets.prepare(dataset)
+
+
 def test_shards_are_limited_in_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_builder, "SHARD_BYTES", 1000)
     pairs = []
