@@ -28,11 +28,12 @@ from tabulate import tabulate
 from eal_icnet_jax.datasets.ic_synthetic import examples
 from eal_icnet_jax.imaging import pixel_values, stretching
 from eal_icnet_jax.imaging.wire_width import median_wire_width
+from eal_icnet_jax.models.pretrained import PRETRAINED
 
 WIDTH, SIDE = 16, 128
 """Width of the wires and side of the squares in pixels."""
 
-PERCENTILES = 0.5, 99.5
+PERCENTILES = PRETRAINED["optical"].preprocessing.stretch
 """Levels that become black and white, as the packaged networks want it."""
 
 SQUARES = 200
@@ -80,12 +81,13 @@ def squares(image: np.ndarray, metal: np.ndarray, valid: np.ndarray, count: int,
     image = np.clip(cv2.resize(image, size, interpolation=method), 0, 1)
     masks = [cv2.resize(mask.astype(np.float32), size) >= 0.5 for mask in (metal, valid)]
     rng = np.random.default_rng(seed)
+    low, high = examples.METAL_FRACTION
     out = []
     for _ in range(4 * count):
         top, left = (rng.integers(0, length - SIDE + 1) for length in image.shape[:2])
         part = slice(top, top + SIDE), slice(left, left + SIDE)
         inside, counts = (mask[part] for mask in masks)
-        if counts.all() and 0.04 < inside.mean() < 0.92:
+        if counts.all() and low < inside.mean() < high:
             out.append(statistics(image[part], inside))
         if len(out) == count:
             break

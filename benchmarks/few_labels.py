@@ -22,6 +22,7 @@ import numpy as np
 from real import Labelled, labelled_photographs, predict, score
 from tabulate import tabulate
 
+from eal_icnet_jax.datasets.ic_synthetic.examples import METAL_FRACTION
 from eal_icnet_jax.imaging import png
 from eal_icnet_jax.models import checkpoints, pretrained
 
@@ -50,10 +51,11 @@ class Half:
             ]
         image, metal, valid = arrays
         rng, out = np.random.default_rng(seed), []
+        low, high = METAL_FRACTION
         for _ in range(10_000):
             top, left = (rng.integers(0, length - SIDE + 1) for length in metal.shape)
             part = slice(top, top + SIDE), slice(left, left + SIDE)
-            if valid[part].mean() > 0.98 and 0.04 < metal[part].mean() < 0.92:
+            if valid[part].mean() > 0.98 and low < metal[part].mean() < high:
                 out.append((image[part], 255 * metal[part]))
             if len(out) == CROPS:
                 return out

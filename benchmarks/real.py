@@ -26,6 +26,7 @@ from tabulate import tabulate
 from eal_icnet_jax.evaluation import metrics, pictures
 from eal_icnet_jax.imaging import decoding, mosaic_files, pixel_values, png
 from eal_icnet_jax.imaging.masks import MosaicMask
+from eal_icnet_jax.inference.prediction_models import is_coloured
 
 WHOLE = slice(None), slice(None)
 
@@ -53,7 +54,10 @@ def read_mask(path: pathlib.Path | None, shape: tuple[int, int]) -> np.ndarray |
 
 
 class Labelled(NamedTuple):
-    """A photograph `[H, W]` or `[H, W, 3]`, and its masks `[H, W]` bool; `via` may be None."""
+    """A photograph `[H, W]` or `[H, W, 3]`, and its masks `[H, W]` bool; `via` may be None.
+
+    has_colour: whether the command takes it for one of an optical microscope.
+    """
 
     name: str
     path: pathlib.Path
@@ -61,10 +65,7 @@ class Labelled(NamedTuple):
     metal: np.ndarray
     via: np.ndarray | None
     valid: np.ndarray
-
-    @property
-    def has_colour(self) -> bool:
-        return self.image.ndim == 3 and bool(np.ptp(self.image, axis=-1).max())
+    has_colour: bool
 
 
 def labelled_photographs(data: pathlib.Path, names: str = "") -> Iterator[Labelled]:
@@ -80,7 +81,7 @@ def labelled_photographs(data: pathlib.Path, names: str = "") -> Iterator[Labell
         if masks["valid"] is None:
             masks["valid"] = np.ones(mosaic.shape, bool)
         image, metal = mosaic[WHOLE], read_mask(metal, mosaic.shape)
-        yield Labelled(folder.name, path, image, metal, **masks)
+        yield Labelled(folder.name, path, image, metal, **masks, has_colour=is_coloured(mosaic))
 
 
 def otsu(image: np.ndarray) -> list[np.ndarray]:
@@ -187,7 +188,7 @@ def measure(photograph: Labelled, models: dict, rows: list, sheet: list):
 
     Masks of a magnified image are brought to the size of the label.
     """
-    name_of_set, path, image, label, via, valid = photograph
+    name_of_set, path, image, label, via, valid, _ = photograph
     line = [cell(image), cell(255 * label.astype(np.uint8))]
     for name, (model, tta) in models.items():
         with tempfile.TemporaryDirectory() as output:

@@ -7,18 +7,19 @@ nothing else: with so few images, validation and test look at the same ones, so 
 say only whether the network has learned them. A quarter of the training images are drawn ones.
 """
 
-from eal_icnet_jax.configs import pretrain_optical
+from eal_icnet_jax.configs import pretrain_optical, pretrain_sem
 
-WEIGHTS = ("optical", "sem")
+WEIGHTS = {"optical": (pretrain_optical, "omc"), "sem": (pretrain_sem, "miic")}
+"""For each of the packaged weights the config of their training, and a dataset of such images."""
 
 
 def get_config(weights="optical"):
     if weights not in WEIGHTS:
         raise ValueError(f"no packaged weights {weights!r}: choose one of {', '.join(WEIGHTS)}")
-    config = pretrain_optical.get_config()
+    training, dataset = WEIGHTS[weights]
+    config = training.get_config()
     config.model.checkpoint = weights
-    config.model.in_channels = 3 if weights == "optical" else 1
-    config.dataset.name = "omc" if weights == "optical" else "miic"
+    config.dataset.name = dataset
     config.dataset.config = ""
     config.dataset.labels = ("label",)
     config.dataset.splits.validation = "train"

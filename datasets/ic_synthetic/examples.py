@@ -68,6 +68,29 @@ class Kind:
     seed: int = 0
 
 
+OPTICAL_PHOTOGRAPHS = Kind(
+    name="optical_photographs",
+    description="Optical photographs of dies of every kind, metal and vias labelled apart.",
+    optical=True,
+    via_label=True,
+    photographs=(GeometryRanges(), OpticalRanges()),
+    size=384,
+    images=(4000, 100, 100),
+)
+
+ELECTRON_PHOTOGRAPHS = dataclasses.replace(
+    OPTICAL_PHOTOGRAPHS,
+    name="sem_photographs",
+    description="Scanning electron photographs of dies of every kind, metal and vias labelled "
+    "apart.",
+    optical=False,
+    photographs=(GeometryRanges(), ElectronRanges()),
+    images=(3000, 100, 100),
+)
+
+FEW = 200, 10, 10
+"""Number of images in train, validation and test of the kinds that are mixed into a training."""
+
 KINDS = (
     Kind(
         name="optical_circuit",
@@ -96,42 +119,19 @@ KINDS = (
         size=1024,
         images=(80, 10, 10),
     ),
-    Kind(
-        name="optical_photographs",
-        description="Optical photographs of dies of every kind, metal and vias labelled apart.",
-        optical=True,
-        via_label=True,
-        photographs=(GeometryRanges(), OpticalRanges()),
-        size=384,
-        images=(4000, 100, 100),
-    ),
-    Kind(
-        name="sem_photographs",
-        description="Scanning electron photographs of dies of every kind, metal and vias labelled "
-        "apart.",
-        optical=False,
-        via_label=True,
-        photographs=(GeometryRanges(), ElectronRanges()),
-        size=384,
-        images=(3000, 100, 100),
-    ),
-    Kind(
+    OPTICAL_PHOTOGRAPHS,
+    ELECTRON_PHOTOGRAPHS,
+    dataclasses.replace(
+        OPTICAL_PHOTOGRAPHS,
         name="few_optical_photographs",
         description="A few of the optical photographs, to train on beside labelled ones.",
-        optical=True,
-        via_label=True,
-        photographs=(GeometryRanges(), OpticalRanges()),
-        size=384,
-        images=(200, 10, 10),
+        images=FEW,
     ),
-    Kind(
+    dataclasses.replace(
+        ELECTRON_PHOTOGRAPHS,
         name="few_sem_photographs",
         description="A few of the scanning electron photographs, to train on beside labelled ones.",
-        optical=False,
-        via_label=True,
-        photographs=(GeometryRanges(), ElectronRanges()),
-        size=384,
-        images=(200, 10, 10),
+        images=FEW,
     ),
     Kind(
         name="tiny",

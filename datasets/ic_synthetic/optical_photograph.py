@@ -91,12 +91,12 @@ class _Metal(NamedTuple):
     """How the metal of an image differs from its ground.
 
     colour: RGB.
-    least_outline: depth of the outline that is needed to show it.
+    is_outlined: whether only its outline shows it.
     see_through: part of its colour that is that of what lies below.
     """
 
     colour: np.ndarray
-    least_outline: float = 0.05
+    is_outlined: bool = False
     see_through: float = 0.0
 
 
@@ -106,7 +106,7 @@ def _draw_metal(rng: np.random.Generator, ground: np.ndarray, ranges: OpticalRan
     if kind < ranges.same_brightness:
         metal = _colour(rng, (0, 0.35), (0.5, 1))
         metal *= _brightness(ground) / _brightness(metal) * rng.uniform(0.7, 1.15)
-        return _Metal(metal, 0.55, max(rng.uniform(*ranges.see_through), 0))
+        return _Metal(metal, True, max(rng.uniform(*ranges.see_through), 0))
     if kind < ranges.same_brightness + ranges.dark_metal:
         metal = _colour(rng, (0, 0.4), (0.12, 0.36))
         return _Metal(np.clip(np.minimum(metal, ground - rng.uniform(15, 60)), 0, None))
@@ -252,9 +252,10 @@ def optical_photograph(
     """
     ground = _colour(rng, ranges.saturation, (0.2, 0.85))
     metal = _draw_metal(rng, ground, ranges)
-    outline = rng.uniform(max(metal.least_outline, ranges.outline[0]), ranges.outline[1])
-    deepest = 0.6 * outline if metal.least_outline > ranges.outline[0] else 1.0
-    below = _over_lower_layers(rng, ground, distances, deepest, ranges)
+    shallowest, deepest = ranges.outline
+    outline = rng.uniform(max(0.55 if metal.is_outlined else 0.05, shallowest), deepest)
+    deepest_below = 0.6 * outline if metal.is_outlined else 1.0
+    below = _over_lower_layers(rng, ground, distances, deepest_below, ranges)
     surface = _metal_surface(rng, metal, below, distances, ranges)
     if rng.random() < ranges.stripes:
         trace = rng.uniform(*ranges.stripe_brightness) * ndtr(distances.removed / 1.0)

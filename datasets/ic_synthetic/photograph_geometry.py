@@ -199,20 +199,24 @@ def _random_canvases(
 def _in_rows(
     rng: np.random.Generator, vias: list, scale: float, ranges: GeometryRanges
 ) -> tuple[list, list]:
-    """Return vias of which some are rows of several, and places of metal between those.
+    """Repeat some vias, so that two to four stand in a row.
 
     Args:
       vias: (x, y, radius) of each.
       scale: factor on all radii.
+
+    Returns:
+      All vias, and the points halfway between the neighbours of a row, where there must be metal.
+      Both are (x, y, radius).
     """
     in_rows = rng.uniform(0, 0.7) if rng.random() < ranges.rows else 0.0
     spacing = rng.uniform(2.5, 3.5) * scale
     out, between = [], []
     for x, y, radius in vias:
         count = int(rng.integers(2, 5)) if rng.random() < in_rows else 1
-        step = spacing * radius * np.eye(2)[rng.integers(2)]
-        out += [(*(np.array([x, y]) + k * step), radius) for k in range(count)]
-        between += [(*(np.array([x, y]) + (k + 0.5) * step), radius) for k in range(count - 1)]
+        first, step = np.array([x, y]), spacing * radius * np.eye(2)[rng.integers(2)]
+        out += [(*(first + k * step), radius) for k in range(count)]
+        between += [(*(first + (k + 0.5) * step), radius) for k in range(count - 1)]
     return out, between
 
 

@@ -235,7 +235,9 @@ class RepeatedSource:
         return self._source[index % len(self._source)]
 
 
-def open_training_examples(dataset: ConfigDict) -> SplitRecords | ConcatenatedSource:
+def open_training_examples(
+    dataset: ConfigDict,
+) -> SplitRecords | ConcatenatedSource | RepeatedSource:
     """Open the examples of an epoch: the training split, its views, and what is mixed in.
 
     Args:

@@ -51,8 +51,8 @@ def _identity(config: ConfigDict, images: int) -> str:
     """Return a hash of everything that decides which images a batch holds."""
     data = config.dataset
     names = tuple(data.train_on) or (data.name, data.config)
-    names = (*names, data.mixed, data.views)
-    content = (*names, tuple(data.labels), data.crop_size, images, config.seed, config.batch_size)
+    source = (*names, data.mixed, data.views, tuple(data.labels), data.crop_size, images)
+    content = (*source, config.seed, config.batch_size)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
