@@ -43,20 +43,23 @@ class OpticalRanges:
       outline: depth of the dark outline of the metal; 1 is black.
       outline_width: relative to the wire's width.
       slanted_light: how much darker the outline is on one side.
+      lower_brightness: largest brightness of a lower layer below bright metal, relative to it.
       stripes: fraction that shows the traces of a removed layer.
       stripe_brightness: how much brighter the metal is in such traces.
+      stripe_opacity: how much of their own, pale colour such traces have beside the metal.
       grain: standard deviation of the metal's brightness, relative.
       pits: number of dark pits in the metal in an area of 512x512 pixels.
       via_styles: number of different looks that the vias of an image have.
+      dimples: fraction of those looks that are the metal itself inside a dark rim.
       bond_wires: fraction with bond wires above the metal.
       dirt: mean number of specks in an area of 512x512 pixels.
       residue: fraction with films of residue.
       lateral_colour: largest shift in pixels of red and blue.
     """
 
-    same_brightness: float = 0.4
+    same_brightness: float = 0.3
     see_through: Range = (-0.5, 1)
-    dark_metal: float = 0.12
+    dark_metal: float = 0.06
     saturation: Range = (0, 0.55)
     metal_saturation: Range = (0, 0.2)
     lower_opacity: Range = (0.05, 1)
@@ -67,11 +70,14 @@ class OpticalRanges:
     outline: Range = (0.05, 0.9)
     outline_width: Range = (0.06, 0.5)
     slanted_light: Range = (0, 0.7)
-    stripes: float = 0.25
+    lower_brightness: Range = (0.6, 0.95)
+    stripes: float = 0.3
     stripe_brightness: Range = (0.05, 0.35)
+    stripe_opacity: Range = (0, 0.9)
     grain: Range = (0, 0.06)
     pits: Range = (0, 160)
     via_styles: tuple[int, int] = (1, 3)
+    dimples: float = 0.25
     bond_wires: float = 0.1
     dirt: Range = (0, 14)
     residue: float = 0.25
@@ -114,18 +120,28 @@ def _draw_metal(rng: np.random.Generator, ground: np.ndarray, ranges: OpticalRan
     return _Metal(np.maximum(metal, ground + rng.uniform(15, 60)))
 
 
-def _over_lower_layers(rng, ground, distances: Distances, deepest: float, ranges: OpticalRanges):
+def _no_brighter(colour: np.ndarray, brightness: float) -> np.ndarray:
+    return colour * min(1, brightness / max(_brightness(colour), 1))
+
+
+def _over_lower_layers(
+    rng, ground, metal: _Metal, distances: Distances, deepest: float, ranges: OpticalRanges
+):
     """Return the ground with the lower layers in it, each with its colour and outline.
 
     Args:
       ground: its colour.
       deepest: bound of the depth of the outlines.
     """
+    metal_brightness = _brightness(metal.colour)
+    is_bright = metal_brightness > _brightness(ground) and not metal.is_outlined
     size, width = len(distances.metal), distances.wire_width
     image = ground + rng.uniform(0, 7) * random_field(rng, size, 120.0)[..., None]
     for lower in distances.lower:
         opacity = rng.uniform(*ranges.lower_opacity) * rng.uniform(0.2, 1)
         colour = _colour(rng, ranges.saturation, (0.25, 0.95))
+        if is_bright:
+            colour = _no_brighter(colour, metal_brightness * rng.uniform(*ranges.lower_brightness))
         edge = max(0.5, 0.08 * width * rng.random())
         image = blend(image, colour, opacity * ndtr(lower / edge))
         outline = min(rng.uniform(*ranges.lower_outline) * opacity, deepest)
@@ -188,11 +204,14 @@ def _with_vias(rng, image, distances: Distances, metal: np.ndarray, ranges: Opti
     radius = max(float(vias.max()), 1.0)
     for look in np.unique(looks):
         here = (looks == look)[grown] & (grown > 0)
-        core = _via_colour(rng, _brightness(metal))
-        opacity, edge = rng.uniform(0.4, 0.95), max(0.5, 0.2 * radius * rng.random())
-        inset = rng.uniform(0, 0.5) * radius
-        image = blend(image, core, here * opacity * ndtr((vias - inset) / edge))
-        rim = rng.uniform(0, 0.6) * band(vias, 0, max(0.7, 0.25 * radius * rng.random()))
+        is_dimple = rng.random() < ranges.dimples
+        if not is_dimple:
+            core = _via_colour(rng, _brightness(metal))
+            opacity, edge = rng.uniform(0.4, 0.95), max(0.5, 0.2 * radius * rng.random())
+            inset = rng.uniform(0, 0.5) * radius
+            image = blend(image, core, here * opacity * ndtr((vias - inset) / edge))
+        depth = rng.uniform(0.35, 0.8) if is_dimple else rng.uniform(0, 0.6)
+        rim = depth * band(vias, 0, max(0.7, 0.25 * radius * rng.random()))
         image = image * (1 - here * rim)[..., None]
         if rng.random() < 0.3:
             glint = rng.uniform(0.4, 0.9) * ndtr((vias - 0.6 * radius) / max(0.5, 0.15 * radius))
@@ -255,12 +274,13 @@ def optical_photograph(
     shallowest, deepest = ranges.outline
     outline = rng.uniform(max(0.55 if metal.is_outlined else 0.05, shallowest), deepest)
     deepest_below = 0.6 * outline if metal.is_outlined else 1.0
-    below = _over_lower_layers(rng, ground, distances, deepest_below, ranges)
+    below = _over_lower_layers(rng, ground, metal, distances, deepest_below, ranges)
     surface = _metal_surface(rng, metal, below, distances, ranges)
     if rng.random() < ranges.stripes:
-        trace = rng.uniform(*ranges.stripe_brightness) * ndtr(distances.removed / 1.0)
-        surface = surface * (1 + trace)[..., None]
-        below = below * (1 + rng.uniform(0, 0.5) * trace)[..., None]
+        trace = ndtr(distances.removed / 1.0)
+        surface = surface * (1 + rng.uniform(*ranges.stripe_brightness) * trace)[..., None]
+        pale = _no_brighter(_colour(rng, (0, 0.35), (0.6, 1)), _brightness(metal.colour))
+        below = blend(below, pale, rng.uniform(*ranges.stripe_opacity) * trace)
     edge = max(0.5, 0.06 * distances.wire_width * rng.random())
     image = blend(below, surface, ndtr(distances.metal / edge))
     image = _with_outline(rng, image, distances, ground, outline, ranges)

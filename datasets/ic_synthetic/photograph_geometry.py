@@ -74,7 +74,7 @@ class GeometryRanges:
     kept_vias: Range = (0, 1)
     via_size: Range = (0.5, 1.1)
     via_pad: Range = (1.1, 1.9)
-    via_length: Range = (1.3, 6)
+    via_length: Range = (1.3, 9)
     bars: float = 0.3
     rows: float = 0.35
     wide: float = 0.45
