@@ -10,7 +10,7 @@ import signal
 # One compilation cache for all tests and the processes that they start: a program is compiled once.
 CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Compile in a third less time, without LLVM's optimiser. tests/models compiles as users do.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -19,8 +19,11 @@ import filelock  # noqa: E402
 import pytest  # noqa: E402
 
 from eal_icnet_jax.system.files import write_atomically  # noqa: E402
+from eal_icnet_jax.system.garbage_collection import collect_seldom  # noqa: E402
 from eal_icnet_jax.training import provenance  # noqa: E402
 from tests import cli  # noqa: E402
+
+collect_seldom()
 
 TREE_CONFIG = pathlib.Path(__file__).parent / "tree_config.py"
 DATASETS = ("omc", "omv", "miic", "hy5syn")

@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from eal_icnet_jax.system.errors import Interrupted
+from eal_icnet_jax.system.garbage_collection import collect_seldom
 from eal_icnet_jax.system.workers import exit_with_parent
 
 R = TypeVar("R")
@@ -21,6 +22,7 @@ class ChildDied(RuntimeError):
 
 def _initialize(environment: dict[str, str], silent: bool):
     exit_with_parent()
+    collect_seldom()
     os.environ.update(environment)
     if silent:
         null = os.open(os.devnull, os.O_WRONLY)

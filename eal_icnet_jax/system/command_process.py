@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from eal_icnet_jax.system.errors import Interrupted, UserError
+from eal_icnet_jax.system.garbage_collection import collect_seldom
 from eal_icnet_jax.system.signals import resend_lost_interrupts, sigterm_raises
 from eal_icnet_jax.system.terminal import report_error
 
@@ -34,7 +35,8 @@ def _silence_repeated_io_errors():
 
 
 def set_up_process():
-    """Quieten the libraries, whose warnings name nothing that a user could change."""
+    """Quieten the libraries, whose warnings name nothing that a user could change; start sooner."""
+    collect_seldom()
     # Before OpenCV is imported, which reads it once.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # Grain's workers release the memory they share when they are stopped.

@@ -14,7 +14,7 @@ from eal_icnet_jax.data import paired_folders, prepared_datasets, tfds_builder
 from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.system.errors import UserError
 from tests import cli, tree_config
-from tests.conftest import DATASETS, TREE_CONFIG
+from tests.conftest import DATASETS, TREE_CONFIG, call
 from tests.imaging.sample_images import pixels
 
 LABELS = dict.fromkeys(DATASETS, ("label",)) | {"hy5syn": ("label", "via_label")}
@@ -116,13 +116,12 @@ def test_large_tiles_are_cut_into_crops_of_their_split(tmp_path):
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_the_config_of_the_paper_trains_and_evaluates(name, prepared_trees, tmp_path):
-    result = cli.run(
+    result = call(
         "main",
         f"--config={TREE_CONFIG}:{name}",
         f"--config.dataset.data_dir={prepared_trees}",
         f"--workdir={tmp_path}",
     )
-    assert result.returncode == 0, result.stderr
     assert "epoch 2/2" in result.stdout and "test split, 1 images" in result.stdout
     assert len(list((tmp_path / "test").glob("worst_1_*.png"))) == 1
     assert (tmp_path / "curves.png").exists()
@@ -131,12 +130,11 @@ def test_the_config_of_the_paper_trains_and_evaluates(name, prepared_trees, tmp_
 def test_cross_trains_on_three_and_tests_on_the_fourth(sample_trees, tmp_path):
     """All four are prepared from one folder that holds a folder for each."""
     config = f"--config={TREE_CONFIG}:cross-omv"
-    result = cli.run(
+    call(
         "main", config, f"--workdir={tmp_path / 'run'}",
         f"--config.dataset.data_dir={tmp_path / 'data'}",
         f"--config.dataset.manual_dir={sample_trees}",
     )  # fmt: skip
-    assert result.returncode == 0, result.stderr
     assert sorted(p.name for p in (tmp_path / "data").iterdir()) == ["downloads", *sorted(DATASETS)]
     report = json.loads((tmp_path / "run/test/metrics.json").read_text())
     tested = {row["name"] for row in report["per_image"]}

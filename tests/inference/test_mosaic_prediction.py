@@ -134,7 +134,7 @@ def test_a_run_killed_at_random_times_ends_with_the_same_files(
     output = tmp_path / "out"
     command = cli.arguments("predict", *command_line(output, *SMALL_WINDOWS))
     known: dict[str, int] = {}
-    for _ in range(10):
+    for _ in range(5):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(rng.uniform(2, 5))
         process.kill()
