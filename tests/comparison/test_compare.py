@@ -170,9 +170,8 @@ def test_no_trial_outlives_a_command_that_is_killed(arguments, tmp_path):
 
 def test_a_dry_run_shows_the_cost_and_writes_nothing(small_training, tmp_path):
     workdir = tmp_path / "workdir"
-    result = cli.run(
-        "compare", *small_training, f"--models={','.join(MODELS)}", f"--workdir={workdir}", "--dry-run"
-    )
+    names = f"--models={','.join(MODELS)}"
+    result = cli.run("compare", *small_training, names, f"--workdir={workdir}", "--dry-run")
     assert result.returncode == 0, result.stderr
     for name in MODELS:
         assert f"\n{name} " in result.stdout
