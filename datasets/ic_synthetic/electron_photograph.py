@@ -40,7 +40,8 @@ class ElectronRanges:
       via: brightness of other vias, or how much darker they are.
       dark_vias: fraction whose vias are dark.
       ring: brightness of the rim of other vias.
-      texture: standard deviation of the ground's texture.
+      texture: standard deviation of the image's texture.
+      texture_size: size of its grains in pixels; its logarithm is uniform.
       charging: standard deviation of slow changes of brightness.
       streaks: brightness of streaks along the scan beside the metal.
       damaged: fraction with rectangles that the beam has darkened or brightened.
@@ -62,7 +63,8 @@ class ElectronRanges:
     via: Range = (0.3, 1)
     dark_vias: float = 0.5
     ring: Range = (0, 0.6)
-    texture: Range = (0, 0.12)
+    texture: Range = (0, 0.16)
+    texture_size: Range = (1.5, 30)
     charging: Range = (0, 0.25)
     streaks: Range = (0, 0.3)
     damaged: float = 0.2
@@ -167,7 +169,9 @@ def electron_photograph(
     if rng.random() < ranges.dark_metal:
         image = -image
     image = image + _vias(rng, distances, ranges)
-    image = image + rng.uniform(*ranges.texture) * random_field(rng, size, rng.uniform(1.5, 8))
+    image = image + rng.uniform(*ranges.texture) * random_field(
+        rng, size, log_uniform(rng, ranges.texture_size)
+    )
     if rng.random() < ranges.scratches:
         image = _with_scratches(rng, image)
     image = _scanned(rng, image, distances, ranges)

@@ -84,7 +84,8 @@ ELECTRON_PHOTOGRAPHS = dataclasses.replace(
     description="Scanning electron photographs of dies of every kind, metal and vias labelled "
     "apart.",
     optical=False,
-    photographs=(GeometryRanges(), ElectronRanges()),
+    # Narrower wires, once magnified, would be as blurred as the texture of the ground.
+    photographs=(GeometryRanges(wire_width=(7, 80), wide=0.15), ElectronRanges()),
     images=(3000, 100, 100),
 )
 
