@@ -28,6 +28,7 @@ from matplotlib.path import Path
 
 from eal_icnet_jax.evaluation import electrical, metrics
 from eal_icnet_jax.imaging import mosaic_files, mosaics, pyramid
+from eal_icnet_jax.imaging.masks import MosaicMask
 
 Polygons = list[shapely.Polygon]
 
@@ -73,7 +74,7 @@ def read_metal(path: pathlib.Path, height: int, pixel_size: float) -> tuple[Poly
     return polygons, region.area() / pixel**2
 
 
-def mean_iou(label: mosaics.MosaicMask, mask: mosaics.MosaicMask) -> float:
+def mean_iou(label: MosaicMask, mask: MosaicMask) -> float:
     """Return the mIoU of two large masks in percent, read by strips."""
     counts = np.zeros(4, np.int64)
     for rows in pyramid.slices_of(label.shape[0], 2048):
@@ -91,7 +92,7 @@ def compare(die: pathlib.Path, work: pathlib.Path) -> tuple[dict, Polygons, Poly
     predicted, predicted_area = read_metal(work / "metal.gds", height, pixel_size)
     pixels = np.prod(image.shape)
     paths = die / "metal.ome.tif", work / "image.ome.tif"
-    masks = [mosaics.MosaicMask(mosaic_files.open_mosaic(path)) for path in paths]
+    masks = [MosaicMask(mosaic_files.open_mosaic(path)) for path in paths]
     faults = metrics.electrically_significant_differences(drawn, predicted, size=image.shape)
     figures = {
         "drawn": {"wires": len(drawn), "area_percent": 100 * drawn_area / pixels},

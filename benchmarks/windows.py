@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from eal_icnet_jax.evaluation import metrics
 from eal_icnet_jax.imaging import mosaic_files, mosaics
+from eal_icnet_jax.imaging.masks import MosaicMask
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.inference.windows import BlendedWindows
 from eal_icnet_jax.models import checkpoints
@@ -101,7 +102,7 @@ def main():
     channels = dict(model.spec.options)["in_channels"]
     part = slice(0, arguments.size), slice(0, arguments.size)
     image = mosaic_files.open_mosaic(arguments.die / "image.ome.tif")[part]
-    label = mosaics.MosaicMask(mosaic_files.open_mosaic(arguments.die / "metal.ome.tif"))[part]
+    label = MosaicMask(mosaic_files.open_mosaic(arguments.die / "metal.ome.tif"))[part]
     rows = []
     for window, share in itertools.product(arguments.windows, arguments.shares):
         rows.append(measure(predictor, image, label, channels, window, round(window * share)))

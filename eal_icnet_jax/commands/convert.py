@@ -7,7 +7,7 @@ import argparse
 import json
 import pathlib
 
-from eal_icnet_jax.models.registry import MODELS
+from eal_icnet_jax.models.registry import MODELS, ModelSpec, Preprocessing
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import announce
 
@@ -44,6 +44,17 @@ def add_arguments(parser: argparse.ArgumentParser):
 def _announce(notes: list[str]):
     for note in notes:
         announce(note)
+
+
+def _announce_losses(spec: ModelSpec):
+    """Say what a file of PyTorch weights does not hold."""
+    lost = []
+    if spec.preprocessing != Preprocessing():
+        lost.append("how predict prepares images for it")
+    if spec.outputs:
+        lost.append(f"the names of its outputs ({', '.join(spec.outputs)})")
+    if lost:
+        announce(f"PyTorch weights do not hold {' and '.join(lost)}: keep the checkpoint")
 
 
 def _model_from_torch(arguments: argparse.Namespace):
@@ -83,5 +94,6 @@ def run(arguments: argparse.Namespace):
     else:
         model = checkpoints.load_model(arguments.input)
         torch_files.write_state_dict(arguments.output, torch_weights.to_torch(model))
-        summary = model.spec.name
+        summary = f"{model.spec.name} with {model.spec.options_text()}"
+        _announce_losses(model.spec)
     print(f"wrote {arguments.output}: {summary}")

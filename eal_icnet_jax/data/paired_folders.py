@@ -75,11 +75,6 @@ def split_of(name: str) -> str:
     return "train" if position < 0.8 else "validation" if position < 0.9 else "test"
 
 
-def names_digest(names: Iterable[str]) -> str:
-    """Return the SHA-256 of the sorted names, one per line."""
-    return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
-
-
 def _choose_layout(folder: pathlib.Path, layouts: tuple[FolderLayout, ...]) -> FolderLayout:
     """Return the one layout whose two folders exist."""
     present = [layout for layout in layouts if (folder / layout.images).is_dir()]

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import functools
+import hashlib
 import io
 import pathlib
 import shutil
@@ -14,6 +15,7 @@ from tensorflow_datasets.core import constants
 from tensorflow_datasets.proto import tf_example_pb2
 
 from eal_icnet_jax.data import paired_folders
+from eal_icnet_jax.data.dataset_builders import file_digest
 from eal_icnet_jax.data.preparation_lock import preparation_lock
 from eal_icnet_jax.imaging import png
 from eal_icnet_jax.system import files, workers
@@ -39,6 +41,20 @@ def split_into_shards(pairs: Pairs) -> list[Pairs]:
         runs[-1].append(pair)
         size += pair.image.stat().st_size
     return [tuple(run) for run in runs]
+
+
+def files_digest(pairs: Pairs) -> str:
+    """Return the SHA-256 of the names of pairs and of what their files hold.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    paths = [path for pair in pairs for path in (pair.image, pair.label)]
+    names = [name for pair in pairs for name in (pair.name, pair.name)]
+    total = hashlib.sha256()
+    for name, digest in zip(names, workers.map_in_threads(file_digest, paths), strict=True):
+        total.update(f"{digest} {name}\n".encode())
+    return total.hexdigest()
 
 
 class ReproducibleWriter(tfds.core.ExampleWriter):
@@ -110,7 +126,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
 
     Features: `image`, the masks of `SOURCE.labels` (0 and 255) and `name`, images as PNG. Records
     are in the order of the names. `info.metadata` holds each split's number of files and examples,
-    the digest of its names and each mask's fraction of foreground, and the number of skipped
+    the digest of its files and each mask's fraction of foreground, and the number of skipped
     images.
 
     Attributes:
@@ -151,21 +167,19 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
         return {}
 
     def check_same_files(self, folder: pathlib.Path):
-        """Check that a folder, if it still exists, holds and splits the names as it did.
+        """Check that a folder, if it still exists, holds the files that it held, in their splits.
 
         Raises:
-          UserError: it holds other names, or splits them in another way.
+          UserError: it holds other files, or splits them in another way.
         """
         if not folder.is_dir():
             return
         prepared = {
-            split: record["names_sha256"] for split, record in self.info.metadata["splits"].items()
+            split: record.get("files_sha256")
+            for split, record in self.info.metadata["splits"].items()
         }
         found = paired_folders.find_split_pairs(folder, self.SOURCE.layouts).splits
-        current = {
-            split: paired_folders.names_digest(pair.name for pair in pairs)
-            for split, pairs in found.items()
-        }
+        current = {split: files_digest(pairs) for split, pairs in found.items()}
         if current != prepared:
             raise UserError(
                 f"{self.data_dir} was prepared from other files than {folder} holds now: "
@@ -219,7 +233,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
             split: {
                 "files": len(pairs),
                 "examples": 0,
-                "names_sha256": paired_folders.names_digest(pair.name for pair in pairs),
+                "files_sha256": files_digest(pairs),
                 "foreground": dict.fromkeys(self.SOURCE.labels, 0.0),
             }
             for split, pairs in found.splits.items()

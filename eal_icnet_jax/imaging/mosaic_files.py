@@ -1,5 +1,6 @@
 """Image files, Zarrs and folders of tiles, found in folders and opened as mosaics."""
 
+import os
 import pathlib
 
 from eal_icnet_jax.imaging import decoding, image_folders
@@ -42,7 +43,9 @@ def find_mosaics(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted([*image_folders.find_images(folder), *zarrs])
 
 
-def open_mosaic(path: pathlib.Path, tiles: str | None = None, page: int | None = None) -> Mosaic:
+def open_mosaic(
+    path: str | os.PathLike, tiles: str | None = None, page: int | None = None
+) -> Mosaic:
     """Open an image of any size, with the pixels that the file holds.
 
     `levels.in_full_range` turns it into what networks take, `masks.MosaicMask` into a mask.
@@ -56,6 +59,7 @@ def open_mosaic(path: pathlib.Path, tiles: str | None = None, page: int | None =
       UserError: it cannot be read, holds several images and none is named, or its pixels are of a
         kind that is not read.
     """
+    path = pathlib.Path(path)
     if page is not None and page < 1:
         raise UserError(f"--page is {page}: name a page from 1 up")
     if tiles is not None:

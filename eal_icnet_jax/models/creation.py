@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,21 @@ from eal_icnet_jax.layers import KeylessRngs
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.models.registry import ModelSpec, architecture
 from eal_icnet_jax.system.errors import UserError
+
+
+def option_defaults(name: str) -> dict[str, Any]:
+    """Return the options of a network, each with its default."""
+    parameters = inspect.signature(architecture(name).Model.__init__).parameters
+    return {key: p.default for key, p in parameters.items() if key not in ("self", "rngs")}
+
+
+def check_options(name: str, options: Iterable[str]):
+    """Raise a `UserError` if a network has no option of one of the names."""
+    known = option_defaults(name)
+    if unknown := sorted(set(options) - set(known)):
+        raise UserError(
+            f"model {name} has no option {', '.join(unknown)}: it takes {', '.join(known)}"
+        )
 
 
 def create_model(
@@ -33,13 +50,8 @@ def create_model(
     Raises:
       UserError: the name is unknown, or the network has no such option or value.
     """
+    check_options(name, options)
     cls = architecture(name).Model
-    known = [k for k in inspect.signature(cls.__init__).parameters if k not in ("rngs", "self")]
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise UserError(
-            f"model {name} has no option {', '.join(unknown)}: it takes {', '.join(known)}"
-        )
     options = {"in_channels": in_channels, "classes": classes, **options}
     if "dtype" in options:
         options["dtype"] = jnp.dtype(options["dtype"]).name

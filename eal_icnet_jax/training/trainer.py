@@ -19,10 +19,10 @@ from eal_icnet_jax.evaluation import pictures
 from eal_icnet_jax.evaluation.evaluation import Evaluation, evaluate_examples
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.models import checkpoints
-from eal_icnet_jax.models.creation import with_first_outputs
+from eal_icnet_jax.models.creation import check_options, option_defaults, with_first_outputs
 from eal_icnet_jax.models.named_arrays import Arrays
 from eal_icnet_jax.models.network import Network
-from eal_icnet_jax.models.registry import Preprocessing
+from eal_icnet_jax.models.registry import ModelSpec, Preprocessing
 from eal_icnet_jax.system.devices import data_mesh
 from eal_icnet_jax.system.errors import Interrupted, UserError
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
@@ -46,6 +46,7 @@ def create_model(config: ConfigDict) -> nnx.Module:
     if config.model.checkpoint:
         model = checkpoints.load_model(config.model.checkpoint, dtype=config.model.dtype)
         model = _with_outputs_for(model, len(config.dataset.labels))
+        _check_options(config, model.spec)
         options = dict(model.spec.options)
         wanted = (config.model.name, config.model.in_channels, len(config.dataset.labels))
         if (model.spec.name, options["in_channels"], options["classes"]) != wanted:
@@ -66,6 +67,18 @@ def create_model(config: ConfigDict) -> nnx.Module:
     preprocessing = preprocessing_of(config, model.spec.preprocessing)
     model.spec = dataclasses.replace(model.spec, preprocessing=preprocessing)
     return model
+
+
+def _check_options(config: ConfigDict, spec: ModelSpec):
+    """Raise a `UserError` if the config's options of the network are not those of a checkpoint."""
+    check_options(spec.name, config.model.options)
+    own = {**option_defaults(spec.name), **dict(spec.options)}
+    for key, value in config.model.options.items():
+        if jax.tree.leaves(own[key]) != jax.tree.leaves(value):
+            raise UserError(
+                f"config.model.options.{key} is {value}, but the network in "
+                f"config.model.checkpoint={config.model.checkpoint} has {own[key]}: remove one"
+            )
 
 
 def _with_outputs_for(model: Network, labels: int) -> Network:

@@ -2,6 +2,7 @@
 
 import datetime
 import math
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ MIN_PIXEL_SIZE = 1e-6
 
 
 def write_layout(
-    path: pathlib.Path,
+    path: str | os.PathLike,
     masks: Mapping[str, Mask],
     pixel_size: float | None = None,
     options: ShapeOptions | None = None,
@@ -51,6 +52,7 @@ def write_layout(
       UserError: the path has another ending, the coordinates exceed 32 bits, or the file cannot be
         written.
     """
+    path = pathlib.Path(path)
     check_layout_path(path)
     if path.suffix.lower() == ".svg":
         return _write_svg(path, masks)

@@ -118,6 +118,15 @@ def test_a_damaged_checkpoint_is_reported_in_one_line(source, tmp_path):
     assert not (tmp_path / "out.safetensors").exists()
 
 
+def test_what_a_file_of_weights_cannot_hold_is_named(tmp_path):
+    out = convert("to-torch", "sem", tmp_path / "sem.safetensors")
+    assert (
+        "do not hold how predict prepares images for it and the names of its outputs (metal, via): "
+        "keep the checkpoint\n"
+    ) in out
+    assert out.endswith("eal_icnet with classes=2, in_channels=1\n")
+
+
 def test_a_trained_checkpoint_converts_and_comes_back(workdir, tmp_path):
     convert("to-torch", workdir, tmp_path / "trained.safetensors")
     options = '{"block_1_dilations": [2], "block_2_dilations": [4]}'

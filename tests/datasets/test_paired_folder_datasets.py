@@ -66,8 +66,13 @@ def test_the_info_holds_counts_names_and_class_balance(name, prepared_trees, sam
         assert (
             statistics["files"] == statistics["examples"] == builder.info.splits[split].num_examples
         )
-        names = "".join(f"{pair.name}\n" for pair in pairs)
-        assert statistics["names_sha256"] == hashlib.sha256(names.encode()).hexdigest()
+        lines = [
+            f"{hashlib.sha256(path.read_bytes()).hexdigest()} {pair.name}\n"
+            for pair in pairs
+            for path in (pair.image, pair.label)
+        ]
+        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+        assert statistics["files_sha256"] == digest
         masks = [builder.SOURCE.read(pair).masks for pair in pairs]
         for label in LABELS[name]:
             fraction = np.mean([mask[label].mean() for mask in masks])
@@ -257,12 +262,24 @@ def test_grey_labels_are_counted(sample_trees, tmp_path, capsys):
     assert len(notes) + sum(others) == 5
 
 
-def test_another_folder_than_the_prepared_one_is_reported(sample_trees, prepared_trees, tmp_path):
-    tree = copied_folder(sample_trees, tmp_path)
-    dataset = dataset_of("omv", tree, prepared_trees)
-    prepared_datasets.prepare(dataset)  # the same names
+def rename_pair(tree):
     for folder in ("image", "label"):
         (tree / folder / "0000.png").rename(tree / folder / "zero.png")
+
+
+def correct_label(tree):
+    path = tree / "label/0000.png"
+    cv2.imwrite(str(path), 255 - cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+
+
+@pytest.mark.parametrize("change", [rename_pair, correct_label])
+def test_another_folder_than_the_prepared_one_is_reported(
+    sample_trees, prepared_trees, tmp_path, change
+):
+    tree = copied_folder(sample_trees, tmp_path)
+    dataset = dataset_of("omv", tree, prepared_trees)
+    prepared_datasets.prepare(dataset)  # the same files
+    change(tree)
     with pytest.raises(UserError, match="was prepared from other files than"):
         prepared_datasets.prepare(dataset)
 
@@ -274,7 +291,7 @@ def test_a_folder_that_gained_splits_since_it_was_prepared_is_reported(sample_tr
         shutil.copytree(source / kind, tree / "train" / kind)
     dataset = dataset_of("omv", tree, tmp_path / "data")
     prepared_datasets.prepare(dataset)
-    prepared_datasets.prepare(dataset)  # the same names
+    prepared_datasets.prepare(dataset)  # the same files
     for split in ("val", "test"):
         shutil.copytree(tree / "train", tree / split)
     with pytest.raises(UserError, match="was prepared from other files than"):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from eal_icnet_jax.models import checkpoints, named_arrays
 from eal_icnet_jax.system.errors import UserError
@@ -70,7 +71,7 @@ def test_fine_tuning_starts_from_a_checkpoint(config, workdir, tmp_path):
 
 
 def test_packaged_weights_are_trained_further_on_metal_alone(config, capsys):
-    config.model.checkpoint = "sem"
+    config.model.checkpoint, config.model.options = "sem", ConfigDict()
     model = create_model(config)
     assert "of the outputs metal and via, metal is trained" in capsys.readouterr().out
     assert dict(model.spec.options)["classes"] == 1 and model.spec.outputs == ("metal",)
@@ -79,6 +80,22 @@ def test_packaged_weights_are_trained_further_on_metal_alone(config, capsys):
     np.testing.assert_array_equal(
         model.classifier.kernel[...][..., 0], packaged.classifier.kernel[...][..., 0]
     )
+
+
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        ({"use_tssa": False}, "options.use_tssa is False, but the network in .* has True: remove"),
+        ({"block_1_dilations": (3,)}, r"is \(3,\), but the network in .* has \(2,\)"),
+        ({"tssa": False}, "model eal_icnet has no option tssa: it takes"),
+    ],
+)
+def test_fine_tuning_refuses_other_options_than_the_checkpoints(config, workdir, options, sentence):
+    config.model.checkpoint = str(workdir)
+    with config.unlocked():
+        config.model.options.update(options)
+    with pytest.raises(UserError, match=sentence):
+        create_model(config)
 
 
 def test_fine_tuning_refuses_a_checkpoint_for_other_images(config, workdir):
