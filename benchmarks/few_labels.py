@@ -14,7 +14,6 @@ import csv
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 
 import cv2
@@ -92,12 +91,7 @@ def train(crops: list, weights: str, start: str, seed: int, work: pathlib.Path) 
 
 def accuracy(half: Half, model) -> float:
     """Return the mIoU of the metal on half a photograph."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, output = pathlib.Path(folder) / "half.png", pathlib.Path(folder) / "masks"
-        png.write(path, half.image)
-        output.mkdir()
-        masks = predict(path, model, output)
-    return score(half.metal, masks[0], half.valid)["mIoU"]
+    return score(half.metal, predict(half.image, model)[0], half.valid)["mIoU"]
 
 
 def main():

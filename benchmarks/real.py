@@ -13,7 +13,6 @@ Writes real.csv, real.md and real.png.
 import argparse
 import csv
 import pathlib
-import tempfile
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,7 +24,6 @@ from tabulate import tabulate
 
 from eal_icnet_jax.evaluation import metrics, pictures
 from eal_icnet_jax.imaging import decoding, mosaic_files, pixel_values, png
-from eal_icnet_jax.imaging.masks import MosaicMask
 from eal_icnet_jax.inference.prediction_models import is_coloured
 
 WHOLE = slice(None), slice(None)
@@ -56,11 +54,12 @@ def read_mask(path: pathlib.Path | None, shape: tuple[int, int]) -> np.ndarray |
 class Labelled(NamedTuple):
     """A photograph `[H, W]` or `[H, W, 3]`, and its masks `[H, W]` bool; `via` may be None.
 
+    source: what is predicted: the file, which may state its level of white, or the image.
     has_colour: whether the command takes it for one of an optical microscope.
     """
 
     name: str
-    path: pathlib.Path
+    source: pathlib.Path | np.ndarray
     image: np.ndarray
     metal: np.ndarray
     via: np.ndarray | None
@@ -91,20 +90,14 @@ def otsu(image: np.ndarray) -> list[np.ndarray]:
     return [grey > level]
 
 
-def predict(path: pathlib.Path, model, output: pathlib.Path, tta: bool = False) -> list[np.ndarray]:
+def predict(image: pathlib.Path | np.ndarray, model, tta: bool = False) -> list[np.ndarray]:
     """Return the masks that `eal-icnet predict` writes."""
-    from eal_icnet_jax.inference.prediction import PredictionRun
-    from eal_icnet_jax.inference.prediction_options import PredictionOptions
+    from eal_icnet_jax.inference.image_prediction import ImagePredictor
 
-    run = PredictionRun(model, PredictionOptions(input=path, output=output, tta=tta))
-    for result in run.results():
-        if result.error:
-            raise SystemExit(result.error)
-        for note in result.notes:
-            print(f"    {note}")
-    files = sorted(file for file in output.iterdir() if not file.name.startswith("."))
-    masks = [file for file in files if file.suffix in (".png", ".tif")]
-    return [MosaicMask(mosaic_files.open_mosaic(file), is_plain=True)[WHOLE] for file in masks]
+    predicted = ImagePredictor(model, tta=tta)(image)
+    for note in predicted.notes:
+        print(f"    {note}")
+    return list(predicted.masks.values())
 
 
 def detection(label: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
@@ -172,15 +165,14 @@ def heading(titles: list[str]) -> np.ndarray:
     return np.asarray(image)
 
 
-def magnified(photograph: Labelled, factor: float, folder: pathlib.Path) -> Labelled:
-    """Return a photograph whose image is magnified, in a file of its own."""
+def magnified(photograph: Labelled, factor: float) -> Labelled:
+    """Return a photograph whose image is magnified."""
     if factor == 1:
         return photograph
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     image = cv2.resize(photograph.image, None, fx=factor, fy=factor, interpolation=method)
-    path = folder / f"{photograph.name}.png"
-    png.write(path, image)
-    return photograph._replace(name=f"{photograph.name} x{factor:g}", path=path, image=image)
+    name = f"{photograph.name} x{factor:g}"
+    return photograph._replace(name=name, source=image, image=image)
 
 
 def measure(photograph: Labelled, models: dict, rows: list, sheet: list):
@@ -188,14 +180,12 @@ def measure(photograph: Labelled, models: dict, rows: list, sheet: list):
 
     Masks of a magnified image are brought to the size of the label.
     """
-    name_of_set, path, image, label, via, valid, _ = photograph
+    name_of_set, source, image, label, via, valid, _ = photograph
     line = [cell(image), cell(255 * label.astype(np.uint8))]
     for name, (model, tta) in models.items():
-        with tempfile.TemporaryDirectory() as output:
-            start = time.perf_counter()
-            output = pathlib.Path(output)
-            masks = otsu(image) if model is OTSU else predict(path, model, output, tta)
-            seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        masks = otsu(image) if model is OTSU else predict(source, model, tta)
+        seconds = time.perf_counter() - start
         if masks[0].shape != label.shape:
             masks = [cv2.resize(mask.astype(np.uint8), label.shape[::-1]) > 0 for mask in masks]
         row = {"set": name_of_set, "model": name, **score(label, masks[0], valid)}
@@ -253,9 +243,7 @@ def main():
     factors = [float(factor) for factor in arguments.magnify.split(",")]
     for photograph in labelled_photographs(arguments.data, arguments.sets):
         for factor in factors:
-            with tempfile.TemporaryDirectory() as folder:
-                view = magnified(photograph, factor, pathlib.Path(folder))
-                measure(view, models, rows, sheet)
+            measure(magnified(photograph, factor), models, rows, sheet)
     arguments.output.mkdir(parents=True, exist_ok=True)
     keys = list(dict.fromkeys(key for row in rows for key in row))
     with (arguments.output / "real.csv").open("w", newline="") as file:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         evaluate_masks,
     )
     from eal_icnet_jax.imaging.mosaic_files import open_mosaic
+    from eal_icnet_jax.inference.image_prediction import ImagePredictor
     from eal_icnet_jax.inference.predictor import Predictor
     from eal_icnet_jax.models.checkpoints import load_model, save_model
     from eal_icnet_jax.models.creation import create_model
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 __all__ = [
     "MODELS",
     "ElectricalDifferences",
+    "ImagePredictor",
     "Predictor",
     "ShapeOptions",
     "UserError",
@@ -57,6 +59,7 @@ _MODULES = {
         "evaluate_masks",
     ),
     "imaging.mosaic_files": ("open_mosaic",),
+    "inference.image_prediction": ("ImagePredictor",),
     "inference.predictor": ("Predictor",),
     "models.registry": ("MODELS",),
     "models.checkpoints": ("load_model", "save_model"),

@@ -11,7 +11,6 @@ directory, whose best checkpoint is used unless another is named.
 
 import argparse
 import pathlib
-import tempfile
 from typing import TYPE_CHECKING
 
 from eal_icnet_jax.commands.config_arguments import add_config_arguments, config_from
@@ -132,34 +131,19 @@ def _evaluate_as_predicted(
     import numpy as np
 
     from eal_icnet_jax.evaluation.evaluation import Evaluation
-    from eal_icnet_jax.imaging import image_folders, mosaic_files
-    from eal_icnet_jax.imaging.masks import MosaicMask
-    from eal_icnet_jax.inference.prediction import PredictionRun
-    from eal_icnet_jax.inference.prediction_options import PredictionOptions
+    from eal_icnet_jax.inference.image_prediction import ImagePredictor
     from eal_icnet_jax.system.terminal import announce
 
-    suffix = model.spec.mask_suffixes()[0]
     if model.spec.outputs:
         announce(f"the labels are compared with the network's output {model.spec.outputs[0]}")
     evaluation = Evaluation(("label",), threshold, pictures)
-    with tempfile.TemporaryDirectory() as folder:
-        options = PredictionOptions(
-            input=arguments.images,
-            output=pathlib.Path(folder),
-            threshold=threshold,
-            white=arguments.white,
-        )
-        run = PredictionRun(model, options)
-        run.paths = [image for image, _ in pairs]
-        for result, example in zip(run.results(), examples, strict=True):
-            if result.error:
-                raise UserError(result.error)
-            for note in result.notes:
-                announce(f"{result.path.name}: {note}")
-            (path,) = options.output.glob(f"{image_folders.stem_of(result.path)}{suffix}.*")
-            mask = MosaicMask(mosaic_files.open_mosaic(path), is_plain=True)
-            whole = mask[slice(None), slice(None)]
-            evaluation.add(example, whole[..., None].astype(np.float32), None)
+    predict = ImagePredictor(model, threshold=threshold, white=arguments.white)
+    for (path, _), example in zip(pairs, examples, strict=True):
+        predicted = predict(path)
+        for note in predicted.notes:
+            announce(f"{path.name}: {note}")
+        mask = next(iter(predicted.masks.values()))
+        evaluation.add(example, mask[..., None].astype(np.float32), None)
     return evaluation
 
 

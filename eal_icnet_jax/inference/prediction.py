@@ -5,37 +5,21 @@ import pathlib
 import time
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
-from eal_icnet_jax.imaging import (
-    image_folders,
-    levels,
-    mosaic_files,
-    overlays,
-    pixel_values,
-    png,
-)
+from eal_icnet_jax.imaging import image_folders, mosaic_files, overlays, png
 from eal_icnet_jax.imaging.masks import MosaicMask
-from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.inference.cleaning import clean_mask
+from eal_icnet_jax.inference.image_prediction import ImagePrediction
 from eal_icnet_jax.inference.mosaic_job import MosaicJob
 from eal_icnet_jax.inference.mosaic_prediction import MosaicPrediction
-from eal_icnet_jax.inference.prediction_models import ModelChoice, PredictionModel
+from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import PredictionOptions
-from eal_icnet_jax.inference.scaling import Scale
-from eal_icnet_jax.inference.windows import BlendedWindows
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError, os_error_cause
 from eal_icnet_jax.system.files import check_replaceable
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
 from eal_icnet_jax.vector.layout_options import pixel_size_text, square_pixel_size
-
-MAX_WHOLE_PIXELS = 2048 * 2048
-"""Largest number of pixels of an image that goes through the network without windows."""
-
-WINDOWS_PER_ACCELERATOR = 8
-"""Default number of windows at once on a device other than a CPU."""
 
 
 def find_inputs(options: PredictionOptions) -> list[pathlib.Path]:
@@ -176,26 +160,20 @@ class PredictionRun:
         """Do this process's part of an image; return the result if this process reports it."""
         start = time.perf_counter()
         mosaic = mosaic_files.open_mosaic(path, self._options.tiles, self._options.page)
-        if mosaic.dtype not in (np.uint8, np.uint16):
-            raise UserError(f"{path} has 1 bit per pixel: convert it to 8 or 16")
-        mosaic = levels.in_full_range(mosaic, self._options.white)
-        model, choice_note = self._choice.of(mosaic)
-        model.predictor.check_size(str(path), mosaic.shape)
+        image = ImagePrediction(mosaic, self._choice, self._options)
         pixel_size = None
         if self._options.layout:
             check_replaceable(self._options.layout.path, self._options.force)
             pixel_size = square_pixel_size(mosaic.pixel_size, self._options.layout.pixel_size)
-        in_windows = self._needs_windows(mosaic)
+        in_windows = image.is_large or bool(self._options.window or self._options.format)
         if not in_windows and number % self._processes.count != self._processes.index:
             return None
-        mosaic = model.prepared(mosaic)
-        scale = model.scale_of(mosaic, self._options.scale)
         is_finished = False
         if in_windows:
-            prediction = MosaicPrediction(self._mosaic_job(model, mosaic, scale))
+            prediction = MosaicPrediction(self._mosaic_job(image))
             is_finished = prediction.is_finished()
             if not is_finished:
-                prediction.run(self._windows(model, mosaic, scale), self._processes)
+                prediction.run(image.windows(), self._processes)
             if not self._processes.is_first:
                 return None
             foreground = prediction.foreground()
@@ -204,7 +182,7 @@ class PredictionRun:
                 for path in prediction.mask_paths()
             ]
         else:
-            masks = self._predict_whole(model, mosaic, scale)
+            masks = self._predict_whole(image)
             foreground = [np.mean(mask) for mask in masks]
         seconds = None if is_finished else time.perf_counter() - start
         layout = self._options.layout
@@ -215,7 +193,7 @@ class PredictionRun:
             foreground=float(np.mean(foreground)),
             seconds=seconds,
             layout_counts=self._write_layout(masks, pixel_size),
-            notes=(*mosaic.notes, *filter(None, (choice_note, scale.note))),
+            notes=image.notes,
             pixel_size_text=pixel_size_text(
                 pixel_size, mosaic.pixel_size_source, layout.pixel_size is not None
             )
@@ -223,38 +201,15 @@ class PredictionRun:
             else "",
         )
 
-    def _needs_windows(self, mosaic: Mosaic) -> bool:
-        is_large = mosaic.shape[0] * mosaic.shape[1] > MAX_WHOLE_PIXELS
-        return is_large or bool(self._options.window or self._options.format)
-
-    def _probabilities(
-        self, model: PredictionModel, mosaic: Mosaic, image: np.ndarray, scale: Scale
-    ) -> np.ndarray:
-        """Return the probabilities `[H, W, classes]` of an image, in windows if it becomes large.
-
-        Args:
-          model: that predicts it.
-          mosaic: the image as it is read.
-          image: the input of the network, `[H, W, C]`.
-          scale: magnification.
-        """
-        height, width = mosaic.shape
-        if height * width * scale.factor**2 > MAX_WHOLE_PIXELS:
-            windows = self._windows(model, mosaic, scale)
-            return next(windows.strips(slice(0, width), [slice(0, height)]))
-        return model.predict_at(scale, self._options.tta, share_programs=True)(image[None])[0]
-
-    def _predict_whole(
-        self, model: PredictionModel, mosaic: Mosaic, scale: Scale
-    ) -> list[np.ndarray]:
+    def _predict_whole(self, image: ImagePrediction) -> list[np.ndarray]:
         """Predict an image at once, write the results, and return the masks `[H, W]`."""
-        options = self._options
-        image = pixel_values.to_unit_range(mosaic[slice(None), slice(None)], model.channels)
-        probabilities = self._probabilities(model, mosaic, image, scale)
+        options, mosaic = self._options, image.mosaic
+        pixels = image.pixels()
+        probabilities = image.probabilities(pixels)
         name = image_folders.stem_of(mosaic.path)
         results = {}
         masks = []
-        for k, suffix in enumerate(model.spec.mask_suffixes()):
+        for k, suffix in enumerate(image.model.spec.mask_suffixes()):
             mask = probabilities[..., k] >= options.threshold
             mask = clean_mask(mask, options.remove_specks, options.fill_holes)
             stem = name + suffix
@@ -263,21 +218,21 @@ class PredictionRun:
                 scaled = np.rint(probabilities[..., k] * 65535).astype(np.uint16)
                 results[f"{stem}_probability.png"] = scaled
             if options.overlay:
-                results[f"{stem}_overlay.png"] = overlays.overlay(image, mask)
+                results[f"{stem}_overlay.png"] = overlays.overlay(pixels, mask)
             masks.append(mask)
         for file_name in results:
             check_replaceable(options.output / file_name, options.force)
-        for file_name, pixels in results.items():
-            png.write(options.output / file_name, pixels, mosaic.pixel_size)
+        for file_name, content in results.items():
+            png.write(options.output / file_name, content, mosaic.pixel_size)
         return masks
 
-    def _mosaic_job(self, model: PredictionModel, mosaic: Mosaic, scale: Scale) -> MosaicJob:
-        """Return the job of a mosaic at a magnification.
+    def _mosaic_job(self, image: ImagePrediction) -> MosaicJob:
+        """Return the job of an image that is predicted in windows.
 
         Raises:
-          UserError: the options do not fit the mosaic.
+          UserError: the options do not fit the image.
         """
-        options = self._options
+        options, mosaic, model = self._options, image.mosaic, image.model
         if options.overlay:
             raise UserError("--overlay is for images of up to 2048x2048 pixels: remove it")
         if options.window and options.window > min(mosaic.shape):
@@ -293,11 +248,11 @@ class PredictionRun:
             model_settings={
                 "model": model.spec.name,
                 "weights": model.weights_digest,
-                "scale": scale.factor,
+                "scale": image.scale.factor,
                 "tta": options.tta,
-                "window": [*self._window(mosaic, scale)],
-                "overlap": self._overlap(scale),
-                "batch": self._batch,
+                "window": [*image.window],
+                "overlap": image.overlap,
+                "batch": image.batch,
                 "white": options.white,
                 "page": options.page,
             },
@@ -307,39 +262,6 @@ class PredictionRun:
             remove_specks=options.remove_specks,
             fill_holes=options.fill_holes,
         )
-
-    def _windows(self, model: PredictionModel, mosaic: Mosaic, scale: Scale) -> BlendedWindows:
-        # Results must not depend on the images before, so programs are not shared.
-        predict = model.predict_at(scale, self._options.tta, share_programs=False)
-        return BlendedWindows(
-            mosaic,
-            predict,
-            model.channels,
-            model.classes,
-            self._window(mosaic, scale),
-            self._overlap(scale),
-            self._batch,
-        )
-
-    def _window(self, mosaic: Mosaic, scale: Scale) -> tuple[int, int]:
-        """Return the height and width of a window, which do not exceed the mosaic's.
-
-        By default, a window has its side after it is magnified.
-        """
-        side = self._options.window or round(self._options.window_side / scale.factor)
-        return tuple(min(side, size) for size in mosaic.shape)
-
-    def _overlap(self, scale: Scale) -> int:
-        """Return the overlap of windows in pixels of the image."""
-        if self._options.window or self._options.overlap is not None:
-            return self._options.window_overlap
-        return round(self._options.window_overlap / scale.factor)
-
-    @property
-    def _batch(self) -> int:
-        """The number of windows that are predicted at once."""
-        per_device = 1 if jax.default_backend() == "cpu" else WINDOWS_PER_ACCELERATOR
-        return self._options.batch or jax.local_device_count() * per_device
 
     def _write_layout(self, masks: list, pixel_size: float | None) -> dict[str, int] | None:
         """Write the layout of an image's masks, and return the number of shapes of each kind."""

@@ -62,8 +62,55 @@ class LayoutOutput:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictionOptions:
-    """What is predicted and written. Error messages name the options of `eal-icnet predict`.
+class ImageOptions:
+    """How an image is predicted. Error messages name the options of `eal-icnet predict`.
+
+    Attributes:
+      window: side of a window in pixels, 512 if not given.
+      overlap: of windows in pixels, an eighth of a window if not given.
+      batch: number of windows at once; if not given, one per CPU or eight per accelerator.
+      scale: factor by which images are magnified before prediction, or "auto" for the one that
+        suits the network, if it was trained for wires of a certain width.
+      tta: whether the prediction is averaged over flips and quarter turns.
+      white: level of white in the images; None for what each file states or shows.
+
+    Raises:
+      UserError: an option has a value that makes no sense.
+    """
+
+    window: int | None = None
+    overlap: int | None = None
+    batch: int | None = None
+    scale: float | str = "auto"
+    tta: bool = False
+    white: int | None = None
+
+    def __post_init__(self):
+        check_white(self.white, "--white")
+        check_scale(self.scale)
+        if self.window is not None and self.window < 1:
+            raise UserError(f"--window is {self.window}: name 1 or more pixels")
+        if self.overlap is not None and not 0 <= self.overlap <= self.window_side // 2:
+            raise UserError(f"--overlap is {self.overlap}: name 0 to half a window")
+        if self.batch is not None and self.batch < 1:
+            raise UserError(f"--batch is {self.batch}: name 1 or more windows")
+
+    @property
+    def window_side(self) -> int:
+        """The side of a window in pixels."""
+        return self.window or DEFAULT_WINDOW
+
+    @property
+    def window_overlap(self) -> int:
+        """The overlap of windows in pixels."""
+        if self.overlap is None:
+            return self.window_side // OVERLAP_DIVISOR
+        return self.overlap
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictionOptions(ImageOptions):
+    """What is predicted and written, besides how each image is predicted.
 
     Attributes:
       input: an image, a Zarr, or a folder of images.
@@ -74,15 +121,8 @@ class PredictionOptions:
       remove_specks: as for `cleaning.clean_mask`.
       fill_holes: as for `cleaning.clean_mask`.
       tiles: pattern of tile names with `{row}` and `{column}`; `input` is then one mosaic.
-      window: side of a window in pixels, 512 if not given.
-      overlap: of windows in pixels, an eighth of a window if not given.
-      batch: number of windows at once; if not given, one per CPU or eight per accelerator.
       format: of mosaics, "tiff" or "zarr"; if not given, that of the input.
       layout: layout file to write too.
-      scale: factor by which images are magnified before prediction, or "auto" for the one that
-        suits the network, if it was trained for wires of a certain width.
-      tta: whether the prediction is averaged over flips and quarter turns.
-      white: level of white in the images; None for what each file states or shows.
       page: number of the image in files that hold several, from 1.
       force: whether files that another program wrote are replaced.
 
@@ -98,41 +138,16 @@ class PredictionOptions:
     remove_specks: int = 0
     fill_holes: int = 0
     tiles: str | None = None
-    window: int | None = None
-    overlap: int | None = None
-    batch: int | None = None
     format: str | None = None
     layout: LayoutOutput | None = None
-    scale: float | str = "auto"
-    tta: bool = False
-    white: int | None = None
     page: int | None = None
     force: bool = False
 
     def __post_init__(self):
+        super().__post_init__()
         check_threshold(self.threshold)
-        check_white(self.white, "--white")
-        check_scale(self.scale)
         if self.page is not None and self.page < 1:
             raise UserError(f"--page is {self.page}: name a page from 1 up")
         cleaning.check_areas(self.remove_specks, self.fill_holes)
-        if self.window is not None and self.window < 1:
-            raise UserError(f"--window is {self.window}: name 1 or more pixels")
-        if self.overlap is not None and not 0 <= self.overlap <= self.window_side // 2:
-            raise UserError(f"--overlap is {self.overlap}: name 0 to half a window")
-        if self.batch is not None and self.batch < 1:
-            raise UserError(f"--batch is {self.batch}: name 1 or more windows")
         if self.format is not None and self.format not in ENDINGS:
             raise UserError(f"--format is {self.format}: name {' or '.join(ENDINGS)}")
-
-    @property
-    def window_side(self) -> int:
-        """The side of a window in pixels."""
-        return self.window or DEFAULT_WINDOW
-
-    @property
-    def window_overlap(self) -> int:
-        """The overlap of windows in pixels."""
-        if self.overlap is None:
-            return self.window_side // OVERLAP_DIVISOR
-        return self.overlap
