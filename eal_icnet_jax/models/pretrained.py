@@ -29,7 +29,7 @@ KINDS = ("metal", "via")
 
 PRETRAINED = {
     "optical": PackagedWeights(
-        sha256="44e7df53a69f6e1c9e895a531f780e4f9112c85c98476a002c224f8c63e9616f",
+        sha256="aac60828f529b63fcce420195e14f285c08d362cdee3275f528253b794dce17f",
         preprocessing=Preprocessing((0.5, 99.5), 20.0),
         about="photographs of an optical microscope",
     ),
