@@ -34,7 +34,7 @@ PRETRAINED = {
         about="photographs of an optical microscope",
     ),
     "sem": PackagedWeights(
-        sha256="77378ef81ed2895c89536fd38f6cf3568f4e34b0f436be588ddeefb5d5f90280",
+        sha256="2ff4a07824e9f18b9684b7ba48eb546b49fd1e6abdc01253eb451ed7d30709cf",
         preprocessing=Preprocessing((0.5, 99.5), 20.0),
         about="photographs of a scanning electron microscope",
     ),
