@@ -180,8 +180,7 @@ def _with_outline(rng, image, distances: Distances, ground: np.ndarray, depth: f
     light = slopes @ np.array([np.cos(angle), np.sin(angle)], np.float32)
     line = np.clip(line * depth * (1 + rng.uniform(*ranges.slanted_light) * light), 0, 0.97)
     dark = _colour(rng, (0, 0.7), (0, 0.3))
-    dark *= min(1, 0.5 * _brightness(ground) / max(_brightness(dark), 1))
-    return blend(image, dark, line)
+    return blend(image, _no_brighter(dark, 0.5 * _brightness(ground)), line)
 
 
 def _via_colour(rng: np.random.Generator, metal: float) -> np.ndarray:

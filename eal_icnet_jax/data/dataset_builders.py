@@ -6,6 +6,7 @@ import os
 import pathlib
 import pkgutil
 import re
+from collections.abc import Iterable
 
 from google.protobuf import json_format
 from ml_collections import ConfigDict
@@ -100,13 +101,19 @@ def file_digest(path: pathlib.Path) -> str:
         raise cannot_be_read(path, error) from error
 
 
+def lines_digest(lines: Iterable[str]) -> str:
+    """Return the SHA-256 of lines of text."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
 def data_digest(folder: pathlib.Path) -> str:
     """Return the SHA-256 of a prepared dataset: of its record files' names and bytes.
 
     Raises:
       UserError: a file cannot be read.
     """
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.array_record*")):
-        digest.update(f"{path.name} {file_digest(path)}\n".encode())
-    return digest.hexdigest()
+    paths = sorted(folder.glob("*.array_record*"))
+    return lines_digest(f"{path.name} {file_digest(path)}\n" for path in paths)

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import functools
-import hashlib
 import io
 import pathlib
 import shutil
@@ -15,11 +14,12 @@ from tensorflow_datasets.core import constants
 from tensorflow_datasets.proto import tf_example_pb2
 
 from eal_icnet_jax.data import paired_folders
-from eal_icnet_jax.data.dataset_builders import file_digest
+from eal_icnet_jax.data.dataset_builders import file_digest, lines_digest
 from eal_icnet_jax.data.preparation_lock import preparation_lock
 from eal_icnet_jax.imaging import png
 from eal_icnet_jax.system import files, workers
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import cannot_be_read
 from eal_icnet_jax.system.terminal import announce, progress_bar, warn
 
 SHARD_BYTES = 32 << 20
@@ -43,6 +43,21 @@ def split_into_shards(pairs: Pairs) -> list[Pairs]:
     return [tuple(run) for run in runs]
 
 
+@functools.cache
+def _known_digest(path: pathlib.Path, size: int, modified_ns: int) -> str:
+    """Return the SHA-256 of a file, which is read again only when its size or time has changed."""
+    del size, modified_ns
+    return file_digest(path)
+
+
+def _digest_of(path: pathlib.Path) -> str:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise cannot_be_read(path, error) from error
+    return _known_digest(path, status.st_size, status.st_mtime_ns)
+
+
 def files_digest(pairs: Pairs) -> str:
     """Return the SHA-256 of the names of pairs and of what their files hold.
 
@@ -51,10 +66,8 @@ def files_digest(pairs: Pairs) -> str:
     """
     paths = [path for pair in pairs for path in (pair.image, pair.label)]
     names = [name for pair in pairs for name in (pair.name, pair.name)]
-    total = hashlib.sha256()
-    for name, digest in zip(names, workers.map_in_threads(file_digest, paths), strict=True):
-        total.update(f"{digest} {name}\n".encode())
-    return total.hexdigest()
+    digests = workers.map_in_threads(_digest_of, paths)  # every split that is opened asks for them
+    return lines_digest(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True))
 
 
 class ReproducibleWriter(tfds.core.ExampleWriter):

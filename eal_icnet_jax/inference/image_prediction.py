@@ -104,25 +104,21 @@ class ImagePrediction:
             self.batch,
         )
 
+    @functools.cached_property
     def pixels(self) -> np.ndarray:
-        """Return the input of the network, `[H, W, C]` float32 in [0, 1]."""
+        """The input of the network, `[H, W, C]` float32 in [0, 1]."""
         return pixel_values.to_unit_range(
             self.mosaic[slice(None), slice(None)], self.model.channels
         )
 
-    def probabilities(self, pixels: np.ndarray | None = None) -> np.ndarray:
-        """Return the probabilities `[H, W, classes]`, in windows if the image is or becomes large.
-
-        Args:
-          pixels: what `pixels()` returned, if the caller has it.
-        """
+    def probabilities(self) -> np.ndarray:
+        """Return the probabilities `[H, W, classes]`; a large image is predicted in windows."""
         height, width = self.mosaic.shape
         becomes_large = height * width * self.scale.factor**2 > MAX_WHOLE_PIXELS
         if self.is_large or self._options.window or becomes_large:
             return next(self.windows().strips(slice(0, width), [slice(0, height)]))
-        pixels = self.pixels() if pixels is None else pixels
         predict = self.model.predict_at(self.scale, self._options.tta, share_programs=True)
-        return predict(pixels[None])[0]
+        return predict(self.pixels[None])[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,7 +186,6 @@ class ImagePredictor:
             mosaic = mosaic_files.open_mosaic(image)
         prediction = ImagePrediction(mosaic, self._choice, self._options)
         probabilities = np.moveaxis(prediction.probabilities(), -1, 0)
-        numbers = map(str, range(1, len(probabilities) + 1))
-        names = prediction.model.spec.outputs or numbers
+        names = prediction.model.spec.output_names
         by_name = dict(zip(names, probabilities, strict=True))
         return PredictedImage(by_name, self._threshold, prediction.notes)

@@ -204,8 +204,7 @@ class PredictionRun:
     def _predict_whole(self, image: ImagePrediction) -> list[np.ndarray]:
         """Predict an image at once, write the results, and return the masks `[H, W]`."""
         options, mosaic = self._options, image.mosaic
-        pixels = image.pixels()
-        probabilities = image.probabilities(pixels)
+        probabilities = image.probabilities()
         name = image_folders.stem_of(mosaic.path)
         results = {}
         masks = []
@@ -218,7 +217,7 @@ class PredictionRun:
                 scaled = np.rint(probabilities[..., k] * 65535).astype(np.uint16)
                 results[f"{stem}_probability.png"] = scaled
             if options.overlay:
-                results[f"{stem}_overlay.png"] = overlays.overlay(pixels, mask)
+                results[f"{stem}_overlay.png"] = overlays.overlay(image.pixels, mask)
             masks.append(mask)
         for file_name in results:
             check_replaceable(options.output / file_name, options.force)

@@ -118,12 +118,16 @@ class ModelSpec:
             values["outputs"] = list(self.outputs)
         return values
 
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The names of the outputs; an output without a name is called by its number, from 1."""
+        classes = int(str(dict(self.options)["classes"]))
+        return self.outputs or tuple(map(str, range(1, classes + 1)))
+
     def mask_suffixes(self) -> tuple[str, ...]:
         """Return what is added to an image's name for each of its masks: nothing if it is one."""
-        classes = int(str(dict(self.options)["classes"]))
-        if classes == 1:
-            return ("",)
-        return tuple(f"_{name}" for name in self.outputs or range(1, classes + 1))
+        names = self.output_names
+        return tuple(f"_{name}" for name in names) if len(names) > 1 else ("",)
 
     def options_text(self) -> str:
         """Return the options for messages: "classes=1, in_channels=3"."""

@@ -6,7 +6,7 @@ import gc
 def collect_seldom():
     """Look for garbage after 50,000 new objects instead of 700.
 
-    JAX keeps a million objects, all of which Python would look through again and again while it
-    imports modules and traces programs: an eighth of the time in which a training starts.
+    JAX keeps a million objects. While modules are imported and programs are traced, Python would
+    search all of them many times, which takes an eighth of the start of a training.
     """
     gc.set_threshold(50_000, 10, 10)

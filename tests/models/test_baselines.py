@@ -23,8 +23,9 @@ from tests.models.parity import (
 
 BASELINES = [name for name in models.MODELS if name != "eal_icnet"]
 
-ROUNDED = ("edanet", "manet", "hrnet_w48")
-"""Networks whose gradients are compared in float64, because float32 does not determine them.
+ROUNDED = {"edanet": 1e-2, "manet": 1e-2, "hrnet_w48": 3e-3}
+"""Tolerances for networks whose float32 gradients may differ from the golden ones by over 1e-3.
+Their gradients are compared in float64 as well.
 
 In PyTorch's float32 a value of EDANet and of MA-Net crosses a ReLU's kink by rounding: PyTorch's
 own gradients in float64, which ours match exactly, differ from the golden ones by 2.8e-3 and
@@ -53,19 +54,13 @@ def golden(name):
     return np.load(recipe.HERE / f"{name}.npz")
 
 
-def loss_and_logits(model, x, y):
-    logits = model(x)
-    return bce_dice_loss(logits, y), logits
-
-
 @nnx.jit
-def without_gradients(model, x, y):
-    return (loss_and_logits(model, x, y),)
+def logits_loss_and_gradients(model, x, y):
+    def loss(model):
+        logits = model(x)
+        return bce_dice_loss(logits, y), logits
 
-
-@nnx.jit
-def with_gradients(model, x, y):
-    return nnx.value_and_grad(loss_and_logits, has_aux=True)(model, x, y)
+    return nnx.value_and_grad(loss, has_aux=True)(model)
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -87,14 +82,13 @@ def test_logits_loss_and_gradients_match_pytorch(monkeypatch, name):
     model = reference_model(name)
     shape = (2, 1, 128, 128)
     want = golden(name)
-    compute = without_gradients if name in ROUNDED else with_gradients
-    (loss, logits), *gradients = compute(model, images(*shape), targets(*shape))
+    (loss, logits), gradients = logits_loss_and_gradients(model, images(*shape), targets(*shape))
     assert_logits(logits, want["logits_square_every_2nd"], every=2)
     np.testing.assert_allclose(loss, want["loss_eval"], rtol=1e-5)
-    for tree in gradients:
-        norms = gradient_norms(model, tree, want["grad_norm_keys"])
-        # A gradient of 1e-34 vanishes in float32.
-        np.testing.assert_allclose(norms, want["grad_norms_eval"], rtol=1e-3, atol=1e-30)
+    norms = gradient_norms(model, gradients, want["grad_norm_keys"])
+    rtol = ROUNDED.get(name, 1e-3)
+    # A gradient of 1e-34 vanishes in float32.
+    np.testing.assert_allclose(norms, want["grad_norms_eval"], rtol=rtol, atol=1e-30)
 
 
 @pytest.mark.parametrize("name", slow_ones_in_soak(ROUNDED))
@@ -112,7 +106,7 @@ def test_gradients_match_pytorch_in_float64(name, monkeypatch):
         norms_of_torch, bounds = want["grad_norms_eval"], {"rtol": 1e-3, "atol": 1e-30}
     with reference_model_in_float64(name) as model:
         x, y = (jnp.asarray(f(2, 1, 128, 128), "f8") for f in (images, targets))
-        _, gradients = with_gradients(model, x, y)
+        _, gradients = logits_loss_and_gradients(model, x, y)
         norms = gradient_norms(model, gradients, want["grad_norm_keys"])
         np.testing.assert_allclose(norms, norms_of_torch, **bounds)
 
