@@ -29,8 +29,11 @@ class OpticalRanges:
     """Ranges from which each optical photograph draws its look. Fractions are of the images.
 
     Attributes:
-      same_brightness: fraction whose metal has about the brightness of the ground, between dark
-        outlines, which then are deeper than those of lower layers.
+      same_brightness: fraction, of the images with little metal, whose metal has about the
+        brightness of the ground, between dark outlines, which then are deeper than those of lower
+        layers.
+      little_metal: largest part of an image that is such metal. Where more is metal, nothing would
+        tell on which side of an outline it lies.
       see_through: how much the metal of those takes on the colours of what lies below.
       dark_metal: fraction whose metal is darker than the ground.
       saturation: of the colours of ground and lower layers.
@@ -57,7 +60,8 @@ class OpticalRanges:
       lateral_colour: largest shift in pixels of red and blue.
     """
 
-    same_brightness: float = 0.3
+    same_brightness: float = 0.45
+    little_metal: float = 0.4
     see_through: Range = (-0.5, 1)
     dark_metal: float = 0.06
     saturation: Range = (0, 0.55)
@@ -106,14 +110,20 @@ class _Metal(NamedTuple):
     see_through: float = 0.0
 
 
-def _draw_metal(rng: np.random.Generator, ground: np.ndarray, ranges: OpticalRanges) -> _Metal:
-    """Return the look of the metal above a ground."""
-    kind = rng.random()
-    if kind < ranges.same_brightness:
+def _draw_metal(
+    rng: np.random.Generator, ground: np.ndarray, part: float, ranges: OpticalRanges
+) -> _Metal:
+    """Return the look of the metal above a ground.
+
+    Args:
+      ground: its colour.
+      part: of the image that is metal.
+    """
+    if rng.random() < ranges.same_brightness and part <= ranges.little_metal:
         metal = _colour(rng, (0, 0.35), (0.5, 1))
         metal *= _brightness(ground) / _brightness(metal) * rng.uniform(0.7, 1.15)
         return _Metal(metal, True, max(rng.uniform(*ranges.see_through), 0))
-    if kind < ranges.same_brightness + ranges.dark_metal:
+    if rng.random() < ranges.dark_metal:
         metal = _colour(rng, (0, 0.4), (0.12, 0.36))
         return _Metal(np.clip(np.minimum(metal, ground - rng.uniform(15, 60)), 0, None))
     metal = _colour(rng, ranges.metal_saturation, (0.75, 1))
@@ -269,7 +279,7 @@ def optical_photograph(
       RGB uint8 `[size, size, 3]`.
     """
     ground = _colour(rng, ranges.saturation, (0.2, 0.85))
-    metal = _draw_metal(rng, ground, ranges)
+    metal = _draw_metal(rng, ground, float(np.mean(distances.metal > 0)), ranges)
     shallowest, deepest = ranges.outline
     outline = rng.uniform(max(0.55 if metal.is_outlined else 0.05, shallowest), deepest)
     deepest_below = 0.6 * outline if metal.is_outlined else 1.0

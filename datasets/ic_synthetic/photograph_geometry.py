@@ -65,6 +65,7 @@ class GeometryRanges:
       rotated: fraction of the images that are rotated by any angle.
       roughness: standard deviation of the edges relative to the wire's width.
       rounding: blur of the corners relative to the wire's width.
+      lower_width: width of the lines of other layers relative to that of the wires.
       real: fraction of the images that show a real layout, if there is one.
     """
 
@@ -83,6 +84,7 @@ class GeometryRanges:
     rotated: float = 0.15
     roughness: Range = (0, 0.04)
     rounding: Range = (0.01, 0.25)
+    lower_width: Range = (0.4, 5)
     real: float = 0.5
 
 
@@ -339,7 +341,7 @@ def _other_layer(
     layer = random_layers.random_layer(
         rng,
         size,
-        max(wire_width * log_uniform(rng, (0.5, 2)), 4.0) / duty,
+        max(wire_width * log_uniform(rng, ranges.lower_width), 4.0) / duty,
         blocks=int(rng.integers(0, 4)),
         angle=rng.normal(0, ranges.tilt),
         duty=(0.9 * duty, 1.1 * duty),
