@@ -9,7 +9,7 @@ from flax import nnx
 from eal_icnet_jax.layers import regularization
 from eal_icnet_jax.layers.canvas import image_mask, is_on_canvas, mask_outside
 from eal_icnet_jax.layers.convolution_layers import Conv
-from eal_icnet_jax.layers.initializers import bias_init, kernel_init
+from eal_icnet_jax.layers.initializers import bias_init, constant, kernel_init
 
 BLOCK_TOKENS = 256
 """Number of queries, or keys, whose scores exist at once. On CPU the scores of a 512x512 image then
@@ -165,7 +165,7 @@ class TSSA(nnx.Module):
             raise ValueError(f"TSSA needs heads that divide {features} features, but got {heads}")
         draw_kernel = functools.partial(kernel_init, shape=(features, features), dtype=jnp.float32)
         self.projection = nnx.Param(draw_kernel(rngs.params()))
-        self.temperature = nnx.Param(jnp.ones((heads, 1)))
+        self.temperature = nnx.Param(constant((heads, 1), 1))
         self.output_kernel = nnx.Param(draw_kernel(rngs.params()))
         self.output_bias = nnx.Param(bias_init(rngs.params(), (features, features)))
         self.dropout = regularization.dropout(dropout, rngs)
@@ -207,7 +207,7 @@ class PositionAttention(nnx.Module):
         self.query = conv1x1(out_features=features // 8)
         self.key = conv1x1(out_features=features // 8)
         self.value = conv1x1(out_features=features)
-        self.gamma = nnx.Param(jnp.zeros(1))
+        self.gamma = nnx.Param(constant(1, 0))
         self.dtype = dtype
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from eal_icnet_jax.layers.initializers import constant
+
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return mean and biased variance `[C]` of `[..., C]`."""
@@ -94,11 +96,11 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, features: int, *, epsilon=1e-5, momentum=0.1, dtype=jnp.float32):
-        self.scale = nnx.Param(jnp.ones(features))
-        self.bias = nnx.Param(jnp.zeros(features))
-        self.mean = nnx.BatchStat(jnp.zeros(features))
-        self.var = nnx.BatchStat(jnp.ones(features))
-        self.count = Counter(jnp.zeros((), jnp.int32))
+        self.scale = nnx.Param(constant(features, 1))
+        self.bias = nnx.Param(constant(features, 0))
+        self.mean = nnx.BatchStat(constant(features, 0))
+        self.var = nnx.BatchStat(constant(features, 1))
+        self.count = Counter(constant((), 0, np.int32))
         self.epsilon = epsilon
         self.momentum = momentum
         self.dtype = dtype
@@ -177,7 +179,7 @@ class PReLU(nnx.Module):
     """
 
     def __init__(self, features: int):
-        self.slope = nnx.Param(jnp.full(features, 0.25, jnp.float32))
+        self.slope = nnx.Param(constant(features, 0.25))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `[..., C]` to the same shape and dtype."""

@@ -13,6 +13,7 @@ from eal_icnet_jax.layers import (
     Conv,
     ConvBN,
     dropout_channels,
+    initializers,
     max_pool_2x2,
     reinitialize,
 )
@@ -120,7 +121,7 @@ class EDANet(Network):
         )
         self.project_layer = Conv(450, classes, (1, 1), use_bias=True, **options)
         self.dtype = dtype
-        normal = jax.nn.initializers.normal(0.02)
+        normal = initializers.normal(0.02)
         reinitialize(self, (Conv,), rngs, kernel=normal)
         reinitialize(self, (BatchNorm,), rngs, scale=lambda *arguments: 1 + normal(*arguments))
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import Conv, ConvBN, reinitialize, repeat_pixels
+from eal_icnet_jax.layers import Conv, ConvBN, initializers, reinitialize, repeat_pixels
 from eal_icnet_jax.models import efficientnet
 from eal_icnet_jax.models.network import Network
 
@@ -62,8 +62,9 @@ class EncoderDecoder(Network):
         self.decoder = self.decoder_class(**options)
         self.segmentation_head = Conv(WIDTHS[-1], classes, use_bias=True, **options)
         self.dtype = dtype
-        zeros = jax.nn.initializers.zeros
-        he, xavier = jax.nn.initializers.he_uniform(), jax.nn.initializers.xavier_uniform()
+        zeros = initializers.zeros
+        he = initializers.variance_scaling(2, "fan_in", "uniform")
+        xavier = initializers.variance_scaling(1, "fan_avg", "uniform")
         reinitialize(self.decoder, (Conv,), rngs, kernel=he, bias=zeros)
         reinitialize(self.segmentation_head, (Conv,), rngs, kernel=xavier, bias=zeros)
 

@@ -11,7 +11,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import BatchNorm, Conv, ConvTranspose, max_pool_2x2, reinitialize
+from eal_icnet_jax.layers import (
+    BatchNorm,
+    Conv,
+    ConvTranspose,
+    initializers,
+    max_pool_2x2,
+    reinitialize,
+)
 from eal_icnet_jax.models.network import Network
 
 STAGES = (
@@ -39,8 +46,8 @@ class VGG16(nnx.Module):
                 conv = Conv(features, width, use_bias=True, dtype=dtype, rngs=rngs)
                 self.features[f"conv_{index}"] = conv
                 features = width
-        kernel = jax.nn.initializers.variance_scaling(2, "fan_out", "normal")
-        reinitialize(self, (Conv,), rngs, kernel=kernel, bias=jax.nn.initializers.zeros)
+        kernel = initializers.variance_scaling(2, "fan_out", "normal")
+        reinitialize(self, (Conv,), rngs, kernel=kernel, bias=initializers.zeros)
 
     def __call__(self, x: jax.Array) -> list[jax.Array]:
         out = []

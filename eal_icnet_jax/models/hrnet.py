@@ -8,7 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from eal_icnet_jax.layers import Conv, ConvBN, reinitialize, resize_bilinear, scan_blocks
+from eal_icnet_jax.layers import (
+    Conv,
+    ConvBN,
+    initializers,
+    reinitialize,
+    resize_bilinear,
+    scan_blocks,
+)
 from eal_icnet_jax.models.network import Network
 
 STEM, BOTTLENECKS, BLOCKS = 64, 4, 4
@@ -147,7 +154,7 @@ class HRNet(Network):
         self.last_layer = ConvBN(sum(widths), sum(widths), (1, 1), use_bias=True, **options)
         self.classifier = Conv(sum(widths), classes, (1, 1), use_bias=True, **options)
         self.dtype = dtype
-        reinitialize(self, (Conv,), rngs, kernel=jax.nn.initializers.normal(0.001))
+        reinitialize(self, (Conv,), rngs, kernel=initializers.normal(0.001))
 
     def forward(self, x: jax.Array) -> jax.Array:
         """Map `[B, H, W, in_channels]` to logits `[B, ceil(H / 4), ceil(W / 4), classes]`."""

@@ -14,6 +14,7 @@ from eal_icnet_jax import layers
 from eal_icnet_jax.layers import (
     attention,
     dense_convolution,
+    initializers,
     normalization,
     transposed_convolution,
 )
@@ -361,6 +362,26 @@ def test_initialisation_is_pytorchs():
     linear = layers.linear(144, 64, dtype=jnp.float32, rngs=nnx.Rngs(0))
     for values in (linear.kernel[...], linear.bias[...]):
         assert 0.9 * bound < np.abs(values).max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("normal", (0.02,)),
+        ("variance_scaling", (1 / 3, "fan_in", "uniform")),
+        ("variance_scaling", (1, "fan_avg", "uniform")),
+        ("variance_scaling", (2, "fan_out", "normal")),
+    ],
+)
+@pytest.mark.parametrize("shape", [(3, 3, 5, 7), (1, 1, 64, 1)])
+def test_initializers_draw_what_jaxs_draw(name, arguments, shape):
+    """In a program too, where a network is made under `jax.jit`."""
+    ours = getattr(initializers, name)(*arguments)
+    key = jax.random.key(3)
+    want = getattr(jax.nn.initializers, name)(*arguments)(key, shape, jnp.float32)
+    assert np.array_equal(ours(key, shape), want)
+    compiled = jax.jit(ours, static_argnums=1)(key, shape)
+    np.testing.assert_allclose(compiled, want, rtol=1e-6, atol=1e-9)
 
 
 def test_layer_norm_matches_pytorch():
