@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("mosaics").add_argument
     add("--tiles", metavar="PATTERN",
         help="INPUT is a folder of tiles with names such as tile_{row}_{column}.png")  # fmt: skip
-    add("--window", type=int, metavar="PIXELS", help="side of a window (512)")
+    add("--window", type=int, metavar="PIXELS",
+        help="side of a window (that of the network's training crops, or 512)")  # fmt: skip
     add("--overlap", type=int, metavar="PIXELS", help="of windows (an eighth of a window)")
     add("--batch", type=int, metavar="N",
         help="number of windows at once (1 per CPU, 8 per accelerator)")  # fmt: skip

@@ -17,7 +17,7 @@ from eal_icnet_jax.imaging.mosaics import Mosaic, mosaic_from_array
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import ImageOptions, check_threshold
 from eal_icnet_jax.inference.scaling import Scale
-from eal_icnet_jax.inference.windows import BlendedWindows
+from eal_icnet_jax.inference.windows import DEFAULT_WINDOW, OVERLAP_DIVISOR, BlendedWindows
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError
 
@@ -69,20 +69,27 @@ class ImagePrediction:
         return (*self.mosaic.notes, *filter(None, (self._choice_note, self.scale.note)))
 
     @property
-    def window(self) -> tuple[int, int]:
-        """The height and width of a window in pixels of the image, which they do not exceed.
+    def _window_side(self) -> int:
+        """The side of a window in pixels of the image; by default, it is one once magnified."""
+        default = self.model.spec.preprocessing.crop_size or DEFAULT_WINDOW
+        return self._options.window or round(default / self.scale.factor)
 
-        By default, a window has its side after it is magnified.
-        """
-        side = self._options.window or round(self._options.window_side / self.scale.factor)
-        return tuple(min(side, size) for size in self.mosaic.shape)
+    @property
+    def window(self) -> tuple[int, int]:
+        """The height and width of a window in pixels of the image, which they do not exceed."""
+        return tuple(min(self._window_side, size) for size in self.mosaic.shape)
 
     @property
     def overlap(self) -> int:
-        """The overlap of windows in pixels of the image."""
-        if self._options.window or self._options.overlap is not None:
-            return self._options.window_overlap
-        return round(self._options.window_overlap / self.scale.factor)
+        """The overlap of windows in pixels of the image.
+
+        Raises:
+          UserError: the user's one is more than half a window.
+        """
+        self._options.check_overlap(self._window_side)
+        if self._options.overlap is not None:
+            return self._options.overlap
+        return self._window_side // OVERLAP_DIVISOR
 
     @property
     def batch(self) -> int:
@@ -112,10 +119,15 @@ class ImagePrediction:
         )
 
     def probabilities(self) -> np.ndarray:
-        """Return the probabilities `[H, W, classes]`; a large image is predicted in windows."""
+        """Return the probabilities `[H, W, classes]`.
+
+        A large image is predicted in windows, and any image by a network that was trained on crops
+        at one magnification: attention spans all pixels, so that it knows images of their size.
+        """
         height, width = self.mosaic.shape
         becomes_large = height * width * self.scale.factor**2 > MAX_WHOLE_PIXELS
-        if self.is_large or self._options.window or becomes_large:
+        knows_crops = self.model.spec.preprocessing.crop_size > 0
+        if self.is_large or self._options.window or becomes_large or knows_crops:
             return next(self.windows().strips(slice(0, width), [slice(0, height)]))
         predict = self.model.predict_at(self.scale, self._options.tta, share_programs=True)
         return predict(self.pixels[None])[0]

@@ -116,9 +116,9 @@ class PredictionRun:
         self._options, self._processes = options, processes
         self._choice = ModelChoice(model)
         smallest = self._choice.smallest
-        if options.window_side < smallest:
+        if options.window and options.window < smallest:
             raise UserError(
-                f"--window is {options.window_side}: the model takes {smallest} pixels or more"
+                f"--window is {options.window}: the model takes {smallest} pixels or more"
             )
         self.paths = find_inputs(options)
         check_result_names(self.paths, self._choice.suffixes, options)

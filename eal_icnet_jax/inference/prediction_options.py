@@ -7,7 +7,6 @@ from eal_icnet_jax.imaging.levels import check_white
 from eal_icnet_jax.inference import cleaning
 from eal_icnet_jax.inference.mosaic_job import ENDINGS
 from eal_icnet_jax.inference.scaling import check_scale
-from eal_icnet_jax.inference.windows import DEFAULT_WINDOW, OVERLAP_DIVISOR
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.vector.layout_options import (
     LAYERS,
@@ -66,7 +65,8 @@ class ImageOptions:
     """How an image is predicted. Error messages name the options of `eal-icnet predict`.
 
     Attributes:
-      window: side of a window in pixels, 512 if not given.
+      window: side of a window in pixels; if not given, that of the crops that the network was
+        trained on, or 512.
       overlap: of windows in pixels, an eighth of a window if not given.
       batch: number of windows at once; if not given, one per CPU or eight per accelerator.
       scale: factor by which images are magnified before prediction, or "auto" for the one that
@@ -90,22 +90,19 @@ class ImageOptions:
         check_scale(self.scale)
         if self.window is not None and self.window < 1:
             raise UserError(f"--window is {self.window}: name 1 or more pixels")
-        if self.overlap is not None and not 0 <= self.overlap <= self.window_side // 2:
-            raise UserError(f"--overlap is {self.overlap}: name 0 to half a window")
+        if self.overlap is not None and self.overlap < 0:
+            raise UserError(f"--overlap is {self.overlap}: name 0 or more pixels")
+        if self.window:
+            self.check_overlap(self.window)
         if self.batch is not None and self.batch < 1:
             raise UserError(f"--batch is {self.batch}: name 1 or more windows")
 
-    @property
-    def window_side(self) -> int:
-        """The side of a window in pixels."""
-        return self.window or DEFAULT_WINDOW
-
-    @property
-    def window_overlap(self) -> int:
-        """The overlap of windows in pixels."""
-        if self.overlap is None:
-            return self.window_side // OVERLAP_DIVISOR
-        return self.overlap
+    def check_overlap(self, window: int):
+        """Raise a `UserError` if windows of a side overlap by more than half."""
+        if self.overlap is not None and self.overlap > window // 2:
+            raise UserError(
+                f"--overlap is {self.overlap}: name 0 to {window // 2} pixels, half a window"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

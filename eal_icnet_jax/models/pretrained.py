@@ -30,12 +30,12 @@ KINDS = ("metal", "via")
 PRETRAINED = {
     "optical": PackagedWeights(
         sha256="aac60828f529b63fcce420195e14f285c08d362cdee3275f528253b794dce17f",
-        preprocessing=Preprocessing((0.5, 99.5), 20.0),
+        preprocessing=Preprocessing((0.5, 99.5), 20.0, 256),
         about="photographs of an optical microscope",
     ),
     "sem": PackagedWeights(
         sha256="2ff4a07824e9f18b9684b7ba48eb546b49fd1e6abdc01253eb451ed7d30709cf",
-        preprocessing=Preprocessing((0.5, 99.5), 20.0),
+        preprocessing=Preprocessing((0.5, 99.5), 20.0, 256),
         about="photographs of a scanning electron microscope",
     ),
 }

@@ -50,6 +50,9 @@ MODELS = {
 LARGEST_WIRE_WIDTH = 1000
 """Bound in pixels of the width of wires that a network is trained for."""
 
+LARGEST_CROP_SIZE = 16384
+"""Bound in pixels of the side of the crops that a network is trained on."""
+
 
 def are_percentiles(values: Sequence[float]) -> bool:
     """Return whether values can be two percentiles of levels, the lower one first."""
@@ -65,10 +68,13 @@ class Preprocessing:
         or mosaic; None leaves the levels.
       wire_width: typical width of the wires in pixels; 0 if the network was trained for no certain
         one.
+      crop_size: side in pixels of the squares that it was trained on, with wires of that width; 0
+        if it was trained for no certain width.
     """
 
     stretch: tuple[float, float] | None = None
     wire_width: float = 0
+    crop_size: int = 0
 
     @classmethod
     def from_json(cls, values) -> "Preprocessing":
@@ -81,16 +87,25 @@ class Preprocessing:
             stretch = values["stretch"] and tuple(map(float, values["stretch"]))
             low, high = stretch or (0.0, 100.0)
             width = float(values["wire_width"])
-            is_sound = 0 <= low < high <= 100 and 0 <= width < LARGEST_WIRE_WIDTH
+            side = int(values["crop_size"])
+            is_sound = (
+                0 <= low < high <= 100
+                and 0 <= width < LARGEST_WIRE_WIDTH
+                and 0 <= side < LARGEST_CROP_SIZE
+            )
         except (KeyError, TypeError, ValueError):
             is_sound = False
         if not is_sound:
             raise UserError(f"{str(values)[:200]} is no preprocessing of images")
-        return cls(stretch or None, width)
+        return cls(stretch or None, width, side)
 
     def to_json(self) -> dict:
         """Return the values as JSON types."""
-        return {"stretch": self.stretch and list(self.stretch), "wire_width": self.wire_width}
+        return {
+            "stretch": self.stretch and list(self.stretch),
+            "wire_width": self.wire_width,
+            "crop_size": self.crop_size,
+        }
 
 
 @dataclasses.dataclass(frozen=True)

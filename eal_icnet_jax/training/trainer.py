@@ -96,9 +96,11 @@ def _with_outputs_for(model: Network, labels: int) -> Network:
 def preprocessing_of(config: ConfigDict, default: Preprocessing) -> Preprocessing:
     """Return the preprocessing that a config names, or else the one that a checkpoint carries."""
     stretch = tuple(map(float, config.preprocessing.stretch))
+    wire_width = config.preprocessing.wire_width or default.wire_width
     return Preprocessing(
         (stretch[0], stretch[1]) if stretch else default.stretch,
-        config.preprocessing.wire_width or default.wire_width,
+        wire_width,
+        config.dataset.crop_size if wire_width else 0,
     )
 
 

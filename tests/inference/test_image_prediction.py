@@ -1,12 +1,20 @@
 """Prediction in memory gives the masks that the command writes."""
 
+import copy
+import dataclasses
+import pathlib
+
 import numpy as np
 import pytest
 
 from eal_icnet_jax.datasets.ic_synthetic import examples
 from eal_icnet_jax.imaging import png
+from eal_icnet_jax.imaging.mosaics import mosaic_from_array
 from eal_icnet_jax.inference import image_prediction
-from eal_icnet_jax.inference.image_prediction import ImagePredictor
+from eal_icnet_jax.inference.image_prediction import ImagePrediction, ImagePredictor
+from eal_icnet_jax.inference.prediction_models import ModelChoice
+from eal_icnet_jax.inference.prediction_options import ImageOptions
+from eal_icnet_jax.models.registry import Preprocessing
 from eal_icnet_jax.system.errors import UserError
 from tests.inference.conftest import read, run
 
@@ -44,6 +52,24 @@ def test_a_large_image_is_predicted_in_the_windows_of_the_command(
     run(model, input=mosaic_path, output=tmp_path, threshold=threshold)
     assert list(predicted.masks) == ["1"]  # its output has no name
     np.testing.assert_array_equal(predicted.masks["1"], read(tmp_path / "die.ome.tif") > 0)
+
+
+def test_a_network_trained_on_crops_looks_at_windows_of_their_size(model, mosaic_path):
+    """They are as large once magnified. The same windows, named by the user, give the same."""
+    knows = copy.copy(model)
+    knows.spec = dataclasses.replace(model.spec, preprocessing=Preprocessing(None, 12.0, 128))
+    image = read(mosaic_path)[:300, :200]
+    predicted = ImagePredictor(knows, scale=2)(image).probabilities["1"]
+    mosaic = mosaic_from_array(pathlib.Path("array"), image)
+    options = ImageOptions(scale=2, window=64)
+    named = ImagePrediction(mosaic, ModelChoice(model), options)
+    np.testing.assert_allclose(predicted, named.probabilities()[..., 0], atol=1e-6)
+    assert (named.window, named.overlap) == ((64, 64), 8)
+    whole = ImagePredictor(model, scale=2)(image).probabilities["1"]
+    assert np.abs(whole - predicted).max() > 0.01
+    too_much = ImagePrediction(mosaic, ModelChoice(knows), ImageOptions(scale=2, overlap=40))
+    with pytest.raises(UserError, match="--overlap is 40: name 0 to 32 pixels, half a window"):
+        too_much.probabilities()
 
 
 def test_senseless_options_and_images_are_refused(model):

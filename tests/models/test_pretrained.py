@@ -84,7 +84,8 @@ def test_packaged_weights_are_written_for_pytorch(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "preprocessing", [Preprocessing(), Preprocessing((0.5, 99.5), 20.0), Preprocessing(None, 8.0)]
+    "preprocessing",
+    [Preprocessing(), Preprocessing((0.5, 99.5), 20.0, 256), Preprocessing(None, 8.0)],
 )
 def test_preprocessing_survives_json(preprocessing):
     values = json.loads(json.dumps(preprocessing.to_json()))
@@ -94,14 +95,19 @@ def test_preprocessing_survives_json(preprocessing):
 @pytest.mark.parametrize(
     "values",
     [
-        {}, {"stretch": [5, 5], "wire_width": 0}, {"stretch": [0, 101], "wire_width": 0},
-        {"stretch": None, "wire_width": -1}, {"stretch": None, "wire_width": 1e9},
-        {"stretch": "ab", "wire_width": 0}, {"stretch": None, "wire_width": "wide"},
-        {"stretch": [1, 2, 3], "wire_width": 0}, [], None,
+        {"stretch": [5, 5]}, {"stretch": [0, 101]}, {"stretch": "ab"}, {"stretch": [1, 2, 3]},
+        {"wire_width": -1}, {"wire_width": 1e9}, {"wire_width": "wide"}, {"wire_width": None},
+        {"crop_size": -1}, {"crop_size": 1e9}, {"crop_size": "large"}, {"crop_size": None},
     ],
     ids=str,
 )  # fmt: skip
 def test_preprocessing_of_strangers_is_checked(values):
+    with pytest.raises(UserError, match="is no preprocessing of images"):
+        Preprocessing.from_json({**Preprocessing().to_json(), **values})
+
+
+@pytest.mark.parametrize("values", [{}, [], None, {"stretch": None, "wire_width": 0}], ids=str)
+def test_preprocessing_without_its_facts_is_refused(values):
     with pytest.raises(UserError, match="is no preprocessing of images"):
         Preprocessing.from_json(values)
 
