@@ -65,7 +65,8 @@ class PredictionModel:
         """
         predict = functools.partial(self.predictor.probabilities, share_programs=share_programs)
         views = over_views(predict) if tta else predict
-        return at_scale(views, scale.factor, self.predictor.minimum_size)
+        crop_size = self.spec.preprocessing.crop_size
+        return at_scale(views, scale.factor, self.predictor.minimum_size, crop_size)
 
     def prepared(self, mosaic: Mosaic) -> Mosaic:
         """Return an image with the levels that the network was trained on."""
@@ -78,15 +79,14 @@ class PredictionModel:
           mosaic: of `prepared`.
           scale: the user's factor, or "auto" for the one that suits the network.
         """
-        wire_width = self.spec.preprocessing.wire_width
         if scale != "auto":
             return Scale(float(scale))
-        if not wire_width:
+        if not self.spec.preprocessing.wire_width:
             return Scale()
         # The same in every process, so programs are not shared.
         predict = self.predict_at(Scale(), tta=False, share_programs=False)
         least = self.predictor.minimum_size
-        return find_scale(mosaic, predict, self.channels, wire_width, least)
+        return find_scale(mosaic, predict, self.channels, self.spec.preprocessing, least)
 
 
 def is_coloured(mosaic: Mosaic) -> bool:

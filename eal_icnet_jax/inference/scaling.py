@@ -10,13 +10,15 @@ from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.imaging.wire_width import wire_widths
 from eal_icnet_jax.inference.views import Predict
+from eal_icnet_jax.models.registry import Preprocessing
 from eal_icnet_jax.system.errors import UserError
 
 SCALES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 """Magnifications at which wires are looked for."""
 
 SAMPLE = 320
-"""Side in pixels, once magnified, of the squares in which wires are looked for."""
+"""Side in pixels, once magnified, of the squares in which wires are looked for, if the network was
+trained on crops of no certain size."""
 
 SAMPLES = 3
 """Number of such squares down and across at each magnification."""
@@ -70,19 +72,26 @@ def resized(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.clip(np.stack(out).reshape(len(images), height, width, -1), 0, 1)
 
 
-def at_scale(predict: Predict, factor: float, smallest: int) -> Predict:
+def at_scale(predict: Predict, factor: float, smallest: int, crop_size: int = 0) -> Predict:
     """Return a prediction that magnifies images first, and shrinks the probabilities again.
 
     Args:
       predict: of magnified images.
       factor: magnification.
       smallest: least height and width of an image that it takes, in pixels.
+      crop_size: side in pixels, once magnified, that windows have whatever is rounded, so that one
+        program predicts them at every magnification; 0 for none.
     """
     if factor == 1:
         return predict
 
+    def magnified(length: int) -> int:
+        if crop_size and length == round(crop_size / factor):
+            return crop_size
+        return max(smallest, round(length * factor))
+
     def scaled(images: np.ndarray) -> np.ndarray:
-        size = tuple(max(smallest, round(length * factor)) for length in images.shape[1:3])
+        size = magnified(images.shape[1]), magnified(images.shape[2])
         return resized(predict(resized(images, size)), images.shape[1:3])
 
     return scaled
@@ -106,14 +115,21 @@ class _Finding:
     certainty: float
 
 
-def _look(mosaic: Mosaic, predict: Predict, channels: int, scale: float, smallest: int):
-    """Return what the network sees in some squares of an image at a magnification."""
-    side = min(round(SAMPLE / scale), *mosaic.shape)
+def _look(
+    mosaic: Mosaic, predict: Predict, channels: int, scale: float, sample: int, smallest: int
+) -> _Finding | None:
+    """Return what the network sees in some squares of an image at a magnification.
+
+    Args:
+      sample: side of the squares in pixels, once magnified.
+      smallest: least side of an image that the network takes.
+    """
+    side = min(round(sample / scale), *mosaic.shape)
     if round(side * scale) < smallest:
         return None
-    size = SAMPLE if side < min(mosaic.shape) else min(SAMPLE, round(side * scale))
+    size = sample if side < min(mosaic.shape) else min(sample, round(side * scale))
     # Small images are mirrored up to one size, so that the network is compiled once.
-    margins = ((0, SAMPLE - size),) * 2
+    margins = ((0, sample - size),) * 2
     widths, certainties = [], []
     places = (_sample_places(length, side) for length in mosaic.shape)
     for top, left in itertools.product(*places):
@@ -152,7 +168,7 @@ def _width_by_agreement(findings: dict[float, _Finding], wire_width: float) -> f
 
 
 def find_scale(
-    mosaic: Mosaic, predict: Predict, channels: int, wire_width: float, smallest: int
+    mosaic: Mosaic, predict: Predict, channels: int, preprocessing: Preprocessing, smallest: int
 ) -> Scale:
     """Return the magnification at which an image's wires have the width that a network knows.
 
@@ -163,18 +179,19 @@ def find_scale(
       mosaic: the image.
       predict: the network's prediction; the first class is metal.
       channels: of the images that it takes.
-      wire_width: that it was trained for, in pixels.
+      preprocessing: its width of wires, and the size of the crops that it was trained on.
       smallest: least height and width of an image that it takes, in pixels.
     """
     findings = {}
     for scale in SCALES:
-        finding = _look(mosaic, predict, channels, scale, smallest)
+        sample = preprocessing.crop_size or SAMPLE
+        finding = _look(mosaic, predict, channels, scale, sample, smallest)
         if finding is not None and len(finding.widths):
             findings[scale] = finding
     if not findings:
         return Scale(1.0, "no wires were found to measure, so the image keeps its size")
-    width = _width_by_agreement(findings, wire_width)
-    factor = wire_width / width
+    width = _width_by_agreement(findings, preprocessing.wire_width)
+    factor = preprocessing.wire_width / width
     text = f"its wires are about {width:.3g} pixels wide"
     if 1 / TOLERANCE <= factor <= TOLERANCE:
         return Scale(1.0, f"{text}, which suits the network: --scale=1")

@@ -1,5 +1,6 @@
 """Images are magnified so that their wires have the width that a network was trained for."""
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 
 from eal_icnet_jax.imaging.mosaics import mosaic_from_array
 from eal_icnet_jax.inference import scaling
+from eal_icnet_jax.models.registry import Preprocessing
 from eal_icnet_jax.system.errors import UserError
+
+KNOWN = Preprocessing(wire_width=14.0)
 
 
 def threshold(images: np.ndarray) -> np.ndarray:
@@ -26,7 +30,7 @@ def wires(width: int, size: int = 1200) -> np.ndarray:
 @pytest.mark.parametrize("width", [4, 7, 14, 25, 50, 80])
 def test_the_width_of_wires_is_found(width):
     mosaic = mosaic_from_array(pathlib.Path("a.png"), wires(width))
-    scale = scaling.find_scale(mosaic, threshold, 1, 14.0, 32)
+    scale = scaling.find_scale(mosaic, threshold, 1, KNOWN, 32)
     if 1 / scaling.TOLERANCE < 14 / width < scaling.TOLERANCE:
         assert scale.factor == 1
     else:
@@ -36,7 +40,7 @@ def test_the_width_of_wires_is_found(width):
 
 def test_an_image_without_wires_keeps_its_size():
     mosaic = mosaic_from_array(pathlib.Path("a.png"), np.full((500, 400), 20, np.uint8))
-    scale = scaling.find_scale(mosaic, threshold, 1, 14.0, 32)
+    scale = scaling.find_scale(mosaic, threshold, 1, KNOWN, 32)
     assert scale.factor == 1 and "no wires were found" in scale.note
 
 
@@ -67,6 +71,33 @@ def test_small_images_keep_the_size_that_a_network_needs():
 
     scaling.at_scale(record, 0.125, 32)(np.zeros((1, 100, 300, 1), np.float32))
     assert sizes == [(32, 38)]
+
+
+@pytest.mark.parametrize("factor", [0.3, 0.77, 1.37, 2.85, 3.18])
+def test_windows_of_every_magnification_have_one_size(factor):
+    sizes = []
+
+    def record(images):
+        sizes.append(images.shape[1:3])
+        return images
+
+    side = round(256 / factor)
+    magnify = scaling.at_scale(record, factor, 32, crop_size=256)
+    magnify(np.zeros((1, side, 2 * side, 1), np.float32))
+    assert sizes == [(256, round(2 * side * factor))]
+
+
+def test_wires_are_looked_for_in_squares_of_the_crops_size():
+    sizes = set()
+
+    def record(images):
+        sizes.add(images.shape[1:3])
+        return threshold(images)
+
+    mosaic = mosaic_from_array(pathlib.Path("a.png"), wires(25))
+    known = dataclasses.replace(KNOWN, crop_size=96)
+    scale = scaling.find_scale(mosaic, record, 1, known, 32)
+    assert sizes == {(96, 96)} and scale.factor == pytest.approx(14 / 25, rel=0.2)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, 17.0, 0.01, float("nan"), float("inf"), "2x"])
