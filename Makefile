@@ -8,8 +8,12 @@ TORCH ?= torch==2.13.0
 
 .PHONY: demo test test-lowest soak datasets docs lint contract platforms format audit licences clean
 
-# uv installs in seconds what takes pip minutes. Bytecode halves the start of every process.
-UV := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python
+# uv installs in seconds what takes pip minutes.
+UV := $(VENV)/bin/uv pip install --quiet --python
+
+# Python keeps the bytecode of what it imports, whatever the environment says: that halves the start
+# of every later process. To compile all that is installed would take a minute.
+unexport PYTHONDONTWRITEBYTECODE
 
 $(VENV)/installed: setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
