@@ -1,7 +1,9 @@
 """Magnification of images to the width of the wires that a network was trained for."""
 
 import dataclasses
+import functools
 import itertools
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,7 +23,7 @@ SAMPLE = 320
 trained on crops of no certain size."""
 
 SAMPLES = 3
-"""Number of such squares down and across at each magnification."""
+"""Number of points down and across around which such squares lie, at every magnification."""
 
 SMOOTHING = 2.0
 """Standard deviation in pixels, once magnified, of the blur before widths are measured."""
@@ -29,7 +31,7 @@ SMOOTHING = 2.0
 TOLERANCE = 1.3
 """Factors up to this one, or its inverse, are left alone: the network is trained for them too."""
 
-AGREEMENT, REACH = 0.8, 1.2
+SPREAD, REACH = 1.6, 1.2
 """Standard deviations in octaves: of the widths at neighbouring magnifications, and of the width of
 the wires there from the one that the network was trained for. Chosen on drawn images."""
 
@@ -97,28 +99,32 @@ def at_scale(predict: Predict, factor: float, smallest: int, crop_size: int = 0)
     return scaled
 
 
-def _sample_places(length: int, side: int) -> np.ndarray:
-    """Return the first pixels of up to `SAMPLES` stretches that lie evenly along an axis."""
-    count = min(SAMPLES, max(1, length // side))
-    return np.unique(np.linspace(0, length - side, count + 2)[1:-1].round().astype(int))
+class _Sight(NamedTuple):
+    """What a network sees in a square of an image at a magnification.
 
-
-@dataclasses.dataclass(frozen=True)
-class _Finding:
-    """What a network sees at one magnification.
-
-    widths: of the wires in pixels of the image.
-    certainty: mean of `|2p - 1|` over all pixels, from 0 to 1.
+    top, left, side: of the square in pixels of the image.
+    metal: probabilities `[s, s]` in the magnified square.
     """
 
-    widths: np.ndarray
-    certainty: float
+    top: int
+    left: int
+    side: int
+    metal: np.ndarray
+
+    def part(self, top: int, left: int, bottom: int, right: int) -> np.ndarray:
+        """Return the probabilities in a rectangle of the image."""
+        scale = len(self.metal) / self.side
+        rows = slice(int((top - self.top) * scale), int((bottom - self.top) * scale))
+        columns = slice(int((left - self.left) * scale), int((right - self.left) * scale))
+        return self.metal[rows, columns]
 
 
 def _look(
     mosaic: Mosaic, predict: Predict, channels: int, scale: float, sample: int, smallest: int
-) -> _Finding | None:
-    """Return what the network sees in some squares of an image at a magnification.
+) -> list[_Sight]:
+    """Return what the network sees around some points of an image at a magnification.
+
+    The points are the same at every magnification. Nothing is returned if the image is too small.
 
     Args:
       sample: side of the squares in pixels, once magnified.
@@ -126,42 +132,78 @@ def _look(
     """
     side = min(round(sample / scale), *mosaic.shape)
     if round(side * scale) < smallest:
-        return None
+        return []
     size = sample if side < min(mosaic.shape) else min(sample, round(side * scale))
-    # Small images are mirrored up to one size, so that the network is compiled once.
-    margins = ((0, sample - size),) * 2
-    widths, certainties = [], []
-    places = (_sample_places(length, side) for length in mosaic.shape)
-    for top, left in itertools.product(*places):
+
+    @functools.cache  # the squares of a small image are all the same
+    def sight(top: int, left: int) -> _Sight:
         part = mosaic[top : top + side, left : left + side]
         image = resized(pixel_values.to_unit_range(part, channels)[None], (size, size))
-        squares = np.pad(image, ((0, 0), *margins, (0, 0)), "symmetric")
-        metal = predict(squares)[0, :size, :size, 0]
-        certainties.append(np.mean(np.abs(2 * metal - 1)))
-        smooth = cv2.GaussianBlur(metal, (0, 0), SMOOTHING)  # specks and pinholes are no wires
-        widths.append(wire_widths(smooth >= 0.5) / scale)
-    return _Finding(np.concatenate(widths), float(np.mean(certainties)))
+        # Small images are mirrored up to one size, so that the network is compiled once.
+        margins = ((0, 0), *((0, sample - size),) * 2, (0, 0))
+        metal = predict(np.pad(image, margins, "symmetric"))[0, :size, :size, 0]
+        return _Sight(top, left, side, metal)
+
+    def starts(length: int) -> np.ndarray:
+        centres = np.linspace(0, length, SAMPLES + 2)[1:-1]
+        return np.clip(centres - side / 2, 0, length - side).astype(int)
+
+    return list(itertools.starmap(sight, itertools.product(*map(starts, mosaic.shape))))
 
 
-def _width_by_agreement(findings: dict[float, _Finding], wire_width: float) -> float:
+def _median_width(sights: list[_Sight]) -> float:
+    """Return the median width in pixels of the image of the wires that are seen; 0 if none are."""
+    smooth = [
+        cv2.GaussianBlur(s.metal, (0, 0), SMOOTHING) for s in sights
+    ]  # no specks, no pinholes
+    widths = [
+        wire_widths(metal >= 0.5) * (sight.side / len(metal))
+        for sight, metal in zip(sights, smooth, strict=True)
+    ]
+    widths = np.concatenate(widths)
+    return float(np.median(widths)) if len(widths) else 0.0
+
+
+def _agreement(coarse: list[_Sight], fine: list[_Sight]) -> float:
+    """Return Cohen's kappa of the masks at two magnifications, where both look.
+
+    It is 1 if they are the same, and 0 if they have no more in common than chance gives.
+    """
+    pairs = []
+    for low, high in zip(coarse, fine, strict=True):
+        top, left = max(low.top, high.top), max(low.left, high.left)
+        bottom = min(low.top + low.side, high.top + high.side)
+        right = min(low.left + low.side, high.left + high.side)
+        seen = low.part(top, left, bottom, right)
+        finer = high.part(top, left, bottom, right)
+        finer = cv2.resize(finer, seen.shape[::-1], interpolation=cv2.INTER_AREA)
+        pairs.append(np.stack([seen.ravel(), finer.ravel()]) >= 0.5)
+    first, second = np.concatenate(pairs, axis=1)
+    shares = first.mean(), second.mean()
+    by_chance = shares[0] * shares[1] + (1 - shares[0]) * (1 - shares[1])
+    return float((np.mean(first == second) - by_chance) / max(1 - by_chance, 1e-6))
+
+
+def _width_by_agreement(sights: dict[float, list[_Sight]], wire_width: float) -> float:
     """Return the width of wires on which neighbouring magnifications agree best, in pixels.
 
     Where an image is too small, a network takes whatever has about the width that it knows for
-    wires, so that the width that it finds halves with every doubling. Where it sees the wires
-    themselves, the width stays.
+    wires, so that the width that it finds halves with every doubling, and the masks differ. Where
+    it sees the wires themselves, mask and width stay. Returns 0 if no wires are seen.
 
     Args:
-      findings: by magnification; each has widths.
+      sights: by magnification.
       wire_width: that the network was trained for, in pixels.
     """
-    widths = {scale: float(np.median(finding.widths)) for scale, finding in findings.items()}
-    best, best_weight = widths[max(widths)], 0.0
-    for scale, finer in itertools.pairwise(sorted(widths)):
+    widths = {scale: _median_width(seen) for scale, seen in sights.items()}
+    scales = [scale for scale in sorted(widths) if widths[scale]]
+    best, best_weight = widths[scales[-1]] if scales else 0.0, 0.0
+    for scale, finer in itertools.pairwise(scales):
         octaves = np.log2(widths[scale] / widths[finer])
         width = float(np.sqrt(widths[scale] * widths[finer]))
         mismatch = np.log2(width * np.sqrt(scale * finer) / wire_width)
-        certainty = findings[scale].certainty * findings[finer].certainty
-        weight = certainty * np.exp(-0.5 * ((octaves / AGREEMENT) ** 2 + (mismatch / REACH) ** 2))
+        deviation = (octaves / SPREAD) ** 2 + (mismatch / REACH) ** 2
+        weight = _agreement(sights[scale], sights[finer]) * np.exp(-0.5 * deviation)
         if weight > best_weight:
             best, best_weight = width, weight
     return best
@@ -182,15 +224,12 @@ def find_scale(
       preprocessing: its width of wires, and the size of the crops that it was trained on.
       smallest: least height and width of an image that it takes, in pixels.
     """
-    findings = {}
-    for scale in SCALES:
-        sample = preprocessing.crop_size or SAMPLE
-        finding = _look(mosaic, predict, channels, scale, sample, smallest)
-        if finding is not None and len(finding.widths):
-            findings[scale] = finding
-    if not findings:
+    sample = preprocessing.crop_size or SAMPLE
+    looks = {scale: _look(mosaic, predict, channels, scale, sample, smallest) for scale in SCALES}
+    sights = {scale: seen for scale, seen in looks.items() if seen}
+    width = _width_by_agreement(sights, preprocessing.wire_width)
+    if not width:
         return Scale(1.0, "no wires were found to measure, so the image keeps its size")
-    width = _width_by_agreement(findings, preprocessing.wire_width)
     factor = preprocessing.wire_width / width
     text = f"its wires are about {width:.3g} pixels wide"
     if 1 / TOLERANCE <= factor <= TOLERANCE:

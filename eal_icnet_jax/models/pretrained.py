@@ -29,7 +29,7 @@ KINDS = ("metal", "via")
 
 PRETRAINED = {
     "optical": PackagedWeights(
-        sha256="aac60828f529b63fcce420195e14f285c08d362cdee3275f528253b794dce17f",
+        sha256="da94b90a9d91ad38210ff28c073a69b9d9b5c5056ce40febf72977dddad09dba",
         preprocessing=Preprocessing((0.5, 99.5), 20.0, 256),
         about="photographs of an optical microscope",
     ),
