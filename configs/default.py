@@ -36,8 +36,8 @@ def get_config() -> ConfigDict:
     config.preprocessing.stretch = ()
     # Typical width in pixels of the wires, to which `predict --scale=auto` magnifies images, and
     # training its crops, by the wires of the first label. Validation and test then look at the
-    # middle of each image in the same way. 0 leaves their size, or takes what
-    # config.model.checkpoint carries.
+    # middle of each image in the same way, and `predict` at windows of config.dataset.crop_size,
+    # which must be set. 0 leaves the images' size, or takes what config.model.checkpoint carries.
     config.preprocessing.wire_width = 0.0
 
     config.dataset = ConfigDict()

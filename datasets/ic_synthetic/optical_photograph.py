@@ -35,7 +35,7 @@ class OpticalRanges:
       little_metal: largest part of an image that is such metal. Where more is metal, nothing would
         tell on which side of an outline it lies.
       see_through: how much the metal of those takes on the colours of what lies below.
-      dark_metal: fraction whose metal is darker than the ground.
+      dark_metal: fraction, of the other images, whose metal is darker than the ground.
       saturation: of the colours of ground and lower layers.
       metal_saturation: of the colour of the metal.
       lower_opacity: how much a lower layer's colour shows; 1 is as visible as the metal.

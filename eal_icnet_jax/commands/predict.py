@@ -62,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tiles", metavar="PATTERN",
         help="INPUT is a folder of tiles with names such as tile_{row}_{column}.png")  # fmt: skip
     add("--window", type=int, metavar="PIXELS",
-        help="side of a window (that of the network's training crops, or 512)")  # fmt: skip
+        help="side of a window (512, or that of the crops of a network that knows a width of "
+        "wires; once magnified)")  # fmt: skip
     add("--overlap", type=int, metavar="PIXELS", help="of windows (an eighth of a window)")
     add("--batch", type=int, metavar="N",
         help="number of windows at once (1 per CPU, 8 per accelerator)")  # fmt: skip

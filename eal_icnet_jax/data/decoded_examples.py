@@ -9,6 +9,10 @@ from eal_icnet_jax.data.transforms import CentreView, Decode
 from eal_icnet_jax.imaging import decoding, image_folders
 from eal_icnet_jax.imaging.stretching import Percentiles
 from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.models.registry import Preprocessing
+
+UNPREPARED = Preprocessing()
+"""Images as they are."""
 
 
 def evaluation_examples(
@@ -16,8 +20,7 @@ def evaluation_examples(
     source,
     start: int = 0,
     step: int = 1,
-    percentiles: Percentiles | None = None,
-    wire_width: float = 0.0,
+    preprocessing: Preprocessing = UNPREPARED,
 ) -> Iterator[dict]:
     """Yield every `step`-th decoded example of a split, in order, starting at `start`.
 
@@ -26,9 +29,8 @@ def evaluation_examples(
       source: of `prepared_datasets.open_split`.
       start: index of the first example.
       step: distance between the examples' indices.
-      percentiles: that become black and white, see `stretching.stretch`.
-      wire_width: of a network that is trained on crops: each example is the middle square of
-        `config.dataset.crop_size`, magnified so that its wires have this width. 0 for whole images.
+      preprocessing: of the network. If it was trained on crops at one width of wires, each example
+        is the middle square of that size, magnified so that its wires have that width.
 
     Yields:
       The dicts of `transforms.Decode`.
@@ -37,10 +39,11 @@ def evaluation_examples(
       UserError: a file cannot be decoded, or an image is too small for the networks.
     """
     labels = tuple(config.dataset.labels)
-    decode = Decode(config.model.in_channels, labels, Network.smallest, percentiles=percentiles)
+    channels, stretch = config.model.in_channels, preprocessing.stretch
+    decode = Decode(channels, labels, Network.smallest, percentiles=stretch)
     dataset = grain.MapDataset.source(source)[start::step].map(decode)
-    if wire_width and config.dataset.crop_size:
-        dataset = dataset.map(CentreView(config.dataset.crop_size, wire_width))
+    if preprocessing.crop_size:
+        dataset = dataset.map(CentreView(preprocessing.crop_size, preprocessing.wire_width))
     yield from dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4))
 
 

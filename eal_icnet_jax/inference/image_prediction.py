@@ -70,7 +70,7 @@ class ImagePrediction:
 
     @property
     def _window_side(self) -> int:
-        """The side of a window in pixels of the image; by default, it is one once magnified."""
+        """The side of a window in pixels of the image: by default, of the usual size magnified."""
         default = self.model.spec.preprocessing.crop_size or DEFAULT_WINDOW
         return self._options.window or round(default / self.scale.factor)
 
@@ -127,7 +127,8 @@ class ImagePrediction:
         height, width = self.mosaic.shape
         becomes_large = height * width * self.scale.factor**2 > MAX_WHOLE_PIXELS
         knows_crops = self.model.spec.preprocessing.crop_size > 0
-        if self.is_large or self._options.window or becomes_large or knows_crops:
+        exceeds_crop = knows_crops and self.window != self.mosaic.shape
+        if self.is_large or self._options.window or becomes_large or exceeds_crop:
             return next(self.windows().strips(slice(0, width), [slice(0, height)]))
         predict = self.model.predict_at(self.scale, self._options.tta, share_programs=True)
         return predict(self.pixels[None])[0]

@@ -182,7 +182,7 @@ class PredictionRun:
                 for path in prediction.mask_paths()
             ]
         else:
-            masks = self._predict_whole(image)
+            masks = self._predict_in_memory(image)
             foreground = [np.mean(mask) for mask in masks]
         seconds = None if is_finished else time.perf_counter() - start
         layout = self._options.layout
@@ -201,8 +201,8 @@ class PredictionRun:
             else "",
         )
 
-    def _predict_whole(self, image: ImagePrediction) -> list[np.ndarray]:
-        """Predict an image at once, write the results, and return the masks `[H, W]`."""
+    def _predict_in_memory(self, image: ImagePrediction) -> list[np.ndarray]:
+        """Predict an image in memory, write the results, and return the masks `[H, W]`."""
         options, mosaic = self._options, image.mosaic
         probabilities = image.probabilities()
         name = image_folders.stem_of(mosaic.path)

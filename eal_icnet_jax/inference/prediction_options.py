@@ -65,8 +65,8 @@ class ImageOptions:
     """How an image is predicted. Error messages name the options of `eal-icnet predict`.
 
     Attributes:
-      window: side of a window in pixels; if not given, that of the crops that the network was
-        trained on, or 512.
+      window: side of a window in pixels; if not given, a window has once magnified the side of the
+        crops at one width of wires that the network was trained on, or else 512.
       overlap: of windows in pixels, an eighth of a window if not given.
       batch: number of windows at once; if not given, one per CPU or eight per accelerator.
       scale: factor by which images are magnified before prediction, or "auto" for the one that
@@ -101,7 +101,8 @@ class ImageOptions:
         """Raise a `UserError` if windows of a side overlap by more than half."""
         if self.overlap is not None and self.overlap > window // 2:
             raise UserError(
-                f"--overlap is {self.overlap}: name 0 to {window // 2} pixels, half a window"
+                f"--overlap is {self.overlap}: a window of {window} pixels overlaps by 0 to "
+                f"{window // 2}"
             )
 
 

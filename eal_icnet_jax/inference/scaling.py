@@ -20,7 +20,7 @@ SCALES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 SAMPLE = 320
 """Side in pixels, once magnified, of the squares in which wires are looked for, if the network was
-trained on crops of no certain size."""
+trained on crops of no certain size. No side exceeds twice this one, for the sake of memory."""
 
 SAMPLES = 3
 """Number of points down and across around which such squares lie, at every magnification."""
@@ -224,7 +224,7 @@ def find_scale(
       preprocessing: its width of wires, and the size of the crops that it was trained on.
       smallest: least height and width of an image that it takes, in pixels.
     """
-    sample = preprocessing.crop_size or SAMPLE
+    sample = min(preprocessing.crop_size, 2 * SAMPLE) or SAMPLE
     looks = {scale: _look(mosaic, predict, channels, scale, sample, smallest) for scale in SCALES}
     sights = {scale: seen for scale, seen in looks.items() if seen}
     width = _width_by_agreement(sights, preprocessing.wire_width)

@@ -25,7 +25,8 @@ class KeylessRngs(nnx.Rngs):
 def _draw(sample: Callable, key: jax.Array, shape: tuple[int, ...], dtype, *parameters):
     """Return `sample(key, shape, dtype, *parameters)`, a function of `jax.random`.
 
-    An element depends on its position only, so the first ones of a longer draw are the same. The
+    With JAX's default, `jax_threefry_partitionable`, an element depends on its position only: the
+    first ones of a longer draw are the same. The
     lengths are powers of 4: few programs are compiled, where each shape would need its own.
     """
     if isinstance(key, jax.core.Tracer):  # a program is being made that draws all of a network

@@ -50,8 +50,8 @@ MODELS = {
 LARGEST_WIRE_WIDTH = 1000
 """Bound in pixels of the width of wires that a network is trained for."""
 
-LARGEST_CROP_SIZE = 16384
-"""Bound in pixels of the side of the crops that a network is trained on."""
+SMALLEST_CROP, LARGEST_CROP = 32, 16384
+"""Bounds in pixels of the side of the crops that a network is trained on."""
 
 
 def are_percentiles(values: Sequence[float]) -> bool:
@@ -69,7 +69,7 @@ class Preprocessing:
       wire_width: typical width of the wires in pixels; 0 if the network was trained for no certain
         one.
       crop_size: side in pixels of the squares that it was trained on, with wires of that width; 0
-        if it was trained for no certain width.
+        without such a width.
     """
 
     stretch: tuple[float, float] | None = None
@@ -90,13 +90,17 @@ class Preprocessing:
             side = int(values["crop_size"])
             is_sound = (
                 0 <= low < high <= 100
-                and 0 <= width < LARGEST_WIRE_WIDTH
-                and 0 <= side < LARGEST_CROP_SIZE
+                and 0 <= width <= LARGEST_WIRE_WIDTH
+                and (side == 0 or (width > 0 and SMALLEST_CROP <= side <= LARGEST_CROP))
+                and side == values["crop_size"]
             )
         except (KeyError, TypeError, ValueError):
             is_sound = False
         if not is_sound:
-            raise UserError(f"{str(values)[:200]} is no preprocessing of images")
+            raise UserError(
+                f"{str(values)[:200]} is no preprocessing of images: the checkpoint is damaged, or "
+                "of another release"
+            )
         return cls(stretch or None, width, side)
 
     def to_json(self) -> dict:

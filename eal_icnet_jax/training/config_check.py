@@ -6,7 +6,12 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from eal_icnet_jax.configs import default
-from eal_icnet_jax.models.registry import LARGEST_WIRE_WIDTH, are_percentiles
+from eal_icnet_jax.models.registry import (
+    LARGEST_CROP,
+    LARGEST_WIRE_WIDTH,
+    SMALLEST_CROP,
+    are_percentiles,
+)
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training.run_files import flat_config
 
@@ -80,9 +85,6 @@ CHOICES = {
 }
 """Knobs that take one of a few values."""
 
-SMALLEST_CROP = 32
-"""Smallest side in pixels of an image that the networks take."""
-
 
 def _has_type_of(value, default_value) -> bool:
     """Return whether a knob's value has the type of its default."""
@@ -138,10 +140,10 @@ def check_config(config: ConfigDict):
             choices = " or ".join(map(repr, allowed))
             raise UserError(f"config.{key} is {given[key]!r}: it must be {choices}")
     crop_size = given["dataset.crop_size"]
-    if crop_size != 0 and crop_size < SMALLEST_CROP:
+    if crop_size != 0 and not SMALLEST_CROP <= crop_size <= LARGEST_CROP:
         raise UserError(
-            f"config.dataset.crop_size is {crop_size}: it must be at least {SMALLEST_CROP}, or 0 "
-            "for whole images"
+            f"config.dataset.crop_size is {crop_size}: it must be {SMALLEST_CROP} to "
+            f"{LARGEST_CROP}, or 0 for whole images"
         )
     _check_views(tuple(given["augmentation.scale"]), given["augmentation.angle"], crop_size)
     stretch = tuple(given["preprocessing.stretch"])

@@ -94,10 +94,7 @@ def evaluated(config: ConfigDict, model: nnx.Module, split: str, keep: int) -> E
     evaluation = Evaluation(config.dataset.labels, config.evaluation.threshold, keep)
     with Interruption("stopping after this image") as interruption:
         examples = decoded_examples.evaluation_examples(
-            config,
-            source,
-            percentiles=model.spec.preprocessing.stretch,
-            wire_width=model.spec.preprocessing.wire_width,
+            config, source, preprocessing=model.spec.preprocessing
         )
         evaluate_examples(
             Predictor(model, **config.loss),

@@ -94,9 +94,20 @@ def _with_outputs_for(model: Network, labels: int) -> Network:
 
 
 def preprocessing_of(config: ConfigDict, default: Preprocessing) -> Preprocessing:
-    """Return the preprocessing that a config names, or else the one that a checkpoint carries."""
+    """Return the preprocessing that a config names, or else the one that a checkpoint carries.
+
+    The size of the crops is always the config's.
+
+    Raises:
+      UserError: there is a width of wires, but no crops that could be magnified to it.
+    """
     stretch = tuple(map(float, config.preprocessing.stretch))
     wire_width = config.preprocessing.wire_width or default.wire_width
+    if wire_width and not config.dataset.crop_size:
+        raise UserError(
+            f"the network is trained for wires of {wire_width:g} pixels: set "
+            "config.dataset.crop_size, the side of the crops that are magnified to it, such as 256"
+        )
     return Preprocessing(
         (stretch[0], stretch[1]) if stretch else default.stretch,
         wire_width,
@@ -362,8 +373,7 @@ class Trainer:
             self.validation_source,
             self.processes.index,
             self.processes.count,
-            self._preprocessing.stretch,
-            self._preprocessing.wire_width,
+            self._preprocessing,
         )
         examples = itertools.takewhile(lambda _: not interruption.requested, examples)
         evaluate_examples(self.predictor, examples, evaluation, config.evaluation.batch_size)

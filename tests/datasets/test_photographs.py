@@ -120,6 +120,27 @@ def test_metal_is_brighter_or_darker_than_the_ground(ranges, sign):
         assert sign * (metal - ground) > 0
 
 
+def test_much_metal_differs_from_the_ground():
+    """Where most is metal, no outline would tell on which side it lies."""
+    ranges = OpticalRanges(same_brightness=1, dark_metal=0, **QUIET)
+    for seed in range(8):
+        metal, ground = levels(wire(60), ranges, seed)
+        assert metal > ground
+
+
+def test_lines_of_other_layers_are_as_wide_as_they_should_be():
+    def widest(factor):
+        ranges = GeometryRanges(wire_width=(8, 8), lower_width=(factor, factor), rotated=0, real=0)
+        layers = [
+            layer.max()
+            for seed in range(6)
+            for layer in draw_distances(np.random.default_rng(seed), 256, ranges).lower
+        ]
+        return np.median(layers)
+
+    assert widest(4) > 1.8 * widest(0.5)
+
+
 def test_metal_of_the_ground_s_brightness_shows_by_its_outlines():
     distances = wire()
     ranges = OpticalRanges(

@@ -68,7 +68,9 @@ def test_a_network_trained_on_crops_looks_at_windows_of_their_size(model, mosaic
     whole = ImagePredictor(model, scale=2)(image).probabilities["1"]
     assert np.abs(whole - predicted).max() > 0.01
     too_much = ImagePrediction(mosaic, ModelChoice(knows), ImageOptions(scale=2, overlap=40))
-    with pytest.raises(UserError, match="--overlap is 40: name 0 to 32 pixels, half a window"):
+    with pytest.raises(
+        UserError, match="--overlap is 40: a window of 64 pixels overlaps by 0 to 32"
+    ):
         too_much.probabilities()
 
 

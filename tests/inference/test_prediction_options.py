@@ -29,7 +29,10 @@ def test_a_probability_is_a_threshold(threshold):
     [
         ({"threshold": 2.0}, "--threshold is 2.0: name a probability from 0 to 1"),
         ({"window": 0}, "--window is 0: name 1 or more pixels"),
-        ({"window": 96, "overlap": 60}, "--overlap is 60: name 0 to 48 pixels, half a window"),
+        (
+            {"window": 96, "overlap": 60},
+            "a window of 96 pixels overlaps by 0 to 48",
+        ),
         ({"overlap": -1}, "--overlap is -1: name 0 or more pixels"),
         ({"batch": 0}, "--batch is 0: name 1 or more windows"),
         ({"format": "png"}, "--format is png: name tiff or zarr"),

@@ -73,7 +73,7 @@ def test_small_images_keep_the_size_that_a_network_needs():
     assert sizes == [(32, 38)]
 
 
-@pytest.mark.parametrize("factor", [0.3, 0.77, 1.37, 2.85, 3.18])
+@pytest.mark.parametrize("factor", [0.77, 3.18, 5.3])
 def test_windows_of_every_magnification_have_one_size(factor):
     sizes = []
 

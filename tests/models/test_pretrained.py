@@ -98,12 +98,13 @@ def test_preprocessing_survives_json(preprocessing):
         {"stretch": [5, 5]}, {"stretch": [0, 101]}, {"stretch": "ab"}, {"stretch": [1, 2, 3]},
         {"wire_width": -1}, {"wire_width": 1e9}, {"wire_width": "wide"}, {"wire_width": None},
         {"crop_size": -1}, {"crop_size": 1e9}, {"crop_size": "large"}, {"crop_size": None},
+        {"crop_size": 31}, {"crop_size": 256.5}, {"wire_width": 0},
     ],
     ids=str,
 )  # fmt: skip
 def test_preprocessing_of_strangers_is_checked(values):
     with pytest.raises(UserError, match="is no preprocessing of images"):
-        Preprocessing.from_json({**Preprocessing().to_json(), **values})
+        Preprocessing.from_json({**Preprocessing(None, 20.0, 256).to_json(), **values})
 
 
 @pytest.mark.parametrize("values", [{}, [], None, {"stretch": None, "wire_width": 0}], ids=str)

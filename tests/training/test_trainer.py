@@ -1,5 +1,7 @@
 """The training loop: early stopping, fine-tuning, and losses that are not finite."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -72,14 +74,24 @@ def test_fine_tuning_starts_from_a_checkpoint(config, workdir, tmp_path):
 
 def test_packaged_weights_are_trained_further_on_metal_alone(config, capsys):
     config.model.checkpoint, config.model.options = "sem", ConfigDict()
+    config.dataset.crop_size = 64
     model = create_model(config)
     assert "of the outputs metal and via, metal is trained" in capsys.readouterr().out
     assert dict(model.spec.options)["classes"] == 1 and model.spec.outputs == ("metal",)
     packaged = checkpoints.load_model("sem")
-    assert model.spec.preprocessing == packaged.spec.preprocessing
+    own = dataclasses.replace(packaged.spec.preprocessing, crop_size=64)
+    assert model.spec.preprocessing == own != packaged.spec.preprocessing
     np.testing.assert_array_equal(
         model.classifier.kernel[...][..., 0], packaged.classifier.kernel[...][..., 0]
     )
+
+
+def test_a_width_of_wires_needs_crops(config, tmp_path):
+    """Also one that the checkpoint carries. No work directory is made."""
+    config.model.checkpoint, config.model.options = "sem", ConfigDict()
+    with pytest.raises(UserError, match=r"trained for wires of 20 pixels: set config\.dataset"):
+        Trainer(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
