@@ -29,9 +29,9 @@ Their gradients are compared in float64 as well.
 
 In PyTorch's float32 a value of EDANet and of MA-Net crosses a ReLU's kink by rounding: PyTorch's
 own gradients in float64, which ours match exactly, differ from the golden ones by 2.8e-3 and
-3.7e-3. HRNet-W48's in float64 are within 5.4e-4 of the golden ones, LETNet's within 2.2e-4. In float32
-XLA's depend on the processor: on some, six of HRNet-W48's 921 differ by up to 1.7e-3, and one of
-LETNet's 1308 by 1.004e-3."""
+3.7e-3. HRNet-W48's in float64 are within 5.4e-4 of the golden ones, LETNet's within 2.2e-4. In
+float32 XLA's depend on the processor: on some, six of HRNet-W48's 921 differ by up to 1.7e-3, and
+one of LETNet's 1308 by 1.004e-3."""
 
 
 def slow_ones_in_soak(names):
