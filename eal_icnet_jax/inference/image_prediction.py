@@ -1,7 +1,7 @@
 """The prediction of one image with all that `eal-icnet predict` decides for it.
 
 These are the level of white, the network, the levels that it was trained on, the magnification, and
-windows for a large image.
+windows.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError
 
 MAX_WHOLE_PIXELS = 2048 * 2048
-"""Largest number of pixels of an image that goes through the network without windows."""
+"""Largest number of pixels of an image that may go through the network without windows."""
 
 WINDOWS_PER_ACCELERATOR = 8
 """Default number of windows at once on a device other than a CPU."""
@@ -70,7 +70,8 @@ class ImagePrediction:
 
     @property
     def _window_side(self) -> int:
-        """The side of a window in pixels of the image: by default, of the usual size magnified."""
+        """The side of a window in pixels of the image, by default such that it has its usual size
+        once magnified."""
         default = self.model.spec.preprocessing.crop_size or DEFAULT_WINDOW
         return self._options.window or round(default / self.scale.factor)
 
@@ -128,6 +129,7 @@ class ImagePrediction:
         becomes_large = height * width * self.scale.factor**2 > MAX_WHOLE_PIXELS
         knows_crops = self.model.spec.preprocessing.crop_size > 0
         exceeds_crop = knows_crops and self.window != self.mosaic.shape
+        self._options.check_overlap(self._window_side)  # also where one window holds the image
         if self.is_large or self._options.window or becomes_large or exceeds_crop:
             return next(self.windows().strips(slice(0, width), [slice(0, height)]))
         predict = self.model.predict_at(self.scale, self._options.tta, share_programs=True)

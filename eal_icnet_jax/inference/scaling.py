@@ -153,14 +153,13 @@ def _look(
 
 def _median_width(sights: list[_Sight]) -> float:
     """Return the median width in pixels of the image of the wires that are seen; 0 if none are."""
-    smooth = [
-        cv2.GaussianBlur(s.metal, (0, 0), SMOOTHING) for s in sights
-    ]  # no specks, no pinholes
-    widths = [
-        wire_widths(metal >= 0.5) * (sight.side / len(metal))
-        for sight, metal in zip(sights, smooth, strict=True)
-    ]
-    widths = np.concatenate(widths)
+    found = []
+    for sight in sights:
+        smooth = cv2.GaussianBlur(
+            sight.metal, (0, 0), SMOOTHING
+        )  # specks and pinholes are no wires
+        found.append(wire_widths(smooth >= 0.5) * (sight.side / len(smooth)))
+    widths = np.concatenate(found)
     return float(np.median(widths)) if len(widths) else 0.0
 
 

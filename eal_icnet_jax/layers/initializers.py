@@ -26,8 +26,8 @@ def _draw(sample: Callable, key: jax.Array, shape: tuple[int, ...], dtype, *para
     """Return `sample(key, shape, dtype, *parameters)`, a function of `jax.random`.
 
     With JAX's default, `jax_threefry_partitionable`, an element depends on its position only: the
-    first ones of a longer draw are the same. The
-    lengths are powers of 4: few programs are compiled, where each shape would need its own.
+    first ones of a longer draw are the same. The lengths are powers of 4: few programs are
+    compiled, where each shape would need its own.
     """
     if isinstance(key, jax.core.Tracer):  # a program is being made that draws all of a network
         return sample(key, shape, dtype, *parameters)
@@ -55,7 +55,7 @@ def variance_scaling(
         fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
         variance = np.asarray(scale / fans[mode], dtype)
         if distribution == "normal":
-            return jax.device_put(_draw(jax.random.normal, key, shape, dtype) * np.sqrt(variance))
+            return normal(np.sqrt(variance))(key, shape, dtype)
         unit = _draw(jax.random.uniform, key, shape, dtype, -1.0, 1.0)
         return jax.device_put(unit * np.sqrt(np.asarray(3, dtype) * variance))
 

@@ -104,7 +104,7 @@ def test_the_layout_of_two_masks_is_summarised(checkpoint, folder, tmp_path):
         (["--window=16", "--overlap=0"], "--window is 16: the model takes 32 pixels or more"),
         (
             ["--window=96", "--overlap=60"],
-            "a window of 96 pixels overlaps by 0 to 48",
+            "--overlap is 60: a window of 96 pixels overlaps by 0 to 48",
         ),
         (["--batch=0"], "--batch is 0: name 1 or more windows"),
         (["--fill-holes=9999"], "name an area of 0 to 4096 pixels"),

@@ -72,6 +72,9 @@ def test_a_network_trained_on_crops_looks_at_windows_of_their_size(model, mosaic
         UserError, match="--overlap is 40: a window of 64 pixels overlaps by 0 to 32"
     ):
         too_much.probabilities()
+    too_much = ImagePrediction(mosaic, ModelChoice(model), ImageOptions(overlap=300))
+    with pytest.raises(UserError, match="--overlap is 300: a window of 512 pixels overlaps by"):
+        too_much.probabilities()
 
 
 def test_senseless_options_and_images_are_refused(model):

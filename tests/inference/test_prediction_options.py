@@ -31,7 +31,7 @@ def test_a_probability_is_a_threshold(threshold):
         ({"window": 0}, "--window is 0: name 1 or more pixels"),
         (
             {"window": 96, "overlap": 60},
-            "a window of 96 pixels overlaps by 0 to 48",
+            "--overlap is 60: a window of 96 pixels overlaps by 0 to 48",
         ),
         ({"overlap": -1}, "--overlap is -1: name 0 or more pixels"),
         ({"batch": 0}, "--batch is 0: name 1 or more windows"),

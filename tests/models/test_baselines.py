@@ -23,15 +23,18 @@ from tests.models.parity import (
 
 BASELINES = [name for name in models.MODELS if name != "eal_icnet"]
 
-ROUNDED = {"edanet": 1e-2, "manet": 1e-2, "hrnet_w48": 3e-3, "letnet": 2e-3}
+ROUNDED = {"edanet": 1e-2, "manet": 1e-2, "hrnet_w48": 3e-3}
 """Tolerances for networks whose float32 gradients may differ from the golden ones by over 1e-3.
 Their gradients are compared in float64 as well.
 
 In PyTorch's float32 a value of EDANet and of MA-Net crosses a ReLU's kink by rounding: PyTorch's
 own gradients in float64, which ours match exactly, differ from the golden ones by 2.8e-3 and
-3.7e-3. HRNet-W48's in float64 are within 5.4e-4 of the golden ones, LETNet's within 2.2e-4. In
-float32 XLA's depend on the processor: on some, six of HRNet-W48's 921 differ by up to 1.7e-3, and
-one of LETNet's 1308 by 1.004e-3."""
+3.7e-3. HRNet-W48's in float64 are within 5.4e-4 of the golden ones. In float32 XLA's depend on the
+processor: within 5.4e-4 on some, while on others six of 921 differ by up to 1.7e-3."""
+
+ROUNDED_TENSORS = {"letnet": {"DAB_Block_6.DAB_Module_6_2.ca11.conv.weight": 2e-3}}
+"""Tolerances for single tensors, as above. On some processors, this one of 1308 differs by 1.004e-3
+in float32. In float64 all are within 2.2e-4 of the golden ones."""
 
 
 def slow_ones_in_soak(names):
@@ -88,9 +91,15 @@ def test_logits_loss_and_gradients_match_pytorch(monkeypatch, name):
     assert_logits(logits, want["logits_square_every_2nd"], every=2)
     np.testing.assert_allclose(loss, want["loss_eval"], rtol=1e-5)
     norms = gradient_norms(model, gradients, want["grad_norm_keys"])
-    rtol = ROUNDED.get(name, 1e-3)
+    keys, norms_of_torch = list(want["grad_norm_keys"]), want["grad_norms_eval"]
+    tolerances = ROUNDED_TENSORS.get(name, {})
+    rounded = [keys.index(key) for key in tolerances]
+    for index, rtol in zip(rounded, tolerances.values(), strict=True):
+        np.testing.assert_allclose(norms[index], norms_of_torch[index], rtol=rtol)
+    norms, norms_of_torch = (np.delete(values, rounded) for values in (norms, norms_of_torch))
     # A gradient of 1e-34 vanishes in float32.
-    np.testing.assert_allclose(norms, want["grad_norms_eval"], rtol=rtol, atol=1e-30)
+    rtol = ROUNDED.get(name, 1e-3)
+    np.testing.assert_allclose(norms, norms_of_torch, rtol=rtol, atol=1e-30)
 
 
 @pytest.mark.parametrize("name", ["edanet", "manet", *map(in_soak, ("hrnet_w48", "letnet"))])
