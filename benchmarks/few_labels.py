@@ -5,13 +5,16 @@
 DIR is a folder as in real.py. Of each photograph, four random squares of 256 pixels from the first
 half along its longer side are trained on with configs/finetune.py, from the packaged weights and
 from nothing, with three seeds. The other half is predicted as an image of its own with the
-command's defaults. Halves with a side below 256 pixels are magnified twice for training. Trainings
-that are finished in WORK are not repeated. Writes few_labels.csv and few_labels.md.
+command's defaults. Halves with a side below 256 pixels are magnified twice for training. What lies
+in WORK is not measured again. Writes few_labels.csv and few_labels.md after each training.
 """
 
 import argparse
 import csv
+import itertools
+import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -105,32 +108,44 @@ def main():
     arguments = parser.parse_args()
     rows = []
     arguments.output.mkdir(parents=True, exist_ok=True)
-    for photograph in labelled_photographs(arguments.data, arguments.sets):
-        name, first, second = photograph.name, Half(photograph, False), Half(photograph, True)
-        weights = "optical" if photograph.has_colour else "sem"
-        zero_shot = accuracy(second, pretrained.load_pretrained(weights))
-        for start in arguments.starts.split(","):
-            for seed in range(arguments.seeds):
-                work = arguments.work / name / f"{start}_{seed}"
-                checkpoint = weights if start == "packaged" else ""
-                seconds = train(first.crops(seed), weights, checkpoint, seed, work)
-                tuned = accuracy(second, checkpoints.load_model(work / "run"))
-                rows.append((name, start, seed, zero_shot, tuned, seconds))
-                print(f"{name} {start} {seed}: {100 * zero_shot:.1f} -> {100 * tuned:.1f}",
-                      flush=True)  # fmt: skip
-    with (arguments.output / "few_labels.csv").open("w", newline="") as file:
+    photographs = list(labelled_photographs(arguments.data, arguments.sets))
+    starts = arguments.starts.split(",")
+    for seed, start, photograph in itertools.product(range(arguments.seeds), starts, photographs):
+        rows.append(measured(photograph, start, seed, arguments.work))
+        print(*rows[-1], flush=True)
+        write(rows, arguments.output)
+    print(table(rows))
+
+
+def measured(photograph: Labelled, start: str, seed: int, folder: pathlib.Path) -> tuple:
+    """Return a row of the table, from the folder if it is there already."""
+    work = folder / photograph.name / f"{start}_{seed}"
+    record = work / "row.json"
+    if record.exists():
+        return tuple(json.loads(record.read_text()))
+    shutil.rmtree(work, ignore_errors=True)  # of a run that was stopped, whose time is unknown
+    first, second = Half(photograph, False), Half(photograph, True)
+    weights = "optical" if photograph.has_colour else "sem"
+    seconds = train(first.crops(seed), weights, weights if start == "packaged" else "", seed, work)
+    networks = pretrained.load_pretrained(weights), checkpoints.load_model(work / "run")
+    row = photograph.name, start, seed, *(accuracy(second, model) for model in networks), seconds
+    record.write_text(json.dumps(row))
+    return row
+
+
+def write(rows: list[tuple], output: pathlib.Path):
+    """Write the table of what has been measured so far."""
+    with (output / "few_labels.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("set", "start", "seed", "zero_shot", "mIoU", "seconds"))
         writer.writerows(rows)
-    text = table(rows)
-    (arguments.output / "few_labels.md").write_text(text + "\n")
-    print(text)
+    (output / "few_labels.md").write_text(table(rows) + "\n")
 
 
 def table(rows: list[tuple]) -> str:
     """Return the mean and the standard deviation over the seeds as a Markdown table, in percent."""
     lines = []
-    for name, start in dict.fromkeys(row[:2] for row in rows):
+    for name, start in sorted({row[:2] for row in rows}):
         mine = [row for row in rows if row[:2] == (name, start)]
         tuned = 100 * np.array([row[4] for row in mine])
         seconds = np.median([row[5] for row in mine])

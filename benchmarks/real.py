@@ -5,9 +5,9 @@
 DIR holds a folder for each set, with `image` (any format), `metal` (a mask of the topmost layer),
 `via` where there are labelled vias, and `valid`, a mask of the pixels that count, where not all do.
 A label of another size is brought to the image's. `otsu` is Otsu's threshold, `packaged` the
-weights that the command chooses, NAME=CHECKPOINT any other. `+tta` after a name averages over flips
-and turns, as in `packaged+tta`. `--magnify=0.5,1,2` also measures images that are magnified first.
-Writes real.csv, real.md and real.png.
+weights that the command chooses, NAME=CHECKPOINT any other. `+tta` and `+multiscale` after a name
+are the command's options, as in `packaged+multiscale`. `--magnify=0.5,1,2` also measures magnified
+images. Writes real.csv, real.md and real.png.
 """
 
 import argparse
@@ -90,11 +90,11 @@ def otsu(image: np.ndarray) -> list[np.ndarray]:
     return [grey > level]
 
 
-def predict(image: pathlib.Path | np.ndarray, model, tta: bool = False) -> list[np.ndarray]:
-    """Return the masks that `eal-icnet predict` writes."""
+def predict(image: pathlib.Path | np.ndarray, model, **options: bool) -> list[np.ndarray]:
+    """Return the masks that `eal-icnet predict` writes with options, such as `tta=True`."""
     from eal_icnet_jax.inference.image_prediction import ImagePredictor
 
-    predicted = ImagePredictor(model, tta=tta)(image)
+    predicted = ImagePredictor(model, **options)(image)
     for note in predicted.notes:
         print(f"    {note}")
     return list(predicted.masks.values())
@@ -182,9 +182,9 @@ def measure(photograph: Labelled, models: dict, rows: list, sheet: list):
     """
     name_of_set, source, image, label, via, valid, _ = photograph
     line = [cell(image), cell(255 * label.astype(np.uint8))]
-    for name, (model, tta) in models.items():
+    for name, (model, options) in models.items():
         start = time.perf_counter()
-        masks = otsu(image) if model is OTSU else predict(source, model, tta)
+        masks = otsu(image) if model is OTSU else predict(source, model, **options)
         seconds = time.perf_counter() - start
         if masks[0].shape != label.shape:
             masks = [cv2.resize(mask.astype(np.uint8), label.shape[::-1]) > 0 for mask in masks]
@@ -218,16 +218,15 @@ def table(rows: list[dict]) -> str:
 
 
 def model_of(text: str):
-    """Return the name of a model of --models, the model, None for the packaged ones, and `tta`."""
-    plain, _, ending = text.partition("+")
-    tta = ending == "tta"
+    """Return a name, the model of --models, None for the packaged ones, and options."""
+    plain, *endings = text.split("+")
     name, _, checkpoint = plain.partition("=")
-    title = f"{name}+tta" if tta else name
+    title, options = "+".join([name, *endings]), dict.fromkeys(endings, True)
     if name in ("otsu", "packaged"):
-        return title, (OTSU if name == "otsu" else None, tta)
+        return title, (OTSU if name == "otsu" else None, options)
     from eal_icnet_jax.models import checkpoints
 
-    return title, (checkpoints.load_model(checkpoint or name), tta)
+    return title, (checkpoints.load_model(checkpoint or name), options)
 
 
 def main():

@@ -47,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "was trained for)")  # fmt: skip
     add("--tta", action="store_true",
         help="average over flips and quarter turns, which takes eight times as long")  # fmt: skip
+    add(
+        "--multiscale",
+        action="store_true",
+        help="average over 0.71, 1 and 1.41 times the magnification, which takes 3.5 times as long",
+    )
     add("--white", type=int, metavar="LEVEL", help=WHITE_HELP)
     add("--page", type=int, metavar="N",
         help="number of the image in files that hold several, from 1")  # fmt: skip
@@ -87,7 +92,8 @@ def _options(arguments: argparse.Namespace) -> "PredictionOptions":
         layout = LayoutOutput(arguments.layout, arguments.kinds, arguments.pixel_size, shapes)
     names = (
         "input", "output", "threshold", "probabilities", "overlay", "remove_specks", "fill_holes",
-        "tiles", "window", "overlap", "batch", "format", "scale", "tta", "white", "page", "force",
+        "tiles", "window", "overlap", "batch", "format", "scale", "tta", "multiscale",
+        "white", "page", "force",
     )  # fmt: skip
     return PredictionOptions(layout=layout, **{name: getattr(arguments, name) for name in names})
 

@@ -1,7 +1,6 @@
 """The prediction of one image with all that `eal-icnet predict` decides for it.
 
-These are the level of white, the network, the levels that it was trained on, the magnification, and
-windows.
+These are the level of white, the network, the levels that it was trained on, and magnifications.
 """
 
 import dataclasses
@@ -9,23 +8,20 @@ import functools
 import os
 import pathlib
 
-import jax
 import numpy as np
 
 from eal_icnet_jax.imaging import levels, mosaic_files, pixel_values
 from eal_icnet_jax.imaging.mosaics import Mosaic, mosaic_from_array
+from eal_icnet_jax.inference.magnified_image import MagnifiedImage, exceeds_whole
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import ImageOptions, check_threshold
 from eal_icnet_jax.inference.scaling import Scale
-from eal_icnet_jax.inference.windows import DEFAULT_WINDOW, OVERLAP_DIVISOR, BlendedWindows
+from eal_icnet_jax.inference.windows import AveragedWindows, mean_of
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError
 
-MAX_WHOLE_PIXELS = 2048 * 2048
-"""Largest number of pixels of an image that may go through the network without windows."""
-
-WINDOWS_PER_ACCELERATOR = 8
-"""Default number of windows at once on a device other than a CPU."""
+MULTISCALE = (2**-0.5, 1.0, 2**0.5)
+"""Magnifications over which `--multiscale` averages, relative to the one that suits the network."""
 
 
 class ImagePrediction:
@@ -51,7 +47,7 @@ class ImagePrediction:
         self._in_full_range = levels.in_full_range(mosaic, options.white)
         self.model, self._choice_note = choice.of(self._in_full_range)
         self.model.predictor.check_size(str(mosaic.path), mosaic.shape)
-        self.is_large = mosaic.shape[0] * mosaic.shape[1] > MAX_WHOLE_PIXELS
+        self.is_large = exceeds_whole(mosaic.shape)
 
     @functools.cached_property
     def mosaic(self) -> Mosaic:
@@ -68,72 +64,29 @@ class ImagePrediction:
         """A sentence for each thing that a user should know."""
         return (*self.mosaic.notes, *filter(None, (self._choice_note, self.scale.note)))
 
-    @property
-    def _window_side(self) -> int:
-        """The side of a window in pixels of the image, by default such that it has its usual size
-        once magnified."""
-        default = self.model.spec.preprocessing.crop_size or DEFAULT_WINDOW
-        return self._options.window or round(default / self.scale.factor)
+    def at(self, step: float = 1.0) -> MagnifiedImage:
+        """Return the image at `scale` times a step."""
+        return MagnifiedImage(self.mosaic, self.model, step * self.scale.factor, self._options)
 
     @property
-    def window(self) -> tuple[int, int]:
-        """The height and width of a window in pixels of the image, which they do not exceed."""
-        return tuple(min(self._window_side, size) for size in self.mosaic.shape)
+    def _magnified(self) -> list[MagnifiedImage]:
+        """The image at each magnification over which the prediction is averaged."""
+        return [self.at(step) for step in (MULTISCALE if self._options.multiscale else (1.0,))]
 
-    @property
-    def overlap(self) -> int:
-        """The overlap of windows in pixels of the image.
-
-        Raises:
-          UserError: the user's one is more than half a window.
-        """
-        self._options.check_overlap(self._window_side)
-        if self._options.overlap is not None:
-            return self._options.overlap
-        return self._window_side // OVERLAP_DIVISOR
-
-    @property
-    def batch(self) -> int:
-        """The number of windows that are predicted at once."""
-        per_device = 1 if jax.default_backend() == "cpu" else WINDOWS_PER_ACCELERATOR
-        return self._options.batch or jax.local_device_count() * per_device
-
-    def windows(self) -> BlendedWindows:
+    def windows(self) -> AveragedWindows:
         """Return the windows of the image and their prediction."""
-        # Results must not depend on the images before, so programs are not shared.
-        predict = self.model.predict_at(self.scale, self._options.tta, share_programs=False)
-        return BlendedWindows(
-            self.mosaic,
-            predict,
-            self.model.channels,
-            self.model.classes,
-            self.window,
-            self.overlap,
-            self.batch,
-        )
+        return AveragedWindows([image.windows() for image in self._magnified])
 
     @functools.cached_property
     def pixels(self) -> np.ndarray:
-        """The input of the network, `[H, W, C]` float32 in [0, 1]."""
+        """The image as the network takes it, `[H, W, C]` float32 in [0, 1]."""
         return pixel_values.to_unit_range(
             self.mosaic[slice(None), slice(None)], self.model.channels
         )
 
     def probabilities(self) -> np.ndarray:
-        """Return the probabilities `[H, W, classes]`.
-
-        A large image is predicted in windows, and any image by a network that was trained on crops
-        at one magnification: attention spans all pixels, so that it knows images of their size.
-        """
-        height, width = self.mosaic.shape
-        becomes_large = height * width * self.scale.factor**2 > MAX_WHOLE_PIXELS
-        knows_crops = self.model.spec.preprocessing.crop_size > 0
-        exceeds_crop = knows_crops and self.window != self.mosaic.shape
-        self._options.check_overlap(self._window_side)  # also where one window holds the image
-        if self.is_large or self._options.window or becomes_large or exceeds_crop:
-            return next(self.windows().strips(slice(0, width), [slice(0, height)]))
-        predict = self.model.predict_at(self.scale, self._options.tta, share_programs=True)
-        return predict(self.pixels[None])[0]
+        """Return the probabilities `[H, W, classes]`."""
+        return mean_of(image.probabilities() for image in self._magnified)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +119,8 @@ class ImagePredictor:
       scale: factor by which images are magnified before prediction, or "auto" for the one that
         suits the network, if it was trained for wires of a certain width.
       tta: whether the prediction is averaged over flips and quarter turns.
+      multiscale: whether it is averaged over three magnifications: `scale`, and this one divided
+        and multiplied by the square root of two.
       white: level of white in the images; None for what each file states or shows.
 
     Raises:
@@ -180,11 +135,12 @@ class ImagePredictor:
         threshold: float = 0.5,
         scale: float | str = "auto",
         tta: bool = False,
+        multiscale: bool = False,
         white: int | None = None,
     ):
         check_threshold(threshold)
         self._choice, self._threshold = ModelChoice(model), threshold
-        self._options = ImageOptions(scale=scale, tta=tta, white=white)
+        self._options = ImageOptions(scale=scale, tta=tta, multiscale=multiscale, white=white)
 
     def __call__(self, image: str | os.PathLike | np.ndarray) -> PredictedImage:
         """Predict an image.

@@ -232,6 +232,7 @@ class PredictionRun:
           UserError: the options do not fit the image.
         """
         options, mosaic, model = self._options, image.mosaic, image.model
+        magnified = image.at()
         if options.overlay:
             raise UserError("--overlay is for images of up to 2048x2048 pixels: remove it")
         if options.window and options.window > min(mosaic.shape):
@@ -249,9 +250,10 @@ class PredictionRun:
                 "weights": model.weights_digest,
                 "scale": image.scale.factor,
                 "tta": options.tta,
-                "window": [*image.window],
-                "overlap": image.overlap,
-                "batch": image.batch,
+                "multiscale": options.multiscale,
+                "window": [*magnified.window],
+                "overlap": magnified.overlap,
+                "batch": magnified.batch,
                 "white": options.white,
                 "page": options.page,
             },

@@ -55,18 +55,18 @@ class PredictionModel:
         """The SHA-256 of the weights."""
         return named_arrays.arrays_digest(named_arrays.weight_arrays(nnx.state(self._model)))
 
-    def predict_at(self, scale: Scale, tta: bool, share_programs: bool) -> Predict:
+    def predict_at(self, factor: float, tta: bool, share_programs: bool) -> Predict:
         """Return the prediction of images `[B, H, W, C]` at a magnification.
 
         Args:
-          scale: magnification.
+          factor: magnification.
           tta: whether to average over flips and quarter turns.
           share_programs: as for `Predictor.probabilities`.
         """
         predict = functools.partial(self.predictor.probabilities, share_programs=share_programs)
         views = over_views(predict) if tta else predict
         crop_size = self.spec.preprocessing.crop_size
-        return at_scale(views, scale.factor, self.predictor.minimum_size, crop_size)
+        return at_scale(views, factor, self.predictor.minimum_size, crop_size)
 
     def prepared(self, mosaic: Mosaic) -> Mosaic:
         """Return an image with the levels that the network was trained on."""
@@ -84,7 +84,7 @@ class PredictionModel:
         if not self.spec.preprocessing.wire_width:
             return Scale()
         # The same in every process, so programs are not shared.
-        predict = self.predict_at(Scale(), tta=False, share_programs=False)
+        predict = self.predict_at(1.0, tta=False, share_programs=False)
         least = self.predictor.minimum_size
         return find_scale(mosaic, predict, self.channels, self.spec.preprocessing, least)
 

@@ -72,6 +72,8 @@ class ImageOptions:
       scale: factor by which images are magnified before prediction, or "auto" for the one that
         suits the network, if it was trained for wires of a certain width.
       tta: whether the prediction is averaged over flips and quarter turns.
+      multiscale: whether it is averaged over three magnifications: `scale`, and this one divided
+        and multiplied by the square root of two.
       white: level of white in the images; None for what each file states or shows.
 
     Raises:
@@ -83,6 +85,7 @@ class ImageOptions:
     batch: int | None = None
     scale: float | str = "auto"
     tta: bool = False
+    multiscale: bool = False
     white: int | None = None
 
     def __post_init__(self):

@@ -161,3 +161,33 @@ class BlendedWindows:
                 weighted = axis.weights[j][part, None] * predicted[:, part]
                 out[:, first_column - columns.start : end - columns.start] += weighted
         return out
+
+
+def mean_of(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the mean of one or several arrays of one shape, in the type of the first."""
+    arrays = iter(arrays)
+    total, count = next(arrays), 1
+    for array in arrays:
+        total, count = total + array, count + 1
+    return total if count == 1 else total / total.dtype.type(count)
+
+
+class AveragedWindows:
+    """The mean of the blended probabilities of several sets of windows of one mosaic."""
+
+    def __init__(self, sets: list[BlendedWindows]):
+        self._sets = sets
+
+    def strips(
+        self,
+        columns: slice,
+        strips: list[slice],
+        on_predicted: Callable[[int], object] = lambda count: None,
+    ) -> Iterator[np.ndarray]:
+        """Yield what `BlendedWindows.strips` yields, averaged."""
+        parts = (windows.strips(columns, strips, on_predicted) for windows in self._sets)
+        return map(mean_of, zip(*parts, strict=True))
+
+    def window_count(self, columns: slice, strips: list[slice]) -> int:
+        """Return the number of windows that `strips` predicts."""
+        return sum(windows.window_count(columns, strips) for windows in self._sets)

@@ -10,7 +10,7 @@ import pytest
 from eal_icnet_jax.datasets.ic_synthetic import examples
 from eal_icnet_jax.imaging import png
 from eal_icnet_jax.imaging.mosaics import mosaic_from_array
-from eal_icnet_jax.inference import image_prediction
+from eal_icnet_jax.inference import magnified_image
 from eal_icnet_jax.inference.image_prediction import ImagePrediction, ImagePredictor
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import ImageOptions
@@ -47,7 +47,7 @@ def test_the_packaged_network_predicts_a_file_and_an_array_as_the_command_does(
 def test_a_large_image_is_predicted_in_the_windows_of_the_command(
     model, mosaic_path, threshold, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(image_prediction, "MAX_WHOLE_PIXELS", 300 * 300)
+    monkeypatch.setattr(magnified_image, "MAX_WHOLE_PIXELS", 300 * 300)
     predicted = ImagePredictor(model, threshold=threshold)(mosaic_path)
     run(model, input=mosaic_path, output=tmp_path, threshold=threshold)
     assert list(predicted.masks) == ["1"]  # its output has no name
@@ -64,7 +64,8 @@ def test_a_network_trained_on_crops_looks_at_windows_of_their_size(model, mosaic
     options = ImageOptions(scale=2, window=64)
     named = ImagePrediction(mosaic, ModelChoice(model), options)
     np.testing.assert_allclose(predicted, named.probabilities()[..., 0], atol=1e-6)
-    assert (named.window, named.overlap) == ((64, 64), 8)
+    magnified = named.at()
+    assert (magnified.window, magnified.overlap) == ((64, 64), 8)
     whole = ImagePredictor(model, scale=2)(image).probabilities["1"]
     assert np.abs(whole - predicted).max() > 0.01
     too_much = ImagePrediction(mosaic, ModelChoice(knows), ImageOptions(scale=2, overlap=40))
@@ -75,6 +76,28 @@ def test_a_network_trained_on_crops_looks_at_windows_of_their_size(model, mosaic
     too_much = ImagePrediction(mosaic, ModelChoice(model), ImageOptions(overlap=300))
     with pytest.raises(UserError, match="--overlap is 300: a window of 512 pixels overlaps by"):
         too_much.probabilities()
+
+
+def test_multiscale_averages_over_three_magnifications(
+    model, mosaic_path, threshold, tmp_path, monkeypatch
+):
+    image = read(mosaic_path)[:200, :160]
+
+    def metal(**options):
+        return ImagePredictor(model, **options)(image).probabilities["1"]
+
+    single = [metal(scale=1.5 * step) for step in (2**-0.5, 1, 2**0.5)]
+    averaged = metal(scale=1.5, multiscale=True)
+    np.testing.assert_allclose(averaged, np.mean(single, 0), atol=1e-6)
+    assert np.abs(averaged - single[1]).max() > 0.01
+
+    monkeypatch.setattr(magnified_image, "MAX_WHOLE_PIXELS", 300 * 300)
+    options = {"input": mosaic_path, "output": tmp_path, "threshold": threshold}
+    run(model, **options, multiscale=True)
+    windows = ImagePredictor(model, threshold=threshold, multiscale=True)(mosaic_path)
+    np.testing.assert_array_equal(windows.masks["1"], read(tmp_path / "die.ome.tif") > 0)
+    with pytest.raises(UserError, match="a prediction with multiscale True instead of False"):
+        run(model, **options)
 
 
 def test_senseless_options_and_images_are_refused(model):

@@ -8,7 +8,7 @@ import pytest
 
 from eal_icnet_jax.imaging import mosaics, pixel_values
 from eal_icnet_jax.inference.scaling import at_scale
-from eal_icnet_jax.inference.windows import BlendedWindows, WindowAxis
+from eal_icnet_jax.inference.windows import AveragedWindows, BlendedWindows, WindowAxis
 
 
 def noise(height=150, width=211):
@@ -101,3 +101,20 @@ def test_magnified_windows_give_what_the_whole_magnified_image_gives(factor):
                 near_edge[tuple(pixels)] = True
     assert np.mean(~near_edge) > 0.15
     np.testing.assert_allclose(out[~near_edge], whole[~near_edge], atol=0.03)
+
+
+def test_sets_of_windows_are_averaged_strip_by_strip():
+    """Each set is counted, and has windows of its own size."""
+    sets = [
+        blend(noise(), lambda x, power=power: x**power, 1, 1, (side, side), 8)
+        for side, power in ((64, 1), (48, 2))
+    ]
+    averaged, columns = AveragedWindows(sets), slice(20, 200)
+    strips, predicted = [slice(0, 70), slice(70, 150)], []
+    out = np.concatenate(list(averaged.strips(columns, strips, predicted.append)))[..., 0]
+    image = noise()[:, columns] / 255
+    np.testing.assert_allclose(out, (image + image**2) / 2, atol=1e-6)
+    assert sum(predicted) == averaged.window_count(columns, strips)
+    assert averaged.window_count(columns, strips) == sum(
+        windows.window_count(columns, strips) for windows in sets
+    )

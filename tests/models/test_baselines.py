@@ -37,9 +37,9 @@ ROUNDED_TENSORS = {"letnet": {"DAB_Block_6.DAB_Module_6_2.ca11.conv.weight": 2e-
 in float32. In float64 all are within 2.2e-4 of the golden ones."""
 
 
-def slow_ones_in_soak(names):
-    """Leave HRNet-W48, a wider HRNet-W18 that compiles for minutes, to `make soak`."""
-    return [in_soak(name) if name == "hrnet_w48" else name for name in names]
+def slow_ones_in_soak(names, *slow):
+    """Leave HRNet-W48 and others to `make soak`: networks that compile for minutes."""
+    return [in_soak(name) if name in ("hrnet_w48", *slow) else name for name in names]
 
 
 def in_soak(name):
@@ -81,7 +81,7 @@ def test_weights_pass_through_bit_for_bit(name):
     assert cost.parameters(model) == recipe.manifest(name)["parameters"]
 
 
-@pytest.mark.parametrize("name", slow_ones_in_soak(BASELINES))
+@pytest.mark.parametrize("name", slow_ones_in_soak(BASELINES, "letnet"))
 def test_logits_loss_and_gradients_match_pytorch(monkeypatch, name):
     without_fast_forms(name, monkeypatch)
     model = reference_model(name)
@@ -102,7 +102,7 @@ def test_logits_loss_and_gradients_match_pytorch(monkeypatch, name):
     np.testing.assert_allclose(norms, norms_of_torch, rtol=rtol, atol=1e-30)
 
 
-@pytest.mark.parametrize("name", ["edanet", "manet", *map(in_soak, ("hrnet_w48", "letnet"))])
+@pytest.mark.parametrize("name", ["edanet", *map(in_soak, ("manet", "hrnet_w48", "letnet"))])
 def test_gradients_match_pytorch_in_float64(name, monkeypatch):
     """For networks whose gradients float32 does not determine.
 
@@ -125,11 +125,11 @@ def test_gradients_match_pytorch_in_float64(name, monkeypatch):
 @pytest.mark.parametrize(
     "name",
     slow_ones_in_soak(
-        ["irdpnet", "edanet", "contextnet", "esnet", "fcn", "hrnet_w18", "hrnet_w48"]
+        ["irdpnet", "edanet", "contextnet", "esnet", "letnet", "fcn", "hrnet_w18", "hrnet_w48"]
     ),
 )
 def test_logits_of_a_wide_image_match_pytorch(name):
-    """For networks that compile quickly, and for the largest."""
+    """For networks that compile quickly, for LETNet, and for the largest."""
     model = reference_model(name)
     want = golden(name)["logits_wide_every_2nd"]
     assert_logits(forward(model, images(1, 1, 160, 224)), want, every=2)

@@ -69,8 +69,8 @@ def test_a_training_that_prepares_its_data_ends_at_a_signal_with_all_its_process
     process.signal(number)
     assert process.end(60) == status, process.text
     process.assert_nothing_left()
-    assert "Traceback" not in process.text
-    if status == EXIT_INTERRUPTED:
+    if status == EXIT_INTERRUPTED:  # a process whose parent is killed while it starts has its say
+        assert "Traceback" not in process.text
         assert "interrupted: no step was done; run the same command again" in process.text
         assert not list(data.rglob("incomplete*"))
         files.lock(run / ".lock", "the workdir is still locked").release()
