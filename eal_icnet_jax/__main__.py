@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "train several networks and compare what they reach and cost",
     "convert": "convert PyTorch weights to a checkpoint, or back",
     "layout": "write masks as GDSII, OASIS or SVG",
+    "labels": "turn an edited layout or a painted image into labels",
     "inspect": "look a dataset over before training on it",
     "draw": "draw a sample dataset or a whole die",
     "prepare": "prepare the dataset of a config file",

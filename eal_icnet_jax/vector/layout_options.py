@@ -61,6 +61,18 @@ def check_layout_path(path: pathlib.Path):
         )
 
 
+def layer_of(text: str) -> tuple[int, int]:
+    """Return layer and datatype from a text such as `1/0` or `1`.
+
+    Raises:
+      ValueError: it is neither.
+    """
+    numbers = [int(number) for number in text.split("/")]
+    if len(numbers) > 2 or not all(0 <= number < 2**16 for number in numbers):
+        raise ValueError(text)
+    return numbers[0], numbers[1] if len(numbers) == 2 else 0
+
+
 def check_pixel_size(pixel_size: float | None):
     """Raise a `UserError` if a side of a pixel in micrometres is given but not positive."""
     if pixel_size is not None and not 0 < pixel_size < float("inf"):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pathlib
+import tempfile
 from collections.abc import Callable
 
 import cv2
@@ -16,7 +17,7 @@ from eal_icnet_jax.imaging import decoding, mosaic_files
 from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training import verification
-from eal_icnet_jax.vector import svg_labels
+from eal_icnet_jax.vector import layout_files, layout_reader, svg_labels
 from tests import small_config
 
 CORNER = slice(0, 48), slice(0, 48)
@@ -60,6 +61,15 @@ def read_svg(data: bytes, folder: pathlib.Path):
         labels.rasterize()
 
 
+def read_layout(data: bytes, folder: pathlib.Path):
+    path = folder / "fixed.gds"
+    path.write_bytes(data)
+    file = layout_reader.LayoutFile(path)
+    for layer in file.layers()[:2]:
+        file.bounds(layer)
+        file.mask(layer, (48, 48), 0.1)[CORNER]
+
+
 def read_metadata(data: bytes, folder: pathlib.Path):
     """Read metadata with digests that are right, as an attacker can compute them."""
     with contextlib.suppress(ValueError, RecursionError):
@@ -75,6 +85,15 @@ def read_metadata(data: bytes, folder: pathlib.Path):
 def read_config(data: bytes, folder: pathlib.Path):
     (folder / "config.json").write_bytes(data)
     verification.run_config(folder, None)
+
+
+def _layouts(mask: np.ndarray) -> list[bytes]:
+    """Return a mask as GDSII and OASIS."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [pathlib.Path(folder) / f"mask.{ending}" for ending in ("gds", "oas")]
+        for path in paths:
+            layout_files.write_layout(path, {"metal": mask, "via": mask.T}, 0.1)
+        return [path.read_bytes() for path in paths]
 
 
 def _seeds() -> dict[str, list[bytes]]:
@@ -99,6 +118,7 @@ def _seeds() -> dict[str, list[bytes]]:
         "tiff": tiffs,
         "zarr": [json.dumps(array.metadata.to_dict(), default=str).encode()],
         "svg": [svg.to_svg().encode()],
+        "layout": _layouts(grey[:32, :32] > 100),
         "metadata": [json.dumps(spec).encode()],
         "config": [small_config.get_config().to_json().encode()],
     }
@@ -111,6 +131,7 @@ TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
     "tiff": read_tiff,
     "zarr": read_zarr,
     "svg": read_svg,
+    "layout": read_layout,
     "metadata": read_metadata,
     "config": read_config,
 }
