@@ -2,9 +2,9 @@
 
     eal-icnet labels fixed.gds --like=photo.tif -o label
 
-The source is a GDSII or OASIS file, an SVG in HY5SYN's form, or a painted image, OME-TIFF or Zarr
-of the photograph's size. Metal is written to the output folder, vias to a folder beside it whose
-name begins with via_. The labels have the photograph's name and pixels.
+The source is a GDSII or OASIS file, an SVG of Inkscape's or HY5SYN's, or a painted image, OME-TIFF
+or Zarr of the photograph's size. Metal is written to the output folder, vias to a folder beside it
+whose name begins with via_. The labels have the photograph's name and pixels.
 """
 
 import argparse

@@ -16,7 +16,7 @@ from eal_icnet_jax.vector.layout_options import LAYERS
 from eal_icnet_jax.vector.outlines import Mask
 
 if TYPE_CHECKING:
-    from eal_icnet_jax.vector.layout_reader import LayoutFile
+    from eal_icnet_jax.vector.layout_reader import DrawnLayout
 
 LAYOUT_ENDINGS = (".gds", ".gds2", ".gdsii", ".oas", ".oasis")
 """Endings of layout files, in lower case."""
@@ -60,7 +60,7 @@ def read_labels(
     """Return the labels of a photograph from an edited file.
 
     Args:
-      path: GDSII, OASIS, SVG in HY5SYN's form, or an image, OME-TIFF or Zarr.
+      path: GDSII, OASIS, SVG, or an image, OME-TIFF or Zarr.
       photograph: whose pixels the labels have.
       layers: layer and datatype of each kind. In a painted image, the layer is the level.
       pixel_size: side of a pixel in micrometres, for layouts. The photograph's lower-left corner is
@@ -75,16 +75,18 @@ def read_labels(
     if suffix in LAYOUT_ENDINGS:
         if pixel_size is None:
             raise ValueError("a layout needs a pixel size")
-        from eal_icnet_jax.vector.layout_reader import LayoutFile  # needs the extra klayout
+        from eal_icnet_jax.vector import layout_reader  # needs the extra `labels`
 
-        return _from_layout(LayoutFile(path, cell), photograph, layers, pixel_size)
+        layout = layout_reader.read_layout(path)
+        drawn = layout_reader.DrawnLayout(path, layout, cell)
+        return _from_layout(drawn, photograph, layers, pixel_size)
     if suffix == ".svg":
         return _from_svg(path, photograph)
     return _from_image(mosaic_files.open_mosaic(path, page=page), photograph, layers)
 
 
 def _from_layout(
-    file: "LayoutFile", photograph: Mosaic, layers: Layers, pixel_size: float
+    file: "DrawnLayout", photograph: Mosaic, layers: Layers, pixel_size: float
 ) -> EditedLabels:
     extents = {
         kind: extent for kind, layer in layers.items() if (extent := file.bounds(layer)) is not None
@@ -130,12 +132,27 @@ def _check_size(path: pathlib.Path, shape: tuple[int, int], photograph: Mosaic):
 
 
 def _from_svg(path: pathlib.Path, photograph: Mosaic) -> EditedLabels:
-    labels = svg_labels.parse(decoding.read_bytes(path), str(path))
+    data = decoding.read_bytes(path)
+    try:
+        labels = svg_labels.parse(data, str(path))
+    except UserError:  # not in HY5SYN's form
+        return _from_drawing(data, path, photograph)
     _check_size(path, (labels.height, labels.width), photograph)
     by_name = labels.rasterize()
     drawn = {"metal": labels.tracks, "via": labels.vias}
     masks = dict(zip(drawn, (by_name["label"], by_name["via_label"]), strict=True))
     return EditedLabels({kind: mask for kind, mask in masks.items() if drawn[kind]})
+
+
+def _from_drawing(data: bytes, path: pathlib.Path, photograph: Mosaic) -> EditedLabels:
+    svg_labels.parse_xml(data, str(path))  # which needs no extra, and says what is no SVG at all
+    from eal_icnet_jax.vector import drawn_svg, layout_reader  # need the extra `labels`
+
+    drawing = drawn_svg.parse(data, str(path), photograph.shape)
+    layout = layout_reader.DrawnLayout(path, drawing.layout)
+    labels = _from_layout(layout, photograph, LAYERS, 1.0)
+    left_out = f"{drawing.left_out} shapes outside the layers metal and via are left out"
+    return EditedLabels(labels.masks, (*labels.notes, *[left_out] * bool(drawing.left_out)))
 
 
 def _from_image(mosaic: Mosaic, photograph: Mosaic, layers: Layers) -> EditedLabels:

@@ -1,4 +1,4 @@
-"""Layout files that engineers edit, GDSII and OASIS, rasterized part by part with KLayout."""
+"""Layouts that engineers edit, GDSII and OASIS, rasterized part by part with KLayout."""
 
 import pathlib
 from typing import NamedTuple
@@ -12,7 +12,7 @@ try:
     import klayout.db as kdb
 except ImportError as missing:
     raise UserError(
-        "reading a layout needs KLayout's Python module: pip install 'eal-icnet-jax[klayout]'"
+        "reading a layout needs KLayout's Python module: pip install 'eal-icnet-jax[labels]'"
     ) from missing
 
 SIGNATURES = (b"\x00\x06\x00\x02", b"%SEMI-OASIS\r\n")
@@ -61,38 +61,47 @@ class Box(NamedTuple):
         )
 
 
-class LayoutFile:
-    """A GDSII or OASIS file. The arrays and cells in it are not flattened.
+def read_layout(path: pathlib.Path) -> kdb.Layout:
+    """Read a GDSII or OASIS file.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    layout = kdb.Layout()
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+        if not start.startswith(SIGNATURES):
+            raise UserError(f"{path} is neither GDSII nor OASIS: export it as one of them")
+        options = kdb.LoadLayoutOptions()
+        options.warn_level = 0  # its warnings concern what is not read here
+        layout.read(str(path), options)
+    except OSError as error:
+        raise cannot_be_read(path, error) from error
+    except RuntimeError as error:  # raised by KLayout
+        cause = str(error).split(" (", 1)[0]
+        raise UserError(f"{path} cannot be read ({cause}): export it again") from error
+    except UnicodeDecodeError as error:  # in such a message
+        raise UserError(f"{path} is damaged: export it again") from error
+    if not GRID_STEPS[0] <= layout.dbu <= GRID_STEPS[1]:
+        raise UserError(f"{path} has a grid of {layout.dbu:g} micrometres: export it again")
+    return layout
+
+
+class DrawnLayout:
+    """A layout as it was drawn. Its arrays and cells are not flattened.
 
     Args:
-      path: of the file.
+      path: of its file, for error messages.
+      layout: its content.
       cell: name of the cell that is looked at; None for the only one that no other contains.
 
     Raises:
-      UserError: it cannot be read, or the cell is not there or not the only one.
+      UserError: the cell is not there or not the only one.
     """
 
-    def __init__(self, path: pathlib.Path, cell: str | None = None):
-        self.path = path
-        self._layout = kdb.Layout()
-        try:
-            with path.open("rb") as file:
-                start = file.read(16)
-            if not start.startswith(SIGNATURES):
-                raise UserError(f"{path} is neither GDSII nor OASIS: export it as one of them")
-            options = kdb.LoadLayoutOptions()
-            options.warn_level = 0  # its warnings concern what is not read here
-            self._layout.read(str(path), options)
-        except OSError as error:
-            raise cannot_be_read(path, error) from error
-        except RuntimeError as error:  # raised by KLayout
-            cause = str(error).split(" (", 1)[0]
-            raise UserError(f"{path} cannot be read ({cause}): export it again") from error
-        except UnicodeDecodeError as error:  # in such a message
-            raise UserError(f"{path} is damaged: export it again") from error
-        grid = self._layout.dbu
-        if not GRID_STEPS[0] <= grid <= GRID_STEPS[1]:
-            raise UserError(f"{path} has a grid of {grid:g} micrometres: export it again")
+    def __init__(self, path: pathlib.Path, layout: kdb.Layout, cell: str | None = None):
+        self.path, self._layout = path, layout
         self._cell = self._find_cell(cell)
 
     def _find_cell(self, name: str | None) -> kdb.Cell:
@@ -202,7 +211,7 @@ class LayoutMask:
       pixel_size: side of a pixel in micrometres.
     """
 
-    def __init__(self, file: LayoutFile, index: int, shape: tuple[int, int], pixel_size: float):
+    def __init__(self, file: DrawnLayout, index: int, shape: tuple[int, int], pixel_size: float):
         self._file, self._index, self._pixel_size = file, index, pixel_size
         self.shape = shape
 

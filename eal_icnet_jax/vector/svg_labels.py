@@ -145,7 +145,7 @@ def parse(data: bytes, name: str) -> Labels:
       UserError: it is not an SVG, defines entities, has no size, or holds a shape that is neither
         track nor via or lies outside the tile.
     """
-    root = _parse_xml(data, name)
+    root = parse_xml(data, name)
     width, height = (_integer(root, key, name) for key in ("width", "height"))
     if width < 1 or height < 1 or width * height > mosaics.MAX_PIXELS:
         raise UserError(f"{name} is {height}x{width} (height x width): give it its tile's size")
@@ -169,8 +169,16 @@ def parse(data: bytes, name: str) -> Labels:
     return Labels(height, width, tuple(tracks), tuple(vias))
 
 
-def _parse_xml(data: bytes, name: str) -> Element:
-    """Return the root of an SVG."""
+def parse_xml(data: bytes, name: str) -> Element:
+    """Return the root of an SVG.
+
+    Args:
+      data: content of the file.
+      name: of the file, for error messages.
+
+    Raises:
+      UserError: it is not one, or defines entities.
+    """
     try:
         root = defusedxml.ElementTree.fromstring(data)
     except defusedxml.DefusedXmlException as error:

@@ -127,9 +127,10 @@ def test_a_layout_without_klayout_names_the_extra_and_a_painted_image_needs_none
     monkeypatch.setitem(sys.modules, "klayout", None)
     monkeypatch.setitem(sys.modules, "klayout.db", None)
     monkeypatch.delitem(sys.modules, "eal_icnet_jax.vector.layout_reader", raising=False)
+    monkeypatch.delattr("eal_icnet_jax.vector.layout_reader", raising=False)
     write_layout(tmp_path / "a.gds", {"metal": blobs(1)}, 0.05)
     options = f"--like={photograph}", "-o", str(tmp_path / "label")
     message = cli.error_of("labels", str(tmp_path / "a.gds"), *options)
-    assert "pip install 'eal-icnet-jax[klayout]'" in message
+    assert "pip install 'eal-icnet-jax[labels]'" in message
     png.write(tmp_path / "painted.png", blobs(1).astype(np.uint8))
     labels(tmp_path / "painted.png", *options)

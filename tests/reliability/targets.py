@@ -17,10 +17,15 @@ from eal_icnet_jax.imaging import decoding, mosaic_files
 from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training import verification
-from eal_icnet_jax.vector import layout_files, layout_reader, svg_labels
+from eal_icnet_jax.vector import drawn_svg, layout_files, layout_reader, svg_labels
 from tests import small_config
 
 CORNER = slice(0, 48), slice(0, 48)
+
+DRAWING = """<svg xmlns="http://www.w3.org/2000/svg" width="64mm" height="64mm" viewBox="0 0 64 64">
+<g id="metal" transform="translate(2,3) rotate(5)"><rect x="4" y="5" width="20" height="9" rx="2"/>
+<path d="M1 2 C 3 4 5 6 7 8 A 9 9 0 0 1 20 20 z" style="stroke:red;stroke-width:2px"/></g>
+<circle id="via1" cx="30" cy="30" r="4"/></svg>"""
 
 
 def read_pth(data: bytes, folder: pathlib.Path):
@@ -61,10 +66,17 @@ def read_svg(data: bytes, folder: pathlib.Path):
         labels.rasterize()
 
 
+def read_drawing(data: bytes, folder: pathlib.Path):
+    drawing = drawn_svg.parse(data, "drawing.svg", (64, 64))
+    layout = layout_reader.DrawnLayout(folder, drawing.layout)
+    for layer in layout.layers():
+        layout.mask(layer, (64, 64), 1.0)[CORNER]
+
+
 def read_layout(data: bytes, folder: pathlib.Path):
     path = folder / "fixed.gds"
     path.write_bytes(data)
-    file = layout_reader.LayoutFile(path)
+    file = layout_reader.DrawnLayout(path, layout_reader.read_layout(path))
     for layer in file.layers()[:2]:
         file.bounds(layer)
         file.mask(layer, (48, 48), 0.1)[CORNER]
@@ -118,6 +130,7 @@ def _seeds() -> dict[str, list[bytes]]:
         "tiff": tiffs,
         "zarr": [json.dumps(array.metadata.to_dict(), default=str).encode()],
         "svg": [svg.to_svg().encode()],
+        "drawing": [DRAWING.encode()],
         "layout": _layouts(grey[:32, :32] > 100),
         "metadata": [json.dumps(spec).encode()],
         "config": [small_config.get_config().to_json().encode()],
@@ -131,6 +144,7 @@ TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
     "tiff": read_tiff,
     "zarr": read_zarr,
     "svg": read_svg,
+    "drawing": read_drawing,
     "layout": read_layout,
     "metadata": read_metadata,
     "config": read_config,

@@ -10,7 +10,7 @@ from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.vector import layout_reader
 from eal_icnet_jax.vector.layout_files import write_layout
 from eal_icnet_jax.vector.layout_options import ShapeOptions, layer_of
-from eal_icnet_jax.vector.layout_reader import LayoutFile
+from eal_icnet_jax.vector.layout_reader import DrawnLayout, read_layout
 from tests.vector.sample_masks import QUICK, blobs, count_regions_and_holes, masks
 
 WHOLE = slice(None), slice(None)
@@ -22,7 +22,7 @@ def write(path, mask, pixel_size=0.1, **options):
 
 
 def read(path, shape, pixel_size=0.1, layer=(1, 0), **options):
-    return LayoutFile(path, **options).mask(layer, shape, pixel_size)[WHOLE]
+    return DrawnLayout(path, read_layout(path), **options).mask(layer, shape, pixel_size)[WHOLE]
 
 
 @hypothesis.given(mask=masks())
@@ -40,7 +40,7 @@ def test_any_part_is_that_of_the_whole(tmp_path, ending, pixel_size, monkeypatch
     monkeypatch.setattr(layout_reader, "BLOCK", 32)
     mask = blobs(1)
     path = write(tmp_path / f"a.{ending}", mask, pixel_size, tolerance=0)
-    layer = LayoutFile(path).mask((1, 0), mask.shape, pixel_size)
+    layer = DrawnLayout(path, read_layout(path)).mask((1, 0), mask.shape, pixel_size)
     np.testing.assert_array_equal(layer[WHOLE], mask)
     np.testing.assert_array_equal(layer[7:70, 40:41], mask[7:70, 40:41])
 
@@ -89,10 +89,10 @@ def test_a_cell_is_named_where_there_are_several(tmp_path):
     path = tmp_path / "a.gds"
     layout.write(str(path))
     with pytest.raises(UserError, match=r"2 topmost cells \(A, B\): name one with --cell"):
-        LayoutFile(path)
+        DrawnLayout(path, read_layout(path))
     with pytest.raises(UserError, match="has no cell 'C': its topmost are A, B"):
-        LayoutFile(path, "C")
-    assert LayoutFile(path, "B").layers() == [(3, 1)]
+        DrawnLayout(path, read_layout(path), "C")
+    assert DrawnLayout(path, read_layout(path), "B").layers() == [(3, 1)]
     assert read(path, (2, 1), 1.0, (3, 1), cell="A").tolist() == [[False], [True]]
 
 
@@ -121,7 +121,7 @@ def test_what_is_no_layout_is_refused(tmp_path, content, sentence):
     path = tmp_path / "a.gds"
     path.write_bytes(content)
     with pytest.raises(UserError, match=sentence):
-        LayoutFile(path)
+        DrawnLayout(path, read_layout(path))
 
 
 @pytest.mark.parametrize(("text", "layer"), [("1/0", (1, 0)), ("7", (7, 0)), ("63/20", (63, 20))])
