@@ -33,7 +33,7 @@ def get_config(weights="optical"):
     config.augmentation.jpeg = 50
     config.augmentation.cutout = 0.3
     config.epochs = 4
-    config.learning_rate = 5e-4
+    config.learning_rate = 2e-3
     config.schedule.warmup_steps = 20
     config.average_decay = 0.98
     return config
