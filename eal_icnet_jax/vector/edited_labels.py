@@ -151,7 +151,7 @@ def _from_drawing(data: bytes, path: pathlib.Path, photograph: Mosaic) -> Edited
     drawing = drawn_svg.parse(data, str(path), photograph.shape)
     layout = layout_reader.DrawnLayout(path, drawing.layout)
     labels = _from_layout(layout, photograph, LAYERS, 1.0)
-    left_out = f"{drawing.left_out} shapes outside the layers metal and via are left out"
+    left_out = f"shapes outside the layers metal and via are left out: {drawing.left_out}"
     return EditedLabels(labels.masks, (*labels.notes, *[left_out] * bool(drawing.left_out)))
 
 
