@@ -31,7 +31,7 @@ from eal_icnet_jax.imaging import png
 
 SPLITS = ("train", "validation", "test")
 
-METAL_FRACTION = 0.04, 0.92
+METAL_FRACTION = 0.01, 0.92
 """Range of the part of a photograph that is metal. Others show no wires and are drawn again."""
 
 

@@ -40,6 +40,8 @@ class OpticalRanges:
       metal_saturation: of the colour of the metal.
       lower_opacity: how much a lower layer's colour shows; 1 is as visible as the metal.
       lower_outline: depth of the dark outline of a lower layer.
+      contacts: fraction that shows contacts between lower layers.
+      contact_depth: how much darker their rims are; inside, they may be darker or brighter.
       relief: how much lower layers show through the metal.
       creases: depth of the dark lines in the metal above the edges of lower layers.
       patches: standard deviation of the metal's brightness from wire to wire, relative.
@@ -62,12 +64,14 @@ class OpticalRanges:
 
     same_brightness: float = 0.45
     little_metal: float = 0.4
-    see_through: Range = (-0.5, 1)
+    see_through: Range = (-0.3, 1)
     dark_metal: float = 0.06
     saturation: Range = (0, 0.55)
     metal_saturation: Range = (0, 0.2)
     lower_opacity: Range = (0.05, 1)
     lower_outline: Range = (0, 0.7)
+    contacts: float = 0.5
+    contact_depth: Range = (0.1, 0.8)
     relief: Range = (0, 0.7)
     creases: Range = (0, 0.6)
     patches: Range = (0, 0.15)
@@ -75,7 +79,7 @@ class OpticalRanges:
     outline_width: Range = (0.06, 0.5)
     slanted_light: Range = (0, 0.7)
     lower_brightness: Range = (0.6, 0.95)
-    stripes: float = 0.3
+    stripes: float = 0.4
     stripe_brightness: Range = (0.05, 0.35)
     stripe_opacity: Range = (0, 0.9)
     grain: Range = (0, 0.06)
@@ -148,7 +152,8 @@ def _over_lower_layers(
     size, width = len(distances.metal), distances.wire_width
     image = ground + rng.uniform(0, 7) * random_field(rng, size, 120.0)[..., None]
     for lower in distances.lower:
-        opacity = rng.uniform(*ranges.lower_opacity) * rng.uniform(0.2, 1)
+        opacity = rng.uniform(*ranges.lower_opacity)
+        opacity *= rng.uniform(0.5 if metal.is_outlined else 0.2, 1)
         colour = _colour(rng, ranges.saturation, (0.25, 0.95))
         if is_bright:
             colour = _no_brighter(colour, metal_brightness * rng.uniform(*ranges.lower_brightness))
@@ -157,7 +162,24 @@ def _over_lower_layers(
         outline = min(rng.uniform(*ranges.lower_outline) * opacity, deepest)
         line = band(lower, 0, max(0.7, 0.12 * width * rng.random()))
         image = image * (1 - outline * line)[..., None]
+    if rng.random() < ranges.contacts:
+        image = _with_contacts(rng, image, distances, deepest, ranges)
     return image
+
+
+def _with_contacts(rng, image, distances: Distances, deepest: float, ranges: OpticalRanges):
+    """Return the image with contacts of lower layers: dots, or rings around a dot.
+
+    Args:
+      deepest: bound of the depth of their rims.
+    """
+    contacts = distances.contacts
+    radius = max(float(contacts.max()), 1.0)
+    depth = min(rng.uniform(*ranges.contact_depth), deepest)
+    inside = ndtr((contacts - rng.uniform(0, 0.5) * radius) / max(0.5, 0.2 * radius))
+    image = image * (1 + rng.uniform(-0.6, 0.3) * depth * inside)[..., None]
+    rim = depth * band(contacts, 0, max(0.7, 0.3 * radius * rng.random()))
+    return image * (1 - rim)[..., None]
 
 
 def _metal_surface(rng, metal: _Metal, below: np.ndarray, distances, ranges: OpticalRanges):
@@ -282,7 +304,7 @@ def optical_photograph(
     metal = _draw_metal(rng, ground, float(np.mean(distances.metal > 0)), ranges)
     shallowest, deepest = ranges.outline
     outline = rng.uniform(max(0.55 if metal.is_outlined else 0.05, shallowest), deepest)
-    deepest_below = 0.6 * outline if metal.is_outlined else 1.0
+    deepest_below = 0.7 * outline if metal.is_outlined else 1.0
     below = _over_lower_layers(rng, ground, metal, distances, deepest_below, ranges)
     surface = _metal_surface(rng, metal, below, distances, ranges)
     if rng.random() < ranges.stripes:

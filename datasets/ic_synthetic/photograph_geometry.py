@@ -18,6 +18,7 @@ from eal_icnet_jax.datasets.ic_synthetic.rasterization import (
     SUPERSAMPLING,
     fill_polygons,
     rasterize_metal,
+    rasterize_vias,
     signed_distance,
 )
 from eal_icnet_jax.imaging import decoding, image_folders
@@ -33,7 +34,8 @@ class Distances(NamedTuple):
 
     metal: of the labelled layer.
     vias: of its vias.
-    lower: of one to three layers below.
+    lower: of one to four layers below.
+    contacts: of the contacts between those.
     removed: of a layer above that was etched away and left traces.
     wire_width: typical width of the labelled layer's wires.
     """
@@ -41,6 +43,7 @@ class Distances(NamedTuple):
     metal: np.ndarray
     vias: np.ndarray
     lower: tuple[np.ndarray, ...]
+    contacts: np.ndarray
     removed: np.ndarray
     wire_width: float
 
@@ -319,15 +322,13 @@ def draw_distances(
         rounding=wire_width * rng.uniform(*ranges.rounding),
         roughness=wire_width * rng.uniform(*ranges.roughness),
     )
-    lower = tuple(
-        signed_distance(rasterize_metal(_other_layer(rng, size, wire_width, ranges), size))
-        for _ in range(rng.integers(1, 4))
-    )
+    lower = [_other_layer(rng, size, wire_width, ranges) for _ in range(rng.integers(1, 5))]
     stripes = _other_layer(rng, size, wire_width, ranges)
     return Distances(
         metal=distance,
         vias=signed_distance(vias),
-        lower=lower,
+        lower=tuple(signed_distance(rasterize_metal(layer, size)) for layer in lower),
+        contacts=signed_distance(rasterize_vias(lower[0], size)),
         removed=signed_distance(rasterize_metal(stripes, size)),
         wire_width=wire_width,
     )
@@ -346,5 +347,6 @@ def _other_layer(
         angle=rng.normal(0, ranges.tilt),
         duty=(0.9 * duty, 1.1 * duty),
     )
-    layer.vias = []
+    grown = rng.uniform(*ranges.via_size) * 0.5 / 0.35
+    layer.vias = [(x, y, grown * radius) for x, y, radius in layer.vias]
     return layer

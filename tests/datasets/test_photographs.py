@@ -35,7 +35,7 @@ def wire(width: int = 16) -> Distances:
     x = np.arange(SIZE, dtype=np.float32) - SIZE / 2
     metal = np.repeat((width / 2 - np.abs(x))[None], SIZE, 0)
     empty = np.full((SIZE, SIZE), -64, np.float32)
-    return Distances(metal, empty, (empty,), empty, width)
+    return Distances(metal, empty, (empty,), empty, empty, width)
 
 
 @pytest.fixture
@@ -181,6 +181,29 @@ def test_vias_stand_in_rows_on_metal():
             assert (distances.metal[distances.vias > 1] > 0).all()
         counts.append(count)
     assert counts[1] > 1.3 * counts[0]
+
+
+def test_contacts_of_lower_layers_are_dark_rims_on_the_ground():
+    x = np.arange(SIZE, dtype=np.float32)
+    contacts = 8 - np.hypot(x[:, None] - 64, x[None] - 24)
+    distances = wire()._replace(contacts=contacts)
+    for seed in range(6):
+        rims = []
+        for fraction in (0, 1):
+            ranges = OpticalRanges(
+                same_brightness=0, contacts=fraction, contact_depth=(0.5, 0.5), **QUIET
+            )
+            image = optical_photograph(np.random.default_rng(seed), distances, ranges, CLEAN)
+            grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(float)
+            near = (contacts < -6) & (contacts > -12)
+            rims.append(grey[np.abs(contacts) < 1].mean() / grey[near].mean())
+        assert rims[1] < 0.85 < rims[0]
+
+
+def test_a_lower_layer_has_contacts_within_the_image():
+    ranges = GeometryRanges(wire_width=(12, 12), real=0)
+    contacts = [draw_distances(np.random.default_rng(k), 256, ranges).contacts for k in range(6)]
+    assert sum((distance > 0).any() for distance in contacts) >= 4
 
 
 def round_via(radius: float) -> Distances:
