@@ -131,14 +131,13 @@ def detection(label: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
 
 def score(label: np.ndarray, prediction: np.ndarray, valid: np.ndarray) -> dict[str, float]:
     """Return the figures of one metal mask on valid pixels."""
-    inside = metrics.evaluate_masks(label[valid][None], prediction[valid][None])
-    label, prediction = label & valid, prediction & valid
-    differences = metrics.electrically_significant_differences(label, prediction)
+    values = metrics.evaluate_masks(label, prediction, valid)
+    differences = metrics.electrically_significant_differences(label, prediction, valid)
     nets = max(differences.nets, 1)
     return {
-        "mIoU": inside["mIoU"],
-        "Dice": inside["Dice"],
-        "AJI": metrics.aggregated_jaccard(label, prediction)[0],
+        "mIoU": values["mIoU"],
+        "Dice": values["Dice"],
+        "AJI": values["AJI"],
         "nets": differences.nets,
         "opens": 100 * differences.opens / nets,
         "shorts": 100 * differences.shorts / nets,
@@ -194,7 +193,10 @@ def measure(photograph: Labelled, models: dict, rows: list, sheet: list):
         row["s_per_Mpixel"] = seconds / (image.shape[0] * image.shape[1] / 1e6)
         rows.append(row)
         print(f"{name_of_set:14s} {name:10s} mIoU {100 * row['mIoU']:.1f}", flush=True)
-        line += [cell(255 * masks[0].astype(np.uint8)), cell(pictures.error_map(label, masks[0]))]
+        line += [
+            cell(255 * masks[0].astype(np.uint8)),
+            cell(pictures.error_map(label, masks[0], valid)),
+        ]
     sheet.append(np.hstack(line))
 
 

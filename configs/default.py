@@ -4,7 +4,7 @@ A config file changes some of them, and the command line others:
 `--config=configs/synthetic.py --config.batch_size=4`.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 
 def get_config() -> ConfigDict:
@@ -71,6 +71,9 @@ def get_config() -> ConfigDict:
     # Level of white of the images of 16 bits that a dataset is prepared from, such as 4095 for 12
     # bits; 0 takes what the files state, or else what all of them together show.
     config.dataset.white = 0
+    # Level of the label's pixels that do not count, in the files that a dataset is prepared from;
+    # -1 for none. A folder ignore/ beside image/ and label/ says the same with masks.
+    config.dataset.ignore_value = -1
     # Whether a split may be used in which a label has no foreground at all, so that its figures say
     # nothing.
     config.dataset.allow_empty_labels = False
@@ -116,6 +119,14 @@ def get_config() -> ConfigDict:
     config.loss.bce_weight = 0.5
     config.loss.dice_weight = 0.5
     config.loss.cldice_weight = 0.0
+    # Weight of the foreground in the cross-entropy: a number, or "balanced", so that in the
+    # training split foreground and background weigh the same, each label for itself.
+    config.loss.positive_weight = config_dict.placeholder(object)
+    config.loss.positive_weight = 1.0
+    # Weights of false positives and false negatives in the Dice loss, which other weights than 0.5
+    # make a Tversky loss: the larger the second, the fewer vias are missed.
+    config.loss.false_positive_weight = 0.5
+    config.loss.false_negative_weight = 0.5
     # Whether the Dice loss is that of each label by itself, averaged: for labels of unequal area.
     config.loss.per_label = False
     config.loss.epsilon = 1e-6

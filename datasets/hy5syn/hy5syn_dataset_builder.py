@@ -74,6 +74,7 @@ class Builder(tfds_builder.PairedFolderBuilder):
         ),
         labels=("label", "via_label"),
         read_labels=svg_labels.read,
+        has_levels=False,
     )
 
     def extra_features(self) -> dict:

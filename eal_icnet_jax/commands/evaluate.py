@@ -41,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--predictions", type=pathlib.Path, metavar="DIR", help="folder of masks to compare")
     add("--checkpoint", metavar="DIR", help="checkpoint or work directory")
     add("-o", "--output", type=pathlib.Path, metavar="DIR", help="for tables and pictures")
+    add("--ignore", type=pathlib.Path, metavar="DIR",
+        help="folder of masks of pixels that do not count, with the images' names")  # fmt: skip
     add("--threshold", type=float, metavar="P",
         help=f"with --images, smallest probability of foreground ({THRESHOLD})")  # fmt: skip
     add("--white", type=int, metavar="LEVEL", help=WHITE_HELP)
@@ -82,6 +84,22 @@ def _find_pairs(images: pathlib.Path, labels: pathlib.Path, kind: str) -> list:
     return pairs
 
 
+def _ignored(folder: pathlib.Path | None, pairs: list) -> dict[str, pathlib.Path]:
+    """Return the masks of ignored pixels by the name of their label."""
+    from eal_icnet_jax.imaging import image_folders
+
+    if folder is None:
+        return {}
+    found = {image_folders.stem_of(path): path for path in image_folders.find_images(folder)}
+    names = {image_folders.stem_of(label) for _, label in pairs}
+    if superfluous := [path for name, path in found.items() if name not in names]:
+        raise UserError(
+            f"{folder} holds masks without a label ({image_folders.joined_names(superfluous)}): "
+            "give them the names of the labels, or remove them"
+        )
+    return found
+
+
 def _evaluate_images(
     arguments: argparse.Namespace, threshold: float, pictures: int
 ) -> "Evaluation":
@@ -107,6 +125,7 @@ def _evaluate_images(
         model.smallest,
         arguments.white,
         model.spec.preprocessing.stretch,
+        _ignored(arguments.ignore, pairs),
     )
     if options["classes"] != 1 or model.spec.preprocessing.wire_width:
         return _evaluate_as_predicted(arguments, model, pairs, examples, threshold, pictures)
@@ -153,13 +172,14 @@ def evaluate_on_dataset(arguments: argparse.Namespace) -> str:
         "--threshold": arguments.threshold is not None,
         "--pictures": arguments.pictures is not None,
         "--white": arguments.white is not None,
+        "--ignore": arguments.ignore is not None,
         "--force": arguments.force,
     }
     if given := [name for name, is_given in options.items() if is_given]:
         raise UserError(
             f"{' and '.join(given)} are for folders: with --config, set "
             "config.evaluation.threshold, config.evaluation.pictures and config.dataset.white "
-            "instead"
+            "instead, and put a folder ignore/ beside the labels"
         )
     config = config_from(arguments)
 
@@ -195,7 +215,7 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.white is not None:
             raise UserError("--white is for --images: masks have no white")
         pairs = _find_pairs(arguments.predictions, arguments.labels, "prediction")
-        evaluation = compare_masks(pairs, pictures)
+        evaluation = compare_masks(pairs, pictures, _ignored(arguments.ignore, pairs))
     evaluation.check()
     evaluation.write(arguments.output, arguments.force)
     print(evaluation.table())

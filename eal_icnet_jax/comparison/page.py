@@ -81,7 +81,8 @@ def _predictions(comparison: Comparison) -> dict:
             for name in titles:
                 path = comparison.masks[name] / f"{number}_{k}.png"
                 mask, _ = decoding.decode_mask(path.read_bytes(), str(path))
-                errors.append(_data_uri(png.encode(pictures.error_map(truth, mask)), "png"))
+                errors_of = pictures.error_map(truth, mask, example["valid"][..., 0])
+                errors.append(_data_uri(png.encode(errors_of), "png"))
             examples.append(
                 {
                     "name": example["name"] + (f", {label}" if len(comparison.labels) > 1 else ""),

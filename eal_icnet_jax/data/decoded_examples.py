@@ -1,10 +1,12 @@
 """Decoded examples for evaluation, from a prepared split or from two folders."""
 
+import pathlib
 from collections.abc import Iterator
 
 import grain
 from ml_collections import ConfigDict
 
+from eal_icnet_jax.data.paired_folders import IGNORE
 from eal_icnet_jax.data.transforms import CentreView, Decode
 from eal_icnet_jax.imaging import decoding, image_folders
 from eal_icnet_jax.imaging.stretching import Percentiles
@@ -53,6 +55,7 @@ def folder_examples(
     smallest: int = 0,
     white: int | None = None,
     percentiles: Percentiles | None = None,
+    ignored: dict[str, pathlib.Path] | None = None,
 ) -> Iterator[dict]:
     """Yield the decoded examples of images and of labels in two folders.
 
@@ -62,6 +65,7 @@ def folder_examples(
       smallest: least height and width of an image, in pixels.
       white: level of white of the images; None for what each file states or shows.
       percentiles: that become black and white, see `stretching.stretch`.
+      ignored: masks of the pixels that do not count, by the name of the image.
 
     Yields:
       The dicts of `transforms.Decode`, with one label.
@@ -72,10 +76,13 @@ def folder_examples(
     """
     decode = Decode(channels, ("label",), smallest, white, percentiles)
     for image_path, label_path in pairs:
+        name = image_folders.stem_of(image_path)
+        ignore_path = (ignored or {}).get(name)
         yield decode(
             {
-                "name": image_folders.stem_of(image_path).encode(),
+                "name": name.encode(),
                 "image": decoding.read_bytes(image_path),
                 "label": decoding.read_bytes(label_path),
+                IGNORE: decoding.read_bytes(ignore_path) if ignore_path else None,
             }
         )

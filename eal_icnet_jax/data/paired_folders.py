@@ -17,6 +17,9 @@ from eal_icnet_jax.system.terminal import warn
 SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
 """Each split, and the names that its folder may have."""
 
+IGNORE = "ignore"
+"""Name of the folder, and of the feature, of masks of the pixels that do not count."""
+
 SPLIT_SEED = 870
 """Seed of the split by name. With this one, few images are enough for three splits."""
 
@@ -24,6 +27,9 @@ SPLIT_SEED = 870
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FolderLayout:
     """A folder of images and a folder of labels whose files pair by name.
+
+    A folder `IGNORE` may lie beside them, with a mask for each image of which a part does not
+    count.
 
     Attributes:
       images: name of the images' folder.
@@ -50,11 +56,20 @@ class FolderLayout:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An image file and its label file. `name` is the image's stem."""
+    """An image file, its label file, and the mask of its ignored pixels if there is one.
+
+    `name` is the image's stem.
+    """
 
     name: str
     image: pathlib.Path
     label: pathlib.Path
+    ignore: pathlib.Path | None = None
+
+    @property
+    def files(self) -> tuple[pathlib.Path, ...]:
+        """All files."""
+        return self.image, self.label, *filter(None, (self.ignore,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +145,11 @@ def _pairs_of_folder(
     pairs, unlabelled, unused = image_folders.match_by_name(
         images, labels, layout.image_prefix, layout.label_prefix
     )
+    ignored, superfluous = _ignore_files(root, folder, layout, list(pairs))
     problems = []
+    if superfluous:
+        names = image_folders.joined_names(superfluous)
+        problems.append(f"files in {folder / IGNORE} without a labelled image ({names})")
     if unlabelled and not layout.annotated_only:
         names = image_folders.joined_names(unlabelled)
         problems.append(f"images without a label in {label_dir} ({names})")
@@ -143,7 +162,26 @@ def _pairs_of_folder(
             "superfluous ones"
         )
     _check_names(image_dir, pairs)
-    return tuple(Pair(name, *paths) for name, paths in sorted(pairs.items())), len(unlabelled)
+    found = tuple(Pair(name, *paths, ignored.get(name)) for name, paths in sorted(pairs.items()))
+    return found, len(unlabelled)
+
+
+def _ignore_files(
+    root: pathlib.Path, folder: pathlib.Path, layout: FolderLayout, names: list[str]
+) -> tuple[dict[str, pathlib.Path], list[pathlib.Path]]:
+    """Return the files in the folder `IGNORE` by the name of their image, and those without one."""
+    if not (folder / IGNORE).is_dir():
+        return {}, []
+    files = image_folders.find_images(folder / IGNORE)
+    _check_links(root, (folder / IGNORE, *files))
+    by_stem = {image_folders.stem_of(path): path for path in files}
+    found = {}
+    for name in names:
+        for stem in (name, name.removeprefix(layout.image_prefix)):
+            if stem in by_stem:
+                found[name] = by_stem.pop(stem)
+                break
+    return found, list(by_stem.values())
 
 
 def _split_by_name(root: pathlib.Path, layouts: tuple[FolderLayout, ...]) -> SplitPairs:
@@ -220,15 +258,24 @@ def find_split_pairs(root: pathlib.Path, layouts: tuple[FolderLayout, ...]) -> S
     )
 
 
-def read_mask(path: pathlib.Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """Read a label image.
+Labels = tuple[dict[str, np.ndarray], tuple[str, ...]]
+"""The masks `[H, W]` bool of a label file by name, with `IGNORE` where some pixels do not count;
+and a sentence for each thing that a user should know."""
 
-    Returns:
-      The mask `[H, W]` bool under the name `label`, and a sentence for each thing that a user
-      should know.
+
+def read_mask(path: pathlib.Path, ignore_value: int = -1) -> Labels:
+    """Read a label image, whose mask gets the name `label`.
+
+    Args:
+      path: of the file.
+      ignore_value: level of the pixels that do not count, below 0 for none.
     """
-    mask, notes = decoding.decode_mask(decoding.read_bytes(path), str(path))
-    return {"label": mask}, notes
+    data = decoding.read_bytes(path)
+    if ignore_value < 0:
+        mask, notes = decoding.decode_mask(data, str(path))
+        return {"label": mask}, notes
+    mask, ignored, notes = decoding.decode_mask_but(data, str(path), ignore_value)
+    return {"label": mask, IGNORE: ignored}, notes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,12 +285,14 @@ class Content:
     Attributes:
       image: `[H, W, channels]` uint8.
       masks: `[H, W]` bool by label.
+      ignored: `[H, W]` bool, where pixels do not count.
       image_notes: a sentence for each thing about the image that a user should know.
       label_notes: likewise about the label.
     """
 
     image: np.ndarray
     masks: dict[str, np.ndarray]
+    ignored: np.ndarray
     image_notes: tuple[str, ...] = ()
     label_notes: tuple[str, ...] = ()
 
@@ -256,16 +305,22 @@ class SourceFormat:
       layouts: forms of folders that are accepted.
       channels: of its images as they are stored, 1 or 3.
       labels: names of its masks.
-      read_labels: reads a label file and returns its masks `[H, W]` bool by name, and its notes.
+      read_labels: reads a label file.
+      has_levels: whether label files have levels, so that one of them may mark what is ignored.
     """
 
     layouts: tuple[FolderLayout, ...] = (FolderLayout(),)
     channels: int
     labels: tuple[str, ...] = ("label",)
-    read_labels: Callable[[pathlib.Path], tuple[dict[str, np.ndarray], tuple[str, ...]]] = read_mask
+    read_labels: Callable[..., Labels] = read_mask
+    has_levels: bool = True
 
     def read(
-        self, pair: Pair, white: int | None = None, unstated_white: int | None = None
+        self,
+        pair: Pair,
+        white: int | None = None,
+        unstated_white: int | None = None,
+        ignore_value: int = -1,
     ) -> Content:
         """Read a pair.
 
@@ -273,22 +328,48 @@ class SourceFormat:
           pair: of files.
           white: level of white of the image; None for what the file states or shows.
           unstated_white: level of white of an image of 16 bits whose file states none.
+          ignore_value: level of the label's pixels that do not count, below 0 for none.
 
         Raises:
-          UserError: a file cannot be read, or the two differ in size.
+          UserError: a file cannot be read, the files differ in size, or all pixels are ignored.
         """
         image, image_notes = decoding.decode(
             decoding.read_bytes(pair.image), str(pair.image), white, unstated_white
         )
         image = pixel_values.to_uint8(image, self.channels)
-        masks, label_notes = self.read_labels(pair.label)
-        height, width = next(iter(masks.values())).shape
-        if (height, width) != image.shape[:2]:
+        if ignore_value >= 0 and not self.has_levels:
             raise UserError(
-                f"{pair.label} is {height}x{width}, but {pair.image} is "
-                f"{image.shape[0]}x{image.shape[1]} (height x width): make them one size"
+                f"{pair.label} has no levels, so that config.dataset.ignore_value={ignore_value} "
+                f"means nothing: put masks of what is ignored into a folder {IGNORE} instead"
             )
-        return Content(image, masks, image_notes, label_notes)
+        masks, label_notes = (
+            self.read_labels(pair.label, ignore_value)
+            if ignore_value >= 0
+            else self.read_labels(pair.label)
+        )
+        height, width = next(iter(masks.values())).shape
+        _check_size(pair.label, (height, width), pair.image, image.shape[:2])
+        ignored = masks.pop(IGNORE, np.zeros((height, width), bool))
+        if pair.ignore is not None:
+            mask, notes = decoding.decode_mask(decoding.read_bytes(pair.ignore), str(pair.ignore))
+            _check_size(pair.ignore, mask.shape, pair.image, image.shape[:2])
+            ignored |= mask
+            label_notes += tuple(f"of what is ignored: {note}" for note in notes)
+        if ignored.all():
+            raise UserError(f"{pair.image} is ignored everywhere: remove it")
+        masks = {name: mask & ~ignored for name, mask in masks.items()}
+        return Content(image, masks, ignored, image_notes, label_notes)
+
+
+def _check_size(
+    path: pathlib.Path, size: tuple[int, int], image: pathlib.Path, image_size: tuple[int, ...]
+):
+    """Raise a `UserError` if a file has another size than its image."""
+    if size != tuple(image_size):
+        raise UserError(
+            f"{path} is {size[0]}x{size[1]}, but {image} is {image_size[0]}x{image_size[1]} "
+            "(height x width): make them one size"
+        )
 
 
 def common_white(paths: Iterable[pathlib.Path]) -> int | None:

@@ -8,6 +8,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from eal_icnet_jax.data.dataset_builders import data_digest, dataset_builder, unreadable
+from eal_icnet_jax.data.paired_folders import IGNORE
 from eal_icnet_jax.system.errors import UserError, os_error_cause
 from eal_icnet_jax.system.files import cannot_be_read
 from eal_icnet_jax.system.terminal import announce
@@ -39,7 +40,7 @@ def _mixed_dataset(dataset: ConfigDict) -> ConfigDict:
     """Return the drawn dataset that is mixed in as a `config.dataset` of its own."""
     member = dataset.copy_and_resolve_references()
     member.name, _, member.config = dataset.mixed.partition("/")
-    member.train_on, member.manual_dir, member.white = (), "", 0
+    member.train_on, member.manual_dir, member.white, member.ignore_value = (), "", 0, -1
     member.splits.train = "train"
     return member
 
@@ -79,7 +80,7 @@ def _prepared_builder(dataset: ConfigDict):
     builder = dataset_builder(dataset)
     manual_dir = pathlib.Path(dataset.manual_dir).expanduser() if dataset.manual_dir else None
     _check_readable(builder.data_dir)
-    _set_white(builder, dataset.white)
+    _set_levels(builder, dataset.white, dataset.ignore_value)
     if builder.is_prepared():
         if manual_dir is not None:
             builder.check_same_files(manual_dir)
@@ -102,28 +103,32 @@ def _prepared_builder(dataset: ConfigDict):
     return builder
 
 
-def _set_white(builder, white: int):
-    """Give a builder the level of white of the config, 0 for none.
+def _set_levels(builder, white: int, ignore_value: int):
+    """Give a builder the level of white of the config, 0 for none, and that of ignored pixels.
 
     Raises:
-      UserError: its dataset is drawn, or was prepared with another level.
+      UserError: its dataset is drawn, or was prepared with other levels.
     """
     if not hasattr(builder, "SOURCE"):
-        if white:
+        if white or ignore_value >= 0:
+            name = "white" if white else "ignore_value"
             raise UserError(
-                f"dataset {builder.info.full_name} is drawn, so its white is known: remove "
-                "config.dataset.white"
+                f"dataset {builder.info.full_name} is drawn, so its levels are known: remove "
+                f"config.dataset.{name}"
             )
         return
-    builder.white = white or None
+    builder.white, builder.ignore_value = white or None, ignore_value
     if not builder.is_prepared():
         return
-    prepared = (builder.info.metadata or {}).get("white") or 0
-    if white != prepared:
-        raise UserError(
-            f"{builder.data_dir} was prepared with config.dataset.white={prepared}, and now it is "
-            f"{white}: remove the folder, or name another one with --config.dataset.data_dir"
-        )
+    metadata = builder.info.metadata or {}
+    prepared = {"white": metadata.get("white") or 0, "ignore_value": metadata["ignore_value"]}
+    for name, value in (("white", white), ("ignore_value", ignore_value)):
+        if value != prepared[name]:
+            raise UserError(
+                f"{builder.data_dir} was prepared with config.dataset.{name}={prepared[name]}, and "
+                f"now it is {value}: remove the folder, or name another one with "
+                "--config.dataset.data_dir"
+            )
 
 
 def _check_readable(folder: str):
@@ -158,9 +163,10 @@ def _announce_splits(builder):
         balance = ", ".join(
             f"{label} {100 * fraction:.2f}%" for label, fraction in statistics["foreground"].items()
         )
+        ignored = statistics["ignored"]
         announce(
             f"{split}: {statistics['examples']} examples of {statistics['files']} files, "
-            f"{balance} of the pixels"
+            f"{balance} of the pixels" + (f", {100 * ignored:.2f}% ignored" if ignored else "")
         )
 
 
@@ -180,7 +186,8 @@ class SplitRecords:
         from tensorflow_datasets import decode
 
         self._name, self._folder = builder.info.full_name, os.fspath(builder.data_dir)
-        decoders = {key: decode.SkipDecoding() for key in ("image", *labels)}
+        ignore = tuple({IGNORE} & set(builder.info.features))
+        decoders = {key: decode.SkipDecoding() for key in ("image", *labels, *ignore)}
         try:
             self._source = builder.as_data_source(split=split, decoders=decoders)
             self._size = len(self._source)

@@ -64,8 +64,8 @@ def files_digest(pairs: Pairs) -> str:
     Raises:
       UserError: a file cannot be read.
     """
-    paths = [path for pair in pairs for path in (pair.image, pair.label)]
-    names = [name for pair in pairs for name in (pair.name, pair.name)]
+    paths = [path for pair in pairs for path in pair.files]
+    names = [pair.name for pair in pairs for _ in pair.files]
     digests = workers.map_in_threads(_digest_of, paths)  # every split that is opened asks for them
     return lines_digest(f"{digest} {name}\n" for digest, name in zip(digests, names, strict=True))
 
@@ -137,10 +137,10 @@ class ReproducibleBuilder:
 class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip_registration=True):
     """Base class of builders that read folders of images and labels.
 
-    Features: `image`, the masks of `SOURCE.labels` (0 and 255) and `name`, images as PNG. Records
-    are in the order of the names. `info.metadata` holds each split's number of files and examples,
-    the digest of its files and each mask's fraction of foreground, and the number of skipped
-    images.
+    Features: `image`, the masks of `SOURCE.labels` and of the ignored pixels (0 and 255) and
+    `name`, images as PNG. Records are in the order of the names. `info.metadata` holds each split's
+    number of files and examples, the digest of its files, each mask's fraction of foreground and
+    the fraction of ignored pixels, and the number of skipped images.
 
     Attributes:
       SOURCE: form of its files.
@@ -150,6 +150,8 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
       white: level of white of the images, to be set before preparation; None for what each file
         states, or else what all images of 16 bits together show.
       unstated_white: that level, once it is decided.
+      ignore_value: level of the label's pixels that do not count, to be set before preparation;
+        below 0 for none.
     """
 
     SOURCE: paired_folders.SourceFormat
@@ -157,6 +159,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
     DOWNLOADS = False
     white: int | None = None
     unstated_white: int | None = None
+    ignore_value: int = -1
 
     def _info(self) -> tfds.core.DatasetInfo:
         def image(channels):
@@ -164,7 +167,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
 
         features = {
             "image": image(self.SOURCE.channels),
-            **{label: image(1) for label in self.SOURCE.labels},
+            **{label: image(1) for label in (*self.SOURCE.labels, paired_folders.IGNORE)},
             "name": tfds.features.Text(),
             **self.extra_features(),
         }
@@ -241,6 +244,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
             )
         self.info.metadata["white"] = self.white
         self.info.metadata["unstated_white"] = self.unstated_white
+        self.info.metadata["ignore_value"] = self.ignore_value
         self.info.metadata["skipped"] = found.skipped
         self.info.metadata["splits"] = {
             split: {
@@ -248,6 +252,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
                 "examples": 0,
                 "files_sha256": files_digest(pairs),
                 "foreground": dict.fromkeys(self.SOURCE.labels, 0.0),
+                "ignored": 0.0,
             }
             for split, pairs in found.splits.items()
         }
@@ -269,6 +274,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
                 tally.add(pair, counts, pixels, content)
                 metadata["examples"] += len(examples)
                 metadata["foreground"] = tally.fractions()
+                metadata["ignored"] = tally.ignored()
         except Exception:
             tally.end()
             raise
@@ -276,18 +282,20 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
     def _encode(
         self, pair: paired_folders.Pair
     ) -> tuple[list[dict], dict[str, int], int, paired_folders.Content]:
-        """Encode the examples of a pair.
+        """Encode the examples of a pair. Windows that are ignored everywhere are left out.
 
         Returns:
-          The examples with PNG bytes, the number of foreground pixels by label, the number of all
-          pixels, and what was read.
+          The examples with PNG bytes, the number of ignored pixels and of foreground by label, the
+          number of all pixels, and what was read.
         """
-        content = self.SOURCE.read(pair, self.white, self.unstated_white)
-        image, masks = content.image, content.masks
+        content = self.SOURCE.read(pair, self.white, self.unstated_white, self.ignore_value)
+        image, masks = content.image, {**content.masks, paired_folders.IGNORE: content.ignored}
         examples, counts, pixels = [], dict.fromkeys(masks, 0), 0
         for window in self.windows(*image.shape[:2]):
             top, left, height, width = window
             part = (slice(top, top + height), slice(left, left + width))
+            if content.ignored[part].all():
+                continue
             example = {"image": png.encode(image[part]), **self.window_values(pair.name, window)}
             for label, mask in masks.items():
                 example[label] = png.encode(255 * mask[part].astype(np.uint8))
@@ -336,5 +344,14 @@ class _SplitTally:
         self._notes.clear()
 
     def fractions(self) -> dict[str, float]:
-        """Return the fraction of foreground of each label so far."""
-        return {label: count / self._pixels for label, count in self._counts.items()}
+        """Return the fraction of foreground of each label so far, of the pixels that count."""
+        counted = max(self._pixels - self._counts[paired_folders.IGNORE], 1)
+        return {
+            label: count / counted
+            for label, count in self._counts.items()
+            if label != paired_folders.IGNORE
+        }
+
+    def ignored(self) -> float:
+        """Return the fraction of ignored pixels so far."""
+        return self._counts[paired_folders.IGNORE] / max(self._pixels, 1)

@@ -32,7 +32,7 @@ def _stack(examples: list[dict]) -> dict[str, np.ndarray]:
 
 
 def _without_name(example: dict) -> dict:
-    return {key: example[key] for key in ("image", "label")}
+    return {key: example[key] for key in ("image", "label", "valid")}
 
 
 def _check_batch_size(batch_size: int, images: int):
@@ -152,8 +152,8 @@ class TrainingBatches:
     def __iter__(self) -> Iterator[tuple[dict[str, np.ndarray], dict]]:
         """Yield this process's batch, and the state from which the next batch follows.
 
-        A batch is a dict of `image` `[B, H, W, C]` float32 in [0, 1] and `label` `[B, H, W, L]`
-        bool.
+        A batch is a dict of `image` `[B, H, W, C]` float32 in [0, 1], `label` `[B, H, W, L]` bool
+        and `valid` `[B, H, W, 1]` bool, the pixels that count.
 
         Raises:
           UserError: an image does not suit the training, or a worker process was killed.

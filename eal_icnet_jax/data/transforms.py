@@ -5,19 +5,26 @@ import dataclasses
 import cv2
 import numpy as np
 
+from eal_icnet_jax.data.paired_folders import IGNORE
 from eal_icnet_jax.imaging import decoding, pixel_values, stretching
 from eal_icnet_jax.imaging.jpeg import through_jpeg
 from eal_icnet_jax.imaging.wire_width import median_wire_width
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import warn
 
+CROP_TRIES = 8
+"""Number of places for a random crop, of which the first one with enough labelled area is taken."""
+
+ENOUGH_LABELLED = 0.1
+"""Part of a random crop that should count."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Decode:
     """Decode the image and the masks of an example.
 
-    Returns a dict of `image` `[H, W, channels]` float32 in [0, 1], `label` `[H, W, L]` bool and
-    `name`.
+    Returns a dict of `image` `[H, W, channels]` float32 in [0, 1], `label` `[H, W, L]` bool,
+    `valid` `[H, W, 1]` bool and `name`. Where a pixel is ignored, `valid` and all labels are False.
 
     Args:
       channels: of the decoded image, 1 or 3.
@@ -27,8 +34,8 @@ class Decode:
       percentiles: that become black and white, see `stretching.stretch`.
 
     Raises:
-      UserError: a file cannot be decoded, a mask differs in size from its image, or the image is
-        too small.
+      UserError: a file cannot be decoded, a mask differs in size from its image, the image is too
+        small, or all of it is ignored.
     """
 
     channels: int
@@ -48,29 +55,62 @@ class Decode:
                 f"image {name} is {height}x{width}, but the networks need at least "
                 f"{self.smallest}x{self.smallest} pixels: remove it or use a larger one"
             )
-        masks = []
-        for feature in self.labels:
-            mask, notes = decoding.decode_mask(example[feature], f"{feature} of {name}")
-            for note in notes:
-                warn(f"{feature} of {name} {note}")
-            if mask.shape != (height, width):
-                raise UserError(
-                    f"{feature} of {name} is {mask.shape[0]}x{mask.shape[1]}, its image "
-                    f"{height}x{width}: make them one size"
-                )
-            masks.append(mask)
         return {
             "image": pixel_values.to_unit_range(
                 stretching.stretch(image, self.percentiles), self.channels
             ),
-            "label": np.stack(masks, -1),
+            **_decoded_masks(example, self.labels, (height, width)),
             "name": name,
         }
 
 
 @dataclasses.dataclass(frozen=True)
+class DecodeMasks:
+    """Decode the masks of an example only, as `Decode` does.
+
+    Args:
+      labels: names of the L features that hold masks.
+    """
+
+    labels: tuple[str, ...]
+
+    def __call__(self, example: dict) -> dict:
+        first, _ = decoding.decode_mask(example[self.labels[0]], self.labels[0])
+        return _decoded_masks(example, self.labels, first.shape)
+
+
+def _decoded_masks(
+    example: dict, labels: tuple[str, ...], shape: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """Return `label` and `valid` of an example, see `Decode`."""
+    name = example["name"].decode()
+    valid = np.ones(shape, bool)
+    if example.get(IGNORE) is not None:
+        valid = ~_decoded_mask(example[IGNORE], f"{IGNORE} of {name}", shape)
+    if not valid.any():
+        raise UserError(f"image {name} is ignored everywhere: remove it")
+    masks = [_decoded_mask(example[key], f"{key} of {name}", shape) & valid for key in labels]
+    return {"label": np.stack(masks, -1), "valid": valid[..., None]}
+
+
+def _decoded_mask(data: bytes, name: str, shape: tuple[int, int]) -> np.ndarray:
+    """Return a mask of an image `[H, W]` bool, and report what had to be assumed about it."""
+    mask, notes = decoding.decode_mask(data, name)
+    for note in notes:
+        warn(f"{name} {note}")
+    if mask.shape != shape:
+        raise UserError(
+            f"{name} is {mask.shape[0]}x{mask.shape[1]}, its image {shape[0]}x{shape[1]}: make "
+            "them one size"
+        )
+    return mask
+
+
+@dataclasses.dataclass(frozen=True)
 class RandomCrop:
-    """Cut the same random square out of image and label.
+    """Cut the same random square out of image and masks.
+
+    It lies where enough of it counts, if such a place is found soon.
 
     Args:
       size: side of the square in pixels.
@@ -96,11 +136,26 @@ class RandomCrop:
                 f"image {example['name']} is {height}x{width}, smaller than the crop: lower "
                 f"config.dataset.crop_size from {self.size}"
             )
+        cut = self._part
         if tuple(self.scale) != (1, 1) or self.angle or self.wire_width:
-            return self._view(example, rng)
+            cut = self._view
+        best = None
+        for _ in range(CROP_TRIES):
+            crop = cut(example, rng)
+            counted = crop["valid"].mean()
+            if best is None or counted > best["valid"].mean():
+                best = crop
+            if counted >= ENOUGH_LABELLED:
+                break
+        return best
+
+    def _part(self, example: dict, rng: np.random.Generator) -> dict:
+        """Return a square as it is."""
+        height, width = example["image"].shape[:2]
         top, left = rng.integers(0, height - self.size + 1), rng.integers(0, width - self.size + 1)
         window = (slice(top, top + self.size), slice(left, left + self.size))
-        return {**example, "image": example["image"][window], "label": example["label"][window]}
+        parts = {key: example[key][window] for key in ("image", "label", "valid")}
+        return {**example, **parts}
 
     def _view(self, example: dict, rng: np.random.Generator) -> dict:
         """Return a magnified and turned square."""
@@ -119,7 +174,9 @@ class RandomCrop:
 
 @dataclasses.dataclass(frozen=True)
 class CentreView:
-    """Cut the middle square out of image and label, magnified as `RandomCrop` does.
+    """Cut a square out of image and masks, magnified as `RandomCrop` does.
+
+    It is the one nearest to the middle among those of which most counts.
 
     Args:
       size: side of the square in pixels.
@@ -131,8 +188,27 @@ class CentreView:
 
     def __call__(self, example: dict) -> dict:
         factor = _magnification(example["label"], self.size, self.wire_width, 1.0)
-        centre = np.array(example["image"].shape[1::-1]) / 2
+        centre = _best_centre(example["valid"][..., 0], self.size / factor)
         return _square(example, self.size, factor, 0.0, centre)
+
+
+def _best_centre(valid: np.ndarray, side: float) -> np.ndarray:
+    """Return the centre (x, y) of the square of which most counts, nearest to the middle.
+
+    Args:
+      valid: `[H, W]` bool.
+      side: of the square in pixels.
+    """
+    middle = np.array(valid.shape[::-1]) / 2
+    if valid.all():
+        return middle
+    side = max(1, round(side))
+    sums = cv2.boxFilter(
+        valid.astype(np.float32), -1, (side, side), normalize=False, borderType=cv2.BORDER_CONSTANT
+    )
+    y, x = np.nonzero(sums >= sums.max() - 0.5)
+    centres = np.stack([x, y], 1) + (0.5 if side % 2 else 0.0)  # OpenCV's anchor of even squares
+    return centres[np.argmin(((centres - middle) ** 2).sum(1))]
 
 
 def _magnification(label: np.ndarray, size: int, wire_width: float, scale: float) -> float:
@@ -154,13 +230,13 @@ def _square(example: dict, size: int, factor: float, angle: float, centre: np.nd
     """Return a magnified and turned square of an example.
 
     Args:
-      example: with `image` and `label`.
+      example: with `image`, `label` and `valid`.
       size: side of the square in pixels.
       factor: magnification.
       angle: in radians.
       centre: (x, y) of the square in the image.
     """
-    image, label = example["image"], example["label"]
+    image = example["image"]
     cos, sin = factor * np.cos(angle), factor * np.sin(angle)
     matrix = np.array([[cos, -sin], [sin, cos]])
     # Pixel centres lie at integers, and the square's centre between its middle pixels.
@@ -178,8 +254,9 @@ def _square(example: dict, size: int, factor: float, angle: float, centre: np.nd
         )
         return out.reshape(size, size, -1)
 
-    masks = warped(label.astype(np.float32)) >= 0.5
-    return {**example, "image": warped(image), "label": masks}
+    label, valid = (warped(example[key].astype(np.float32)) for key in ("label", "valid"))
+    # No pixel counts that an ignored one is part of.
+    return {**example, "image": warped(image), "label": label >= 0.5, "valid": valid > 0.999}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,7 +264,7 @@ class Augment:
     """Change an example at random, as `config.augmentation` says.
 
     Args:
-      flip: flip image and label along each axis with probability 1/2.
+      flip: flip image and masks along each axis with probability 1/2.
       rotate: turn both by a random multiple of 90 degrees.
       brightness: largest value that is added to or subtracted from the image.
       contrast: largest fraction by which the image is scaled up or down about its mean.
@@ -215,24 +292,22 @@ class Augment:
     cutout: float = 0.0
 
     def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-        image, label = example["image"], example["label"]
+        parts = {key: example[key] for key in ("image", "label", "valid")}
         if self.flip:
             axes = [axis for axis in (0, 1) if rng.random() < 0.5]
-            image, label = np.flip(image, axes), np.flip(label, axes)
+            parts = {key: np.flip(part, axes) for key, part in parts.items()}
         if self.rotate:
-            if image.shape[0] != image.shape[1]:
+            height, width = parts["image"].shape[:2]
+            if height != width:
                 raise UserError(
-                    f"image {example['name']} is {image.shape[0]}x{image.shape[1]}, and only "
-                    "squares can be turned: set config.augmentation.rotate=False or a crop_size"
+                    f"image {example['name']} is {height}x{width}, and only squares can be turned: "
+                    "set config.augmentation.rotate=False or a crop_size"
                 )
             quarter_turns = int(rng.integers(4))
-            image, label = np.rot90(image, quarter_turns), np.rot90(label, quarter_turns)
-        image = self._with_levels(self._with_defects(image, rng), rng)
-        return {
-            **example,
-            "image": np.ascontiguousarray(image, np.float32),
-            "label": np.ascontiguousarray(label),
-        }
+            parts = {key: np.rot90(part, quarter_turns) for key, part in parts.items()}
+        image = self._with_levels(self._with_defects(parts["image"], rng), rng)
+        parts["image"] = image.astype(np.float32)
+        return {**example, **{key: np.ascontiguousarray(part) for key, part in parts.items()}}
 
     def _with_defects(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the image out of focus, noisy, through JPEG, and with a hidden part."""

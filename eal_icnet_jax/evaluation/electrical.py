@@ -128,6 +128,19 @@ class Regions:
         counted[0] = False
         return cls(image, np.concatenate([low, high], axis=1), counted)
 
+    def without_cut_pieces(self, valid: np.ndarray, min_area: float) -> "Regions":
+        """Return the regions of which those below an area that touch ignored pixels do not count.
+
+        Args:
+          valid: `[H, W]` bool, the pixels that count.
+          min_area: in pixels.
+        """
+        beside = cv2.dilate((~valid).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        is_small = np.bincount(self.image.ravel(), minlength=len(self.counted)) < min_area
+        is_cut = np.zeros(len(self.counted), bool)
+        is_cut[np.unique(self.image[beside])] = True
+        return dataclasses.replace(self, counted=self.counted & ~(is_small & is_cut))
+
 
 def _distinct_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the distinct pairs `[P, 2]` of two arrays of indices of one length."""

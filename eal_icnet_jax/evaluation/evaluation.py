@@ -48,8 +48,8 @@ def predict_examples(
 ) -> Iterator[tuple[dict, np.ndarray, float]]:
     """Yield each example with its probabilities `[H, W, classes]` and its loss."""
     for batch in _batches(examples, batch_size):
-        images, labels = (np.stack([e[key] for e in batch]) for key in ("image", "label"))
-        yield from zip(batch, *predictor.with_losses(images, labels), strict=True)
+        arrays = (np.stack([e[key] for e in batch]) for key in ("image", "label", "valid"))
+        yield from zip(batch, *predictor.with_losses(*arrays), strict=True)
 
 
 class Evaluation:
@@ -76,14 +76,15 @@ class Evaluation:
         """Add one image.
 
         Args:
-          example: `name`, `image` `[H, W, C]` float32 in [0, 1] and `label` `[H, W, L]` bool.
+          example: `name`, `image` `[H, W, C]` float32 in [0, 1], `label` `[H, W, L]` bool and
+            `valid` `[H, W, 1]` bool, the pixels that count.
           probabilities: `[H, W, L]`.
           loss: of the image, or None.
         """
-        prediction = probabilities >= self._threshold
+        prediction, valid = probabilities >= self._threshold, example["valid"][..., 0]
         scores = []
         for k, label in enumerate(self._labels):
-            masks = example["label"][..., k], prediction[..., k]
+            masks = example["label"][..., k], prediction[..., k], valid
             values = metrics.evaluate_masks(*masks)
             counts = dataclasses.asdict(metrics.electrically_significant_differences(*masks))
             scores.append(values["mIoU"])
@@ -216,6 +217,7 @@ class Evaluation:
                     example["label"],
                     prediction,
                     self._labels,
+                    example["valid"][..., 0],
                 )
         except OSError as error:
             raise cannot_be_written(folder, error) from error
@@ -238,29 +240,47 @@ def evaluate_examples(
         evaluation.add(example, probabilities, loss)
 
 
-def compare_masks(pairs: list[image_folders.Pair], keep: int) -> Evaluation:
+def compare_masks(
+    pairs: list[image_folders.Pair], keep: int, ignored: dict[str, pathlib.Path] | None = None
+) -> Evaluation:
     """Evaluate mask files against label files, both read by the same rule.
 
     Args:
       pairs: of predicted masks and labels, of `image_folders.find_pairs`.
       keep: number of the worst and of the best images that are kept for pictures.
+      ignored: masks of the pixels that do not count, by the name of the label.
 
     Raises:
-      UserError: a file cannot be read, or the sizes of two differ.
+      UserError: a file cannot be read, the sizes of two differ, or a label is ignored everywhere.
     """
     evaluation = Evaluation(("label",), 0.5, keep)
     for predicted, labelled in pairs:
         prediction, label = (_read_mask(path) for path in (predicted, labelled))
-        if prediction.shape != label.shape:
-            sizes = ["x".join(map(str, mask.shape)) for mask in (prediction, label)]
-            raise UserError(
-                f"{predicted} is {sizes[0]}, and {labelled} is {sizes[1]} (height x width): make "
-                "them one size"
-            )
+        _check_sizes(predicted, prediction, labelled, label)
+        valid = np.ones(label.shape, bool)
+        if path := (ignored or {}).get(image_folders.stem_of(labelled)):
+            valid = ~_read_mask(path)
+            _check_sizes(path, valid, labelled, label)
+        if not valid.any():
+            raise UserError(f"{labelled} is ignored everywhere: remove it")
         image = prediction[..., None].astype(np.float32)
-        name = image_folders.stem_of(predicted)
-        evaluation.add({"name": name, "image": image, "label": label[..., None]}, image, None)
+        example = {
+            "name": image_folders.stem_of(predicted),
+            "image": image,
+            "label": (label & valid)[..., None],
+            "valid": valid[..., None],
+        }
+        evaluation.add(example, image, None)
     return evaluation
+
+
+def _check_sizes(path: pathlib.Path, mask: np.ndarray, other: pathlib.Path, label: np.ndarray):
+    """Raise a `UserError` if a mask has another size than a label."""
+    if mask.shape != label.shape:
+        sizes = ["x".join(map(str, each.shape)) for each in (mask, label)]
+        raise UserError(
+            f"{path} is {sizes[0]}, and {other} is {sizes[1]} (height x width): make them one size"
+        )
 
 
 def _read_mask(path: pathlib.Path) -> np.ndarray:

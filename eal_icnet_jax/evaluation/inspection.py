@@ -25,9 +25,9 @@ Drawn micrographs differ in 80 bits or more, and an image after JPEG, noise, sca
 pixels in at most 18.
 """
 
-Content = tuple[np.ndarray, dict[str, np.ndarray], list[str]]
-"""An image `[H, W, C]` uint8, its masks `[H, W]` bool by label, and what was assumed of its files.
-"""
+Content = tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, list[str]]
+"""An image `[H, W, C]` uint8, its masks `[H, W]` bool by label, the mask `[H, W]` bool of the
+pixels that count, and what was assumed of its files."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,8 @@ class PairStatistics:
       problem: why it cannot be read, or an empty text. The other attributes are then not set.
       size: height and width in pixels.
       levels: mean, standard deviation, 20th and 85th percentile of the grey image.
-      foreground: fraction of each mask's pixels that are foreground.
+      ignored: fraction of pixels that do not count.
+      foreground: fraction of each mask's other pixels that are foreground.
       contrast: mean grey level of each mask's foreground minus that of its background; NaN if
         either is empty.
       hash_bits: perceptual hash of the image, `[HASH_SIZE**2]` float32 of +1 and -1.
@@ -65,6 +66,7 @@ class PairStatistics:
     problem: str = ""
     size: tuple[int, int] = (0, 0)
     levels: tuple[float, ...] = ()
+    ignored: float = 0.0
     foreground: dict[str, float] = dataclasses.field(default_factory=dict)
     contrast: dict[str, float] = dataclasses.field(default_factory=dict)
     hash_bits: np.ndarray | None = None
@@ -85,7 +87,7 @@ def pairs_of_folder(builder, manual_dir: pathlib.Path) -> list[DatasetPair]:
     def load(pair: paired_folders.Pair) -> Content:
         content = builder.SOURCE.read(pair, unstated_white=white)
         notes = [*content.image_notes, *(f"its label {note}" for note in content.label_notes)]
-        return content.image, content.masks, notes
+        return content.image, content.masks, ~content.ignored, notes
 
     found = paired_folders.find_split_pairs(manual_dir, builder.SOURCE.layouts)
     white = paired_folders.common_white(
@@ -121,7 +123,7 @@ def pairs_of_prepared(dataset: ConfigDict) -> list[DatasetPair]:
     dataset.labels = tuple(
         name
         for name, feature in builder.info.features.items()
-        if isinstance(feature, features.Image) and name != "image"
+        if isinstance(feature, features.Image) and name not in ("image", paired_folders.IGNORE)
     )
 
     def load(source, index: int) -> Content:
@@ -129,7 +131,10 @@ def pairs_of_prepared(dataset: ConfigDict) -> list[DatasetPair]:
         name = example["name"].decode()
         image = pixel_values.to_uint8(decoding.decode(example["image"], name)[0], 3)
         masks = {label: decoding.decode_mask(example[label], name)[0] for label in dataset.labels}
-        return image, masks, []
+        valid = np.ones(image.shape[:2], bool)
+        if paired_folders.IGNORE in example:
+            valid = ~decoding.decode_mask(example[paired_folders.IGNORE], name)[0]
+        return image, masks, valid, []
 
     pairs = []
     for split in paired_folders.SPLITS:
@@ -144,22 +149,23 @@ def pairs_of_prepared(dataset: ConfigDict) -> list[DatasetPair]:
 def measure(pair: DatasetPair) -> PairStatistics:
     """Read a pair and measure it."""
     try:
-        image, masks, notes = pair.load()
+        image, masks, valid, notes = pair.load()
     except UserError as error:
         return PairStatistics(pair, problem=str(error))
     grey = pixel_values.to_uint8(image if image.shape[-1] == 3 else image[..., 0], 1)[..., 0]
 
     def contrast(mask: np.ndarray) -> float:
-        if mask.all() or not mask.any():
+        if mask[valid].all() or not mask.any():
             return math.nan
-        return float(grey[mask].mean()) - float(grey[~mask].mean())
+        return float(grey[mask].mean()) - float(grey[valid & ~mask].mean())
 
     bits = imagehash.phash(Image.fromarray(grey), hash_size=HASH_SIZE).hash.ravel()
     return PairStatistics(
         pair,
         size=grey.shape,
         levels=(float(grey.mean()), float(grey.std()), *map(float, np.percentile(grey, (20, 85)))),
-        foreground={label: float(mask.mean()) for label, mask in masks.items()},
+        ignored=1 - float(valid.mean()),
+        foreground={label: float(mask[valid].mean()) for label, mask in masks.items()},
         contrast={label: contrast(mask) for label, mask in masks.items()},
         hash_bits=np.where(bits, 1, -1).astype(np.float32),
         notes=tuple(notes),
@@ -232,13 +238,15 @@ def summarize(measured: list[PairStatistics]) -> dict[str, dict]:
         heights, widths = zip(*(m.size for m in own), strict=True)
         levels = np.mean([m.levels for m in own], 0)
         pixels = np.prod([m.size for m in own], 1)
+        counted = pixels * [1 - m.ignored for m in own]
         out[split] = {
             "images": len(own),
             "height": [min(heights), max(heights)],
             "width": [min(widths), max(widths)],
             **dict(zip(("mean", "std", "p20", "p85"), levels.round(2).tolist(), strict=True)),
+            "ignored": float(np.average([m.ignored for m in own], weights=pixels)),
             "foreground": {
-                label: float(np.average([m.foreground[label] for m in own], weights=pixels))
+                label: float(np.average([m.foreground[label] for m in own], weights=counted))
                 for label in own[0].foreground
             },
         }

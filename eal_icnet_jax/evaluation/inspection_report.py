@@ -37,11 +37,14 @@ def statistics_table(statistics: dict[str, dict]) -> str:
 
     labels = list(next(iter(statistics.values()))["foreground"]) if statistics else []
     levels = ["mean", "std", "p20", "p85"]
+    has_ignored = any(own["ignored"] for own in statistics.values())
     headings = ["split", "images", "size", *levels, *(f"{label} %" for label in labels)]
+    headings += ["ignored %"] if has_ignored else []
     rows = [
         [split, str(own["images"]), f"{span(own['height'])}x{span(own['width'])}"]
         + [f"{own[level]:.0f}" for level in levels]
         + [f"{100 * own['foreground'][label]:.2f}" for label in labels]
+        + ([f"{100 * own['ignored']:.2f}"] if has_ignored else [])
         for split, own in statistics.items()
     ]
     alignment = ["left"] + ["right"] * (len(headings) - 1)
@@ -53,9 +56,10 @@ def _cells(pairs: Suspicious) -> list[tuple[str, np.ndarray, np.ndarray]]:
     cells = []
     for pair, note in pairs:
         try:
-            image, masks, _ = pair.load()
+            image, masks, valid, _ = pair.load()
         except UserError:
             continue
+        image = np.where(valid[..., None], image, overlays.veiled(image))
         cells.append((f"{pair.name}{note}", *overlays.outlined(image, masks)))
     return cells
 

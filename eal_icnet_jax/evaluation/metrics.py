@@ -90,22 +90,37 @@ def _one_to_one(i: np.ndarray, j: np.ndarray, iou: np.ndarray) -> np.ndarray:
     return np.concatenate([np.flatnonzero(isolated), chosen[chosen > 0] - 1])
 
 
-def _as_masks(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _as_masks(
+    label: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return both masks without the pixels that do not count, and which pixels count."""
     label, prediction = np.asarray(label) != 0, np.asarray(prediction) != 0
     if label.ndim != 2 or label.shape != prediction.shape or not label.size:
         raise ValueError(
             "label and prediction must be masks [H, W] of one size, "
             f"but are {label.shape} and {prediction.shape}"
         )
-    return label, prediction
+    if valid is None:
+        return label, prediction, np.ones(label.shape, bool)
+    valid = np.asarray(valid) != 0
+    if valid.shape != label.shape or not valid.any():
+        raise ValueError(
+            f"valid must be a mask of the label's size {label.shape} in which some pixels count, "
+            f"but is {valid.shape} with {np.count_nonzero(valid)} such pixels"
+        )
+    return label & valid, prediction & valid, valid
 
 
-def evaluate_masks(label: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+def evaluate_masks(
+    label: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None = None
+) -> dict[str, float]:
     """Compute the paper's metrics of one image.
 
     Args:
       label: mask `[H, W]`, non-zero is foreground.
       prediction: mask `[H, W]`.
+      valid: mask `[H, W]` of the pixels that count; None for all. What the others hold changes
+        nothing.
 
     Returns:
       Values in [0, 1]:
@@ -119,13 +134,13 @@ def evaluate_masks(label: np.ndarray, prediction: np.ndarray) -> dict[str, float
       fraction of background that is predicted so.
 
     Raises:
-      ValueError: the shapes differ, or are not two-dimensional.
+      ValueError: the shapes differ, or are not two-dimensional, or no pixel counts.
     """
-    label, prediction = _as_masks(label, prediction)
+    label, prediction, valid = _as_masks(label, prediction, valid)
     tp = int(np.count_nonzero(label & prediction))
     fn = int(np.count_nonzero(label)) - tp
     fp = int(np.count_nonzero(prediction)) - tp
-    tn = label.size - tp - fn - fp
+    tn = int(np.count_nonzero(valid)) - tp - fn - fp
     iou = [hit / total for hit, total in ((tn, tn + fp + fn), (tp, tp + fp + fn)) if total]
     accuracy = [hit / total for hit, total in ((tn, tn + fp), (tp, tp + fn)) if total]
     aji, aji_plus = aggregated_jaccard(label, prediction)
@@ -141,6 +156,7 @@ def evaluate_masks(label: np.ndarray, prediction: np.ndarray) -> dict[str, float
 def electrically_significant_differences(
     label: np.ndarray | Sequence,
     prediction: np.ndarray | Sequence,
+    valid: np.ndarray | None = None,
     *,
     size: tuple[int, int] | None = None,
     min_wire_area: float = electrical.MIN_WIRE_AREA,
@@ -161,19 +177,23 @@ def electrically_significant_differences(
     Args:
       label: mask `[H, W]`, non-zero is metal, or a sequence of `shapely.Polygon` in pixels.
       prediction: of the same kind.
+      valid: mask `[H, W]` of the pixels that count, for masks; None for all. Pieces of nets below
+        `min_wire_area` that other pixels cut off are ignored like such wires.
       size: height and width of the image of the polygons, for the border; None for no border.
       min_wire_area: smallest area of a wire in pixels.
       border: width in pixels; None for 35, or an eighth of the image's shorter side if that is
         less.
 
     Raises:
-      ValueError: the masks' shapes differ.
+      ValueError: the masks' shapes differ, no pixel counts, or `valid` comes with polygons.
     """
     if isinstance(label, np.ndarray) and label.dtype != object:
         nets, wires = electrical_regions(
-            label, np.asarray(prediction), min_wire_area=min_wire_area, border=border
+            label, np.asarray(prediction), valid, min_wire_area=min_wire_area, border=border
         )
         return electrical.match_masks(nets, wires).differences()
+    if valid is not None:
+        raise ValueError("valid is for masks: cut the polygons instead")
     matching = electrical.match_polygons(list(label), list(prediction), size, min_wire_area, border)
     return matching.differences()
 
@@ -181,13 +201,16 @@ def electrically_significant_differences(
 def electrical_regions(
     label: np.ndarray,
     prediction: np.ndarray,
+    valid: np.ndarray | None = None,
     *,
     min_wire_area: float = electrical.MIN_WIRE_AREA,
     border: int | None = None,
 ) -> tuple[electrical.Regions, electrical.Regions]:
     """Return the nets and wires of two masks that `electrically_significant_differences` counts."""
-    label, prediction = _as_masks(label, prediction)
+    label, prediction, valid = _as_masks(label, prediction, valid)
     nets = electrical.Regions.of_mask(label, 0, border)
+    if not valid.all():
+        nets = nets.without_cut_pieces(valid, min_wire_area)
     return nets, electrical.Regions.of_mask(prediction, min_wire_area, border)
 
 

@@ -19,6 +19,7 @@ from eal_icnet_jax.imaging.overlays import BLUE, ORANGE, SKY_BLUE
 # RGB colours: Okabe and Ito's palette, which colour-blind readers can tell apart, and greys.
 FOUND, EMPTY = (235, 235, 235), (35, 35, 35)
 MISSED, INVENTED = SKY_BLUE, ORANGE
+IGNORED = (150, 150, 120)
 SHORTED, OPENED, BOTH, LACKING = (213, 94, 0), BLUE, (204, 121, 167), (95, 95, 95)
 
 LEGEND = (
@@ -26,6 +27,7 @@ LEGEND = (
     ("missed", MISSED),
     ("invented", INVENTED),
     ("background", EMPTY),
+    ("ignored", IGNORED),
 )
 """Meaning and colour of each case of `error_map`."""
 
@@ -40,12 +42,15 @@ ELECTRICAL_LEGEND = (
 """Meaning and colour of each case of `electrical_map`."""
 
 
-def error_map(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+def error_map(
+    label: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None = None
+) -> np.ndarray:
     """Draw where two masks agree and differ, in the colours of `LEGEND`.
 
     Args:
       label: `[H, W]` bool.
       prediction: `[H, W]` bool.
+      valid: `[H, W]` bool, the pixels that count; None for all.
 
     Returns:
       RGB `[H, W, 3]` uint8.
@@ -53,10 +58,14 @@ def error_map(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     out = np.empty((*label.shape, 3), np.uint8)
     out[label & prediction], out[~label & ~prediction] = FOUND, EMPTY
     out[label & ~prediction], out[~label & prediction] = MISSED, INVENTED
+    if valid is not None:
+        out[~valid] = IGNORED
     return out
 
 
-def electrical_map(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+def electrical_map(
+    label: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None = None
+) -> np.ndarray:
     """Draw the electrical differences of two masks, in the colours of `ELECTRICAL_LEGEND`.
 
     Wires that match one net are light. A ring marks each place where a wire is open or joins two
@@ -65,11 +74,13 @@ def electrical_map(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     Args:
       label: `[H, W]` bool.
       prediction: `[H, W]` bool.
+      valid: `[H, W]` bool, the pixels that count; None for all. The others have the colour of the
+        ignored ones in `LEGEND`.
 
     Returns:
       RGB `[H, W, 3]` uint8.
     """
-    nets, wires = metrics.electrical_regions(label, prediction)
+    nets, wires = metrics.electrical_regions(label, prediction, valid)
     matching = electrical.match_masks(nets, wires)
     nets_per_wire, wires_per_net = matching.nets_per_wire(), matching.wires_per_net()
     is_open = matching.is_part_of_open()
@@ -82,7 +93,10 @@ def electrical_map(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     net_colours = np.full((len(wires_per_net), 3), EMPTY, np.uint8)
     net_colours[matching.nets] = LACKING
     net_colours[matching.nets & (wires_per_net == 0)] = MISSED
-    out = np.where(prediction[..., None], wire_colours[wires.image], net_colours[nets.image])
+    is_wire = (wires.image > 0)[..., None]
+    out = np.where(is_wire, wire_colours[wires.image], net_colours[nets.image])
+    if valid is not None:
+        out[~valid] = IGNORED
 
     thickness = max(1, max(label.shape) // 400)
     for fault in electrical.find_faults(nets, wires):
@@ -140,6 +154,7 @@ def draw_evaluation(
     label: np.ndarray,
     prediction: np.ndarray,
     names: tuple[str, ...],
+    valid: np.ndarray,
 ):
     """Draw image, label, prediction, error map and electrical map side by side, one row per mask.
 
@@ -150,17 +165,19 @@ def draw_evaluation(
       label: `[H, W, L]` bool.
       prediction: `[H, W, L]` bool.
       names: of the L masks.
+      valid: `[H, W]` bool, the pixels that count.
     """
     figure = Figure(figsize=(16, 3.6 * len(names) + 0.6), layout="constrained")
     axes = figure.subplots(len(names), 5, squeeze=False)
     figure.suptitle(printable_in_figures(title), fontsize=12)
     for row, name in enumerate(names):
+        masks = label[..., row], prediction[..., row]
         panels = {
             "image": image if image.shape[-1] == 3 else image[..., 0],
-            name: label[..., row],
-            f"predicted {name}": prediction[..., row],
-            "errors": error_map(label[..., row], prediction[..., row]),
-            "electrically": electrical_map(label[..., row], prediction[..., row]),
+            name: masks[0],
+            f"predicted {name}": masks[1],
+            "errors": error_map(*masks, valid),
+            "electrically": electrical_map(*masks, valid),
         }
         for axis, (caption, panel) in zip(axes[row], panels.items(), strict=True):
             axis.imshow(panel, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

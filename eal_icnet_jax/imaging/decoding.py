@@ -263,6 +263,42 @@ def decode_mask(data: bytes, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     return mask[slice(None), slice(None)], mask.notes
 
 
+def decode_mask_but(
+    data: bytes, name: str, ignore_value: int
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Decode a mask whose pixels of one level do not count, which the others' meaning ignores.
+
+    Args:
+      data: content of the file.
+      name: of the mask, for error messages.
+      ignore_value: the level, of grey pixels.
+
+    Returns:
+      The mask and where its level is that one, `[H, W]` bool, and a sentence for each thing that a
+      user should know.
+
+    Raises:
+      UserError: as `decode_mask`, or the file has colours.
+    """
+    mosaic = open_encoded(data, name)
+    levels = mosaic[slice(None), slice(None)]
+    if levels.ndim == 3:
+        if (levels != levels[..., :1]).any():
+            raise UserError(
+                f"{name} has colours, so that the level {ignore_value} means nothing: save it as "
+                "grey"
+            )
+        levels = levels[..., 0]
+    levels = levels.astype(np.uint8) if levels.dtype == bool else levels.copy()
+    ignored = levels == ignore_value
+    if ignored.all():
+        return np.zeros(levels.shape, bool), ignored, mosaic.notes
+    others = levels[~ignored]
+    levels[ignored] = 0 if others.min() < ignore_value else others.max()
+    mask = masks.MosaicMask(mosaic_from_array(mosaic.path, levels, notes=mosaic.notes))
+    return mask[slice(None), slice(None)] & ~ignored, ignored, mask.notes
+
+
 def read_bytes(path: pathlib.Path) -> bytes:
     """Return the content of a file.
 

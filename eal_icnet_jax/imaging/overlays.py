@@ -25,6 +25,11 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return out.astype(np.uint8)
 
 
+def veiled(image: np.ndarray) -> np.ndarray:
+    """Return an image `[H, W, C]` uint8 as it is shown where pixels are ignored: pale."""
+    return (image // 3 + 150).astype(np.uint8)
+
+
 def outlined(image: np.ndarray, masks: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return an image without and with the outlines of its masks, both as RGB `[H, W, 3]` uint8.
 

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -51,13 +52,13 @@ class Predictor:
 
     Args:
       model: in evaluation mode.
-      loss: weights and epsilon of `losses.bce_dice_loss`, for `with_losses`.
+      loss: weights and epsilon of `bce_dice_loss`, for `with_losses`.
 
     Attributes:
       minimum_size: smallest height and width of an image, in pixels.
     """
 
-    def __init__(self, model: Network, **loss: float):
+    def __init__(self, model: Network, **loss: float | Sequence[float]):
         self._model = nnx.graphdef(model)
         graphdef, state = nnx.split(fold_batch_norms(model))
         mesh = data_mesh(jax.local_devices())
@@ -77,10 +78,12 @@ class Predictor:
             with on_canvas(canvas.shape[1:3], image_size):
                 return probabilities(state, canvas)
 
-        def with_losses(state, image, label):
+        def image_loss(logits, label, valid):
+            return bce_dice_loss(logits[None], label[None], valid=valid[None], **loss)
+
+        def with_losses(state, image, label, valid):
             logits = nnx.merge(graphdef, state)(image)
-            losses = jax.vmap(lambda x, y: bce_dice_loss(x[None], y[None], **loss))(logits, label)
-            return jax.nn.sigmoid(logits), losses
+            return jax.nn.sigmoid(logits), jax.vmap(image_loss)(logits, label, valid)
 
         # The output takes over the image's buffer if their shapes agree.
         arguments = dict(model.spec.options)
@@ -91,7 +94,7 @@ class Predictor:
             canvas_probabilities, in_shardings=(replicated, sharded, replicated)
         )
         self._with_losses = jax.jit(
-            with_losses, in_shardings=(replicated, sharded, sharded), out_shardings=sharded
+            with_losses, in_shardings=(replicated, *(sharded,) * 3), out_shardings=sharded
         )
 
     def load(self, state: nnx.State):
@@ -177,19 +180,24 @@ class Predictor:
             out = self._probabilities(self._state, batch)
         return np.asarray(out)[:count, :height, :width]
 
-    def with_losses(self, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def with_losses(
+        self, images: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Predict images of one size and compute the loss of each.
 
         Args:
           images: `[B, H, W, C]` float32 in [0, 1].
           labels: `[B, H, W, classes]`, 0 or 1.
+          valid: `[B, H, W, 1]` bool, the pixels that count in the loss; None for all.
 
         Returns:
           Probabilities `[B, H, W, classes]` and losses `[B]`, float32. An image's loss is that of a
           batch of one, as in the reference.
         """
+        if valid is None:
+            valid = np.ones((*labels.shape[:3], 1), bool)
         program = self._choose_program(images.shape[:3], use_canvas=False)
-        batches = (self._padded(part, program) for part in (images, labels))
+        batches = (self._padded(part, program) for part in (images, labels, valid))
         probabilities, losses = self._with_losses(self._state, *batches)
         count, (height, width) = len(images), images.shape[1:3]
         losses = np.asarray(losses)[:count]

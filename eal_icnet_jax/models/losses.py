@@ -1,6 +1,6 @@
 """The training loss: that of the released code, and a topology term."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,13 @@ def bce_dice_loss(
     logits: jax.Array,
     targets: jax.Array,
     *,
+    valid: jax.Array | None = None,
     bce_weight: float = 0.5,
     dice_weight: float = 0.5,
     cldice_weight: float = 0.0,
+    positive_weight: float | Sequence[float] = 1.0,
+    false_positive_weight: float = 0.5,
+    false_negative_weight: float = 0.5,
     per_label: bool = False,
     epsilon: float = 1e-6,
 ) -> jax.Array:
@@ -21,14 +25,23 @@ def bce_dice_loss(
 
     The cross-entropy is the mean over all pixels. The Dice loss is
     `1 - (2 sum(p y) + epsilon) / (sum(p) + sum(y) + epsilon)` with probabilities p and targets y,
-    as in TransAttUnet and the released EAL-ICNet code (whose README omits the 2).
+    as in TransAttUnet and the released EAL-ICNet code (whose README omits the 2). With other
+    weights of false positives and false negatives, it is the Tversky loss
+    `1 - (2 TP + epsilon) / (2 TP + 2 a FP + 2 b FN + epsilon)` with `TP = sum(p y)`,
+    `FP = sum(p (1 - y))` and `FN = sum((1 - p) y)` (Salehi et al., arXiv 1706.05721).
 
     Args:
       logits: `[B, H, W, classes]`, any float dtype; the loss is computed in float32 or wider.
       targets: the same shape, 0 or 1.
+      valid: `[B, H, W, 1]`, 0 where pixels are ignored: they are in no sum and no mean, and have no
+        gradient. None if all pixels count.
       bce_weight: weight of the cross-entropy.
       dice_weight: weight of the Dice loss.
       cldice_weight: weight of `soft_cldice_loss`.
+      positive_weight: weight of the foreground's pixels in the cross-entropy, one number or one for
+        each class; the weight of the background is 1.
+      false_positive_weight: a of the Tversky loss. With both at 0.5, that is the Dice loss.
+      false_negative_weight: b of the Tversky loss.
       per_label: whether the Dice loss is that of each label by itself, averaged, so that a label of
         little area, such as vias, counts as much as a large one.
       epsilon: added to the Dice loss's numerator and denominator.
@@ -38,11 +51,22 @@ def bce_dice_loss(
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     targets = targets.astype(logits.dtype)
-    bce = optax.sigmoid_binary_cross_entropy(logits, targets).mean()
+    pixels = optax.sigmoid_binary_cross_entropy(logits, targets)
+    pixels *= 1 + (jnp.asarray(positive_weight, logits.dtype) - 1) * targets
     probabilities = jax.nn.sigmoid(logits)
+    if valid is None:
+        bce = pixels.mean()
+    else:
+        counts = valid.astype(logits.dtype)
+        bce = (pixels * counts).sum() / jnp.maximum(counts.sum() * logits.shape[-1], 1)
+        probabilities, targets = probabilities * counts, targets * counts
     axes = tuple(range(logits.ndim - 1)) if per_label else None
     overlap = (probabilities * targets).sum(axes)
-    total = probabilities.sum(axes) + targets.sum(axes)
+    false_positives = probabilities.sum(axes) - overlap
+    false_negatives = targets.sum(axes) - overlap
+    total = 2 * (
+        overlap + false_positive_weight * false_positives + false_negative_weight * false_negatives
+    )
     dice = 1 - (2 * overlap + epsilon) / (total + epsilon)
     loss = bce_weight * bce + dice_weight * dice.mean()
     if cldice_weight:

@@ -48,6 +48,8 @@ RANGES = {
     "loss.bce_weight": Range(0),
     "loss.dice_weight": Range(0),
     "loss.cldice_weight": Range(0),
+    "loss.false_positive_weight": Range(0, 1),
+    "loss.false_negative_weight": Range(0, 1),
     "loss.epsilon": Range(
         0, above=True, reason=", or the loss of images without foreground is not a number"
     ),
@@ -55,6 +57,7 @@ RANGES = {
     "early_stopping.min_delta": Range(0),
     "dataset.views": Range(1),
     "dataset.mixed_fraction": Range(0, 0.95),
+    "dataset.ignore_value": Range(-1, 2**16 - 1, reason="; -1 means none"),
     "dataset.white": Range(0, 2**16 - 1, reason="; 0 means as the files state or show"),
     "augmentation.brightness": Range(0, 1),
     "augmentation.contrast": Range(0, 1),
@@ -77,6 +80,9 @@ RANGES = {
     "checkpoint_every_steps": Range(0, reason="; 0 means only after each epoch"),
 }
 """The range of every numeric knob. NaN and infinity lie in none."""
+
+BALANCED = "balanced"
+"""The value of `config.loss.positive_weight` that stands for the training split's own balance."""
 
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
@@ -118,6 +124,16 @@ def _check_views(scale: tuple, angle: float, crop_size: int):
         raise UserError(f"config.augmentation.{name} needs crops: set config.dataset.crop_size")
 
 
+def _check_positive_weight(weight):
+    """Raise a `UserError` unless the weight of foreground is a number above 0 or "balanced"."""
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if weight != BALANCED and not (is_number and Range(0, above=True).holds(weight)):
+        raise UserError(
+            f"config.loss.positive_weight is {weight!r}: it must be a number above 0, or "
+            f"{BALANCED!r}"
+        )
+
+
 def check_config(config: ConfigDict):
     """Check every knob's name, type and range.
 
@@ -126,8 +142,9 @@ def check_config(config: ConfigDict):
     """
     known, given = flat_config(default.get_config()), flat_config(config)
     _check_keys(given, known)
+    _check_positive_weight(given["loss.positive_weight"])
     for key, value in known.items():
-        if not _has_type_of(given[key], value):
+        if key != "loss.positive_weight" and not _has_type_of(given[key], value):
             raise UserError(
                 f"config.{key} is {given[key]!r}: it must be of type {type(value).__name__}, "
                 f"such as {value!r}"

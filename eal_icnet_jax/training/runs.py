@@ -15,6 +15,7 @@ from eal_icnet_jax.system.errors import Interrupted, UserError
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
 from eal_icnet_jax.system.signals import Interruption
 from eal_icnet_jax.training.config_check import check_config
+from eal_icnet_jax.training.loss_arguments import loss_arguments
 from eal_icnet_jax.training.trainer import Trainer
 
 
@@ -97,7 +98,7 @@ def evaluated(config: ConfigDict, model: nnx.Module, split: str, keep: int) -> E
             config, source, preprocessing=model.spec.preprocessing
         )
         evaluate_examples(
-            Predictor(model, **config.loss),
+            Predictor(model, **loss_arguments(config)),
             _until_interrupted(interruption, examples),
             evaluation,
             config.evaluation.batch_size,

@@ -83,7 +83,8 @@ def make_train_step(
 ):
     """Compile the training step `(state, batch) -> (state, StepReport)`. The state is donated.
 
-    The batch holds `image` `[B, H, W, C]` and `label` `[B, H, W, L]`, sharded over all devices.
+    The batch holds `image` `[B, H, W, C]`, `label` `[B, H, W, L]` and `valid` `[B, H, W, 1]`, which
+    says which pixels count, sharded over all devices.
     Batch statistics, loss and gradients are those of the whole batch. It may hold `stops`, one bool
     per device: a process sets it when it was asked to stop, and all processes read the same
     `StepReport.stops` after the step. It is part of the step because programs that processes run
@@ -100,7 +101,8 @@ def make_train_step(
     def step(state: TrainState, batch) -> tuple[TrainState, StepReport]:
         def objective(params):
             model = nnx.merge(graphdef, params, state.others, copy=True)
-            value = bce_dice_loss(model(batch["image"]), batch["label"], **loss)
+            logits = model(batch["image"])
+            value = bce_dice_loss(logits, batch["label"], valid=batch["valid"], **loss)
             return value, nnx.state(model, nnx.Not(nnx.Param))
 
         with batch_sharded_over(mesh.size):

@@ -28,8 +28,9 @@ from eal_icnet_jax.system.errors import Interrupted, UserError
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
 from eal_icnet_jax.system.signals import Interruption, sigint_ignored
 from eal_icnet_jax.system.terminal import announce, warn
-from eal_icnet_jax.training.config_check import check_config
+from eal_icnet_jax.training.config_check import BALANCED, check_config
 from eal_icnet_jax.training.early_stopping import EarlyStopping
+from eal_icnet_jax.training.loss_arguments import loss_arguments
 from eal_icnet_jax.training.progress import Progress
 from eal_icnet_jax.training.state import initial_state
 from eal_icnet_jax.training.step import CHECKED_PARTS, StepReport, make_optimizer, make_train_step
@@ -166,7 +167,11 @@ class Trainer:
         self.steps = config.epochs * self.batches.batches_per_epoch
 
     def _compile(self, model: nnx.Module):
-        optimizer, loss = make_optimizer(self.config, self.steps), dict(self.config.loss)
+        optimizer, loss = make_optimizer(self.config, self.steps), loss_arguments(self.config)
+        if self.config.loss.positive_weight == BALANCED:
+            weights = zip(self.config.dataset.labels, loss["positive_weight"], strict=True)
+            text = ", ".join(f"{label} {weight:.3g}" for label, weight in weights)
+            self._announce(f"the cross-entropy weighs foreground by the balance: {text}")
         decay = self.config.average_decay
         graphdef, self.state = initial_state(model, optimizer, with_average=decay > 0)
         self.train_step = make_train_step(graphdef, optimizer, loss, decay)

@@ -1,6 +1,7 @@
 """The three forms of `eal-icnet evaluate`, and the arguments that it refuses."""
 
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -65,6 +66,23 @@ def test_masks_from_any_source_are_compared(folders):
     assert len(list((folders / "report").glob("*.png"))) == 4
     assert "mIoU" in out and f"{100 * report['mean']['label']['mIoU']:.2f}" in out
     assert f"tables and pictures in {folders / 'report'}" in out
+
+
+def test_what_a_third_folder_masks_does_not_count(folders):
+    """Where a prediction is wrong, it is ignored: all images are then right."""
+    (folders / "ignore").mkdir()
+    for index in range(4):
+        kinds = ("labels", "predictions")
+        masks = [cv2.imread(str(folders / kind / f"im{index}.png"), 0) for kind in kinds]
+        cv2.imwrite(str(folders / f"ignore/im{index}.png"), masks[0] ^ masks[1])
+    before = evaluate(folders, predictions=folders / "predictions")
+    evaluate(folders, predictions=folders / "predictions", ignore=folders / "ignore")
+    rows = report_in(folders / "report")["per_image"]
+    assert [row["mIoU"] for row in rows] == [1] * 4 and "100.00" not in before
+    (folders / "ignore/im0.png").rename(folders / "ignore/im9.png")
+    shutil.rmtree(folders / "report")
+    error = error_of(folders, predictions=folders / "predictions", ignore=folders / "ignore")
+    assert "holds masks without a label (im9.png): give them the names of the labels" in error
 
 
 def test_no_pictures_are_drawn_if_none_are_wanted(folders):

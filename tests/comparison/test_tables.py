@@ -45,7 +45,8 @@ def comparison(tmp_path):
     """Two networks and one shown image; the second network's mask is half wrong."""
     label = np.zeros((32, 48, 1), bool)
     label[8:24] = True
-    shown = [{"name": "im<g>1", "image": np.full((32, 48, 3), 0.5, np.float32), "label": label}]
+    image = np.full((32, 48, 3), 0.5, np.float32)
+    shown = [{"name": "im<g>1", "image": image, "label": label, "valid": np.ones_like(label)}]
     masks = {}
     for name, mask in (
         ("first", label[..., 0]),

@@ -237,3 +237,51 @@ def test_different_sizes_and_truncated_files_are_reported(tmp_path):
         pair.image.write_bytes(pair.image.read_bytes()[:-200])
         with pytest.raises(UserError, match=r"cannot be read as an image|is cut off or damaged"):
             source.read(pair)
+
+
+def write(path: pathlib.Path, image: np.ndarray):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), image)
+
+
+def test_a_third_folder_names_what_is_ignored(tmp_path):
+    image, label, ignore = np.zeros((3, 32, 40), np.uint8)
+    label[:16], ignore[:, :10] = 255, 255
+    for name in "ab":
+        write(tmp_path / f"train/image/{name}.png", image)
+        write(tmp_path / f"train/label/{name}.png", label)
+    write(tmp_path / "train/ignore/b.png", ignore)
+    first, second = paired_folders.find_split_pairs(tmp_path, FLAT).splits["train"]
+    assert first.ignore is None and second.ignore == tmp_path / "train/ignore/b.png"
+    assert second.files == (second.image, second.label, second.ignore)
+    source = paired_folders.SourceFormat(channels=1)
+    assert not source.read(first).ignored.any()
+    content = source.read(second)
+    np.testing.assert_array_equal(content.ignored, ignore > 0)
+    np.testing.assert_array_equal(content.masks["label"], (label > 0) & (ignore == 0))
+
+    write(second.ignore, ignore[:20])
+    with pytest.raises(UserError, match=r"ignore/b.png is 20x40, but .*image/b.png is 32x40"):
+        source.read(second)
+    write(second.ignore, np.full_like(ignore, 255))
+    with pytest.raises(UserError, match=r"image/b.png is ignored everywhere: remove it"):
+        source.read(second)
+    write(tmp_path / "train/ignore/c.png", ignore)
+    assert "files in" in error_of(tmp_path) and "without a labelled image (c.png)" in error_of(
+        tmp_path
+    )
+
+
+def test_a_level_of_the_label_may_name_what_is_ignored(tmp_path):
+    levels = np.zeros((32, 40), np.uint8)
+    levels[:8], levels[8:20] = 128, 255
+    write(tmp_path / "a.png", levels)
+    masks, notes = paired_folders.read_mask(tmp_path / "a.png", ignore_value=128)
+    np.testing.assert_array_equal(masks["label"], levels == 255)
+    np.testing.assert_array_equal(masks["ignore"], levels == 128)
+    assert not notes
+    masks, _ = paired_folders.read_mask(tmp_path / "a.png", ignore_value=7)
+    assert not masks["ignore"].any()
+    write(tmp_path / "c.png", np.dstack([levels, levels, levels // 2]))
+    with pytest.raises(UserError, match="has colours, so that the level 128 means nothing"):
+        paired_folders.read_mask(tmp_path / "c.png", ignore_value=128)

@@ -11,10 +11,16 @@ from eal_icnet_jax.imaging.wire_width import median_wire_width
 from eal_icnet_jax.system.errors import UserError
 
 
+def example_of(image, label, name="example"):
+    """An example all of whose pixels count."""
+    return {"image": image, "label": label, "valid": np.ones((*label.shape[:2], 1), bool),
+            "name": name}  # fmt: skip
+
+
 def numbered(size=16):
     """An example whose pixels all differ, with a label that follows from the image."""
     image = np.arange(size * size, dtype=np.float32).reshape(size, size, 1) / (size * size)
-    return {"image": image, "label": image > 0.5, "name": "numbered"}
+    return example_of(image, image > 0.5)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -55,7 +61,7 @@ def test_each_augmentation_is_a_knob():
 
 def test_images_that_are_not_square_cannot_be_turned():
     example = numbered()
-    example = {**example, "image": example["image"][:8], "label": example["label"][:8]}
+    example = {key: value[:8] for key, value in numbered().items()}
     augment = transforms.Augment(flip=False, rotate=True, brightness=0.0, contrast=0.0)
     with pytest.raises(UserError, match="is 8x16, and only squares can be turned"):
         augment(example, np.random.default_rng(0))
@@ -87,7 +93,7 @@ def test_images_below_the_smallest_size_are_reported():
 def test_a_view_turns_and_magnifies_image_and_label_together():
     y, x = np.mgrid[:96, :96].astype(np.float32)
     image = (0.5 + 0.5 * np.sin(x / 7) * np.cos(y / 9))[..., None]
-    example = {"image": image, "label": image > 0.5, "name": "waves"}
+    example = example_of(image, image > 0.5)
     crop = transforms.RandomCrop(48, scale=(0.7, 1.5), angle=30)
     seen = set()
     for seed in range(8):
@@ -108,7 +114,7 @@ def test_a_view_of_its_own_size_and_angle_is_the_crop():
 def test_a_view_brings_the_wires_of_the_first_label_to_their_width(width):
     wires = np.repeat(np.arange(200)[:, None] % (3 * width) < width, 200, 1)
     label = np.stack([wires, np.zeros_like(wires)], -1)
-    example = {"image": wires[..., None].astype(np.float32), "label": label, "name": "wires"}
+    example = example_of(wires[..., None].astype(np.float32), label)
     for scale, seed in itertools.product((1.0, 1.5), range(4)):
         crop = transforms.RandomCrop(100, (scale, scale + 1e-9), wire_width=16)
         view = crop(example, np.random.default_rng(seed))
@@ -119,7 +125,7 @@ def test_a_view_brings_the_wires_of_the_first_label_to_their_width(width):
 
 def test_the_centre_view_is_the_middle_in_the_width_of_wires():
     wires = np.repeat(np.arange(200)[:, None] % 24 < 8, 200, 1)
-    example = {"image": wires[..., None].astype(np.float32), "label": wires[..., None], "name": "w"}
+    example = example_of(wires[..., None].astype(np.float32), wires[..., None])
     view = transforms.CentreView(64, 16)(example)
     assert view["image"].shape == view["label"].shape == (64, 64, 1)
     assert median_wire_width(view["label"][..., 0]) == pytest.approx(16, rel=0.2)
@@ -142,7 +148,7 @@ def test_a_view_without_wires_keeps_its_size():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_each_defect_changes_the_image_only(change, channels):
     image = np.random.default_rng(1).random((40, 40, channels), np.float32)
-    example = {"image": image, "label": image[..., :1] > 0.5, "name": "noise"}
+    example = example_of(image, image[..., :1] > 0.5)
     augment = transforms.Augment(**change)
     results = [augment(example, np.random.default_rng(seed)) for seed in range(6)]
     assert any(not np.allclose(result["image"], image, atol=0.01) for result in results)
@@ -150,3 +156,50 @@ def test_each_defect_changes_the_image_only(change, channels):
         assert result["image"].shape == image.shape and result["image"].dtype == np.float32
         assert result["image"].min() >= 0 and result["image"].max() <= 1
         np.testing.assert_array_equal(result["label"], example["label"])
+
+
+def test_ignored_pixels_are_decoded_and_belong_to_no_label():
+    def png(array):
+        return cv2.imencode(".png", array)[1].tobytes()
+
+    image, label, ignore = np.zeros((3, 8, 8), np.uint8)
+    label[:, :4], ignore[:2] = 255, 255
+    example = {"name": b"x", "image": png(image), "label": png(label), "ignore": png(ignore)}
+    out = transforms.Decode(1, ("label",))(example)
+    np.testing.assert_array_equal(out["valid"][..., 0], ignore == 0)
+    np.testing.assert_array_equal(out["label"][..., 0], (label > 0) & (ignore == 0))
+    example["ignore"] = png(np.full((8, 8), 255, np.uint8))
+    with pytest.raises(UserError, match="image x is ignored everywhere: remove it"):
+        transforms.Decode(1, ("label",))(example)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_valid_pixels_move_with_the_image(seed):
+    example = numbered(32)
+    example["valid"] = example["image"] < 0.7
+    crop = transforms.RandomCrop(16)(example, np.random.default_rng(seed))
+    changed = transforms.Augment(flip=True, rotate=True)(crop, np.random.default_rng(seed))
+    np.testing.assert_array_equal(changed["valid"], changed["image"] < 0.7)
+    view = transforms.RandomCrop(16, (0.8, 1.4), 30)(example, np.random.default_rng(seed))
+    # What counts is a little less, never more: no pixel of the view mixes in an ignored one.
+    assert not (view["valid"] & (view["image"] > 0.7 + 1e-4)).any()
+    assert np.mean(view["valid"] != (view["image"] < 0.7)) < 0.15
+
+
+def test_crops_lie_where_there_are_labels():
+    example = numbered(64)
+    example["valid"] = np.zeros((64, 64, 1), bool)
+    example["valid"][40:60, 40:60] = True
+    crop = transforms.RandomCrop(16)
+    counted = [crop(example, np.random.default_rng(k))["valid"].mean() for k in range(40)]
+    assert np.mean(np.array(counted) >= transforms.ENOUGH_LABELLED) > 0.7
+    assert np.mean(counted) > 3 * example["valid"].mean()
+
+
+def test_the_centre_view_goes_to_what_counts():
+    example = numbered(64)
+    example["valid"] = np.zeros((64, 64, 1), bool)
+    example["valid"][4:24, 34:54] = True
+    view = transforms.CentreView(20, 0)(example)
+    assert view["valid"].all()
+    np.testing.assert_allclose(view["image"], example["image"][4:24, 34:54], atol=1e-6)

@@ -13,6 +13,7 @@ import pytest
 from eal_icnet_jax.data import paired_folders, prepared_datasets, tfds_builder
 from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.training import loss_arguments
 from tests import cli, tree_config
 from tests.conftest import DATASETS, TREE_CONFIG, call
 from tests.imaging.sample_images import pixels
@@ -341,3 +342,47 @@ def test_the_white_of_12_bits_is_found_once_for_all_splits_or_named(sample_trees
     prepared_datasets.prepare(dataset)
     darker = pixels(prepared_datasets.open_split(dataset, "train")[0]["image"])
     np.testing.assert_allclose(darker, found / 2, atol=1)
+
+
+def test_ignored_pixels_are_stored_and_left_out_of_the_balance(sample_trees, tmp_path, capsys):
+    tree = copied_folder(sample_trees, tmp_path)
+    paths = sorted((tree / "image").iterdir())
+    (tree / "ignore").mkdir()
+    for path in paths:
+        ignore = np.zeros(cv2.imread(str(path)).shape[:2], np.uint8)
+        ignore[: len(ignore) // 2] = 255
+        cv2.imwrite(str(tree / f"ignore/{path.stem}.png"), ignore)
+    dataset = dataset_of("omv", tree, tmp_path / "data")
+    prepared_datasets.prepare(dataset)
+    assert "50.00% ignored" in capsys.readouterr().out
+    source = prepared_datasets.open_split(dataset, "train")
+    label = pixels(source[0]["label"])
+    assert pixels(source[0]["ignore"])[: len(label) // 2].all()
+    assert not label[: len(label) // 2].any()
+    balance = np.mean(
+        [pixels(source[k]["label"])[len(label) // 2 :] > 0 for k in range(len(source))]
+    )
+    weights = loss_arguments.balanced_weights(dataset)
+    assert weights == pytest.approx(((1 - balance) / balance,), rel=1e-6)
+    recorded = builder_of("omv", tmp_path / "data").info.metadata["splits"]["train"]
+    assert recorded["foreground"]["label"] == pytest.approx(balance)
+    next((tree / "ignore").iterdir()).unlink()
+    with pytest.raises(UserError, match="was prepared from other files than"):
+        prepared_datasets.prepare(dataset)
+
+
+def test_a_level_of_the_labels_is_ignored(sample_trees, tmp_path):
+    tree = copied_folder(sample_trees, tmp_path)
+    for path in sorted((tree / "label").iterdir()):
+        label = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        label[:, :20] = 77
+        cv2.imwrite(str(path), label)
+    dataset = dataset_of("omv", tree, tmp_path / "data")
+    dataset.ignore_value = 77
+    prepared_datasets.prepare(dataset)
+    example = prepared_datasets.open_split(dataset, "test")[0]
+    ignored = pixels(example["ignore"])
+    assert ignored[:, :20].all() and not ignored[:, 20:].any()
+    dataset.ignore_value = 78
+    with pytest.raises(UserError, match=r"with config.dataset.ignore_value=77, and now it is 78"):
+        prepared_datasets.prepare(dataset)

@@ -125,3 +125,41 @@ def test_differences_can_be_added():
 def test_masks_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="of one size"):
         metrics.electrically_significant_differences(LABEL, LABEL[1:])
+
+
+def two_wires():
+    """Two wires, and a prediction that joins them in one place and breaks one in another."""
+    label = np.zeros((96, 96), bool)
+    label[20:30, 4:92] = label[50:60, 4:92] = True
+    prediction = label.copy()
+    prediction[30:50, 40:48] = True
+    prediction[20:30, 70:76] = False
+    return label, prediction
+
+
+def test_faults_among_ignored_pixels_do_not_count():
+    label, prediction = two_wires()
+    faults = metrics.electrically_significant_differences(label, prediction)
+    assert (faults.opens, faults.shorts) == (1, 1)
+    valid = np.ones(label.shape, bool)
+    valid[34:46, 36:52] = False  # the short
+    faults = metrics.electrically_significant_differences(label, prediction, valid)
+    assert (faults.opens, faults.shorts) == (1, 0)
+    valid[16:34, 66:80] = False  # the open, and with it the wire on both sides
+    faults = metrics.electrically_significant_differences(label, prediction, valid)
+    assert (faults.opens, faults.shorts, faults.false_negatives) == (0, 0, 0)
+    same = metrics.electrically_significant_differences(label, prediction ^ ~valid, valid)
+    assert same == faults
+
+
+def test_a_right_prediction_has_no_fault_whatever_is_ignored():
+    label, _ = two_wires()
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        valid = np.ones(label.shape, bool)
+        for _ in range(4):
+            top, left = rng.integers(0, 80, 2)
+            height, width = rng.integers(4, 40, 2)
+            valid[top : top + height, left : left + width] = False
+        faults = metrics.electrically_significant_differences(label, label, valid)
+        assert faults == electrical.ElectricalDifferences(nets=faults.nets)

@@ -20,6 +20,7 @@ def example(name, size=32, labels=1):
         "name": name,
         "image": rng.random((size, size, 1), np.float32),
         "label": rng.random((size, size, labels)) > 0.5,
+        "valid": np.ones((size, size, 1), bool),
     }
 
 

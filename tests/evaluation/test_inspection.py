@@ -15,7 +15,7 @@ def test_inverted_vias_are_recognised_by_their_area():
         example = examples.draw_example(kind, "train", index)
         mask = example["label"][..., 0] > 0
         mask = ~mask if index in (3, 7) else mask
-        content = example["image"], {"label": mask}
+        content = example["image"], {"label": mask}, np.ones_like(mask)
         pair = inspection.DatasetPair("train", str(index), lambda content=content: (*content, []))
         measured.append(inspection.measure(pair))
     flagged = inspection.looks_inverted(measured, "label")
@@ -23,7 +23,8 @@ def test_inverted_vias_are_recognised_by_their_area():
 
 
 def test_a_dataset_whose_masks_are_all_empty_has_no_inverted_mask():
-    content = np.zeros((64, 64, 1), np.uint8), {"label": np.zeros((64, 64), bool)}
+    empty = np.zeros((64, 64), bool)
+    content = np.zeros((64, 64, 1), np.uint8), {"label": empty}, ~empty
     measured = [inspection.measure(inspection.DatasetPair("train", "a", lambda: (*content, [])))]
     assert inspection.looks_inverted(measured, "label") == [False]
     assert [reason for _, reason in inspection.find_suspicious(measured)] == ["label is empty"]

@@ -88,7 +88,7 @@ def test_each_kind_of_defect_is_found(circuits, tmp_path):
 
 
 def test_the_table_is_aligned_and_shows_ranges():
-    own = {"mean": 1.2, "std": 3, "p20": 0, "p85": 255, "foreground": {"label": 0.5}}
+    own = {"mean": 1.2, "std": 3, "p20": 0, "p85": 255, "ignored": 0, "foreground": {"label": 0.5}}
     statistics = {
         "train": {"images": 10, "height": [64, 96], "width": [64, 64], **own},
         "test": {"images": 2, "height": [64, 64], "width": [64, 64], **own},

@@ -96,3 +96,20 @@ def test_aji_and_aji_plus_follow_their_definitions(seed):
     np.testing.assert_allclose(
         metrics.aggregated_jaccard(label, prediction), by_definition(label, prediction)
     )
+
+
+def test_ignored_pixels_count_in_no_metric():
+    rng = np.random.default_rng(5)
+    label, prediction = rng.random((2, 64, 64)) < 0.4
+    valid = np.ones((64, 64), bool)
+    valid[:, 40:] = False
+    found = metrics.evaluate_masks(label, prediction, valid)
+    # The pixels that count are a rectangle, so that the figures are those of its image.
+    assert found == metrics.evaluate_masks(label[:, :40], prediction[:, :40])
+    assert found == metrics.evaluate_masks(label | ~valid, prediction ^ ~valid, valid)
+
+
+def test_some_pixels_must_count():
+    mask = np.ones((8, 8), bool)
+    with pytest.raises(ValueError, match=r"some pixels count, but is \(8, 8\) with 0 such pixels"):
+        metrics.evaluate_masks(mask, mask, np.zeros((8, 8), bool))

@@ -66,8 +66,20 @@ import matplotlib
 
 before = dict.__getitem__(matplotlib.rcParams, "backend")
 mask = np.eye(8, dtype=bool)[..., None]
-pictures.draw_evaluation(sys.argv[1], "a", np.zeros((8, 8, 1)), mask, mask, ("label",))
+image, valid = np.zeros((8, 8, 1)), np.ones((8, 8), bool)
+pictures.draw_evaluation(sys.argv[1], "a", image, mask, mask, ("label",), valid)
 assert dict.__getitem__(matplotlib.rcParams, "backend") is before
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], check=True)
+
+
+def test_ignored_pixels_have_a_colour_of_their_own():
+    label = np.zeros((64, 64), bool)
+    label[20:40] = True
+    valid = np.ones((64, 64), bool)
+    valid[:, :30] = False
+    for drawn in (pictures.error_map, pictures.electrical_map):
+        picture = drawn(label, label ^ ~valid, valid)
+        assert (picture[~valid] == pictures.IGNORED).all()
+        assert not (picture[valid] == pictures.IGNORED).all(-1).any()

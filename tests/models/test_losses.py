@@ -70,3 +70,67 @@ def test_a_broken_wire_costs_more_than_a_thin_one():
     losses = [float(soft_cldice_loss(image, target)) for image in (target, thin, broken)]
     assert losses[0] == pytest.approx(0, abs=1e-5)
     assert losses[2] > 2 * losses[1]
+
+
+@pytest.fixture(scope="module")
+def weighted():
+    """Logits, targets and valid pixels of two labels, drawn at random."""
+    rng = np.random.default_rng(3)
+    logits = rng.normal(0, 2, (2, 9, 7, 2)).astype(np.float32)
+    return (
+        logits,
+        (rng.random(logits.shape) < 0.2).astype(np.float32),
+        rng.random((2, 9, 7, 1)) < 0.6,
+    )
+
+
+def plain_loss(logits, targets, valid, positive=1.0, a=0.5, b=0.5, epsilon=1e-6):
+    """Cross-entropy and Tversky loss of the pixels that count, summed up in float64."""
+    kept = np.broadcast_to(valid, logits.shape)
+    x, y = logits[kept].astype(float), targets[kept].astype(float)
+    weights = np.broadcast_to(positive, logits.shape)[kept]
+    p = 1 / (1 + np.exp(-x))
+    bce = np.mean(-weights * y * np.log(p) - (1 - y) * np.log(1 - p))
+    tp, fp, fn = (p * y).sum(), (p * (1 - y)).sum(), ((1 - p) * y).sum()
+    tversky = 1 - (2 * tp + epsilon) / (2 * (tp + a * fp + b * fn) + epsilon)
+    return 0.5 * bce + 0.5 * tversky
+
+
+@pytest.mark.parametrize(
+    ("options", "plain"),
+    [
+        ({}, {}),
+        ({"positive_weight": 4.0}, {"positive": 4.0}),
+        ({"positive_weight": (2.0, 30.0)}, {"positive": np.array([2.0, 30.0])}),
+        (
+            {"false_positive_weight": 0.2, "false_negative_weight": 0.8},
+            {"a": 0.2, "b": 0.8},
+        ),
+    ],
+    ids=["defaults", "positive weight", "of each label", "Tversky"],
+)
+def test_weights_and_ignored_pixels_follow_the_plain_formula(weighted, options, plain):
+    logits, targets, valid = weighted
+    everywhere = np.ones_like(valid)
+    loss = bce_dice_loss(logits, targets, **options)
+    assert float(loss) == pytest.approx(plain_loss(logits, targets, everywhere, **plain), rel=1e-5)
+    loss = bce_dice_loss(logits, targets, valid=valid, **options)
+    assert float(loss) == pytest.approx(plain_loss(logits, targets, valid, **plain), rel=1e-5)
+
+
+@pytest.mark.parametrize("per_label", [False, True])
+def test_ignored_pixels_have_no_gradient_and_change_nothing(weighted, per_label):
+    logits, targets, valid = weighted
+    options = {"valid": valid, "per_label": per_label, "cldice_weight": 0.5, "positive_weight": 3.0}
+    gradient = jax.jit(jax.value_and_grad(lambda x, y: bce_dice_loss(x, y, **options)))
+    loss, slopes = gradient(logits, targets)
+    assert (np.asarray(slopes)[~np.broadcast_to(valid, logits.shape)] == 0).all()
+    assert (np.asarray(slopes)[np.broadcast_to(valid, logits.shape)] != 0).any()
+    other = np.where(valid, logits, 5), np.where(valid, targets, 1 - targets)
+    assert float(gradient(*other)[0]) == float(loss)
+
+
+def test_without_a_pixel_that_counts_the_loss_is_zero(weighted):
+    logits, targets, valid = weighted
+    loss, slopes = jax.value_and_grad(bce_dice_loss)(logits, targets, valid=np.zeros_like(valid))
+    assert float(loss) == 0 and not np.asarray(slopes).any()

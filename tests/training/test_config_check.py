@@ -42,6 +42,11 @@ def error_of(config) -> str:
         ("learning_rate", 0.0, "config.learning_rate is 0.0: it must be above 0"),
         ("gradient_clip_norm", -1.0, "it must be at least 0; 0 means no clipping"),
         ("loss.epsilon", 0.0, "it must be above 0, or the loss of images without foreground"),
+        ("loss.positive_weight", 0, "loss.positive_weight is 0: it must be a number above 0, or"),
+        ("loss.positive_weight", "even", "is 'even': it must be a number above 0, or 'balanced'"),
+        ("loss.positive_weight", True, "is True: it must be a number above 0, or 'balanced'"),
+        ("loss.false_negative_weight", 1.5, "it must be from 0 to 1"),
+        ("dataset.ignore_value", -2, "it must be from -1 to 65535; -1 means none"),
         ("evaluation.threshold", 1.5, "config.evaluation.threshold is 1.5: it must be from 0 to 1"),
         ("model.dtype", "bf16", "config.model.dtype is 'bf16': it must be 'float32' or 'bfloat16'"),
         ("model.in_channels", 2, "config.model.in_channels is 2: it must be 1 or 3"),
@@ -88,7 +93,8 @@ def test_every_number_among_the_knobs_is_checked():
         for key, value in flat_config(default.get_config()).items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
-    assert numbers == {*config_check.RANGES, "dataset.crop_size", "model.in_channels"}
+    elsewhere = {"dataset.crop_size", "model.in_channels", "loss.positive_weight"}
+    assert numbers == {*config_check.RANGES, *elsewhere}
 
 
 def test_the_ends_of_the_ranges_are_allowed():

@@ -29,6 +29,7 @@ def step_on_all_devices() -> dict[str, np.ndarray]:
     batch = {
         "image": rng.random((4, 64, 64, 1), np.float32),
         "label": rng.random((4, 64, 64, 1)) > 0.5,
+        "valid": rng.random((4, 64, 64, 1)) > 0.1,
     }
     program = step.make_train_step(graphdef, optimizer, {}).lower(state, batch).compile()
     loops = [line for line in program.as_text().splitlines() if "/while/body" in line]
