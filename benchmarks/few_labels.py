@@ -24,11 +24,13 @@ import numpy as np
 from real import Labelled, labelled_photographs, predict, score
 from tabulate import tabulate
 
-from eal_icnet_jax.datasets.ic_synthetic.examples import METAL_FRACTION
 from eal_icnet_jax.imaging import png
 from eal_icnet_jax.models import checkpoints, pretrained
 
 SIDE, CROPS = 256, 4
+
+METAL_FRACTION = 0.04, 0.92
+"""Range of the part of a square that is metal."""
 
 
 class Half:

@@ -16,6 +16,8 @@ COMMANDS = {
     "convert": "convert PyTorch weights to a checkpoint, or back",
     "layout": "write masks as GDSII, OASIS or SVG",
     "labels": "turn an edited layout or a painted image into labels",
+    "finetune": "train a network further on what you corrected",
+    "review-list": "list the places of a prediction that a person should look at first",
     "inspect": "look a dataset over before training on it",
     "draw": "draw a sample dataset or a whole die",
     "prepare": "prepare the dataset of a config file",
@@ -26,7 +28,7 @@ COMMANDS = {
 
 def command_module(name: str):
     """Import the module of a command."""
-    return importlib.import_module(f"eal_icnet_jax.commands.{name}")
+    return importlib.import_module(f"eal_icnet_jax.commands.{name.replace('-', '_')}")
 
 
 def build_parser(chosen: Sequence[str]) -> argparse.ArgumentParser:

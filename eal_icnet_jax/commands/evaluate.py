@@ -147,8 +147,6 @@ def _evaluate_as_predicted(
     The network magnifies each image to the width of wires that it knows. Of several outputs, the
     first one is compared.
     """
-    import numpy as np
-
     from eal_icnet_jax.evaluation.evaluation import Evaluation
     from eal_icnet_jax.inference.image_prediction import ImagePredictor
     from eal_icnet_jax.system.terminal import announce
@@ -161,8 +159,8 @@ def _evaluate_as_predicted(
         predicted = predict(path)
         for note in predicted.notes:
             announce(f"{path.name}: {note}")
-        mask = next(iter(predicted.masks.values()))
-        evaluation.add(example, mask[..., None].astype(np.float32), None)
+        probabilities = next(iter(predicted.probabilities.values()))
+        evaluation.add(example, probabilities[..., None], None)
     return evaluation
 
 
@@ -219,6 +217,8 @@ def run(arguments: argparse.Namespace) -> None:
     evaluation.check()
     evaluation.write(arguments.output, arguments.force)
     print(evaluation.table())
+    for calibration in evaluation.calibrations.values():
+        print(f"expected calibration error {100 * calibration.expected_error:.2f}%")
     plural = "s" if evaluation.images > 1 else ""
     print(f"{evaluation.images} image{plural} compared with labels")
     print(f"tables and pictures in {arguments.output}")

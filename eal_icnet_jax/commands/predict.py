@@ -57,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="number of the image in files that hold several, from 1")  # fmt: skip
     add("--force", action="store_true", help="replace files that another program wrote")
     add("--probabilities", action="store_true", help="also write NAME_probability, 16 bits")
+    add("--uncertainty", action="store_true",
+        help="also write NAME_uncertainty, 16 bits: how near to 1/2 the probability is, or with "
+        "--tta the spread over the views where that is larger")  # fmt: skip
     add("--overlay", action="store_true", help="also write NAME_overlay.png, except for mosaics")
     add("--remove-specks", type=int, default=0, metavar="AREA",
         help="remove foreground regions of fewer pixels (0: none)")  # fmt: skip
@@ -91,9 +94,9 @@ def _options(arguments: argparse.Namespace) -> "PredictionOptions":
         shapes = shape_options(arguments)
         layout = LayoutOutput(arguments.layout, arguments.kinds, arguments.pixel_size, shapes)
     names = (
-        "input", "output", "threshold", "probabilities", "overlay", "remove_specks", "fill_holes",
-        "tiles", "window", "overlap", "batch", "format", "scale", "tta", "multiscale",
-        "white", "page", "force",
+        "input", "output", "threshold", "probabilities", "uncertainty", "overlay",
+        "remove_specks", "fill_holes", "tiles", "window", "overlap", "batch", "format", "scale",
+        "tta", "multiscale", "white", "page", "force",
     )  # fmt: skip
     return PredictionOptions(layout=layout, **{name: getattr(arguments, name) for name in names})
 

@@ -20,6 +20,9 @@ SPLITS = {"train": ("train",), "validation": ("val", "valid", "validation"), "te
 IGNORE = "ignore"
 """Name of the folder, and of the feature, of masks of the pixels that do not count."""
 
+VIAS = "via_label"
+"""Name of the folder, and of the feature, of masks of the vias where the labels mark metal."""
+
 SPLIT_SEED = 870
 """Seed of the split by name. With this one, few images are enough for three splits."""
 
@@ -28,8 +31,8 @@ SPLIT_SEED = 870
 class FolderLayout:
     """A folder of images and a folder of labels whose files pair by name.
 
-    A folder `IGNORE` may lie beside them, with a mask for each image of which a part does not
-    count.
+    Beside them may lie a folder `VIAS`, with a mask of the vias for every image, and a folder
+    `IGNORE`, with a mask for each image of which a part does not count.
 
     Attributes:
       images: name of the images' folder.
@@ -56,7 +59,7 @@ class FolderLayout:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """An image file, its label file, and the mask of its ignored pixels if there is one.
+    """An image file, its label file, and the masks of its vias and ignored pixels if there are any.
 
     `name` is the image's stem.
     """
@@ -64,12 +67,13 @@ class Pair:
     name: str
     image: pathlib.Path
     label: pathlib.Path
+    via: pathlib.Path | None = None
     ignore: pathlib.Path | None = None
 
     @property
     def files(self) -> tuple[pathlib.Path, ...]:
         """All files."""
-        return self.image, self.label, *filter(None, (self.ignore,))
+        return self.image, self.label, *filter(None, (self.via, self.ignore))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,11 +149,16 @@ def _pairs_of_folder(
     pairs, unlabelled, unused = image_folders.match_by_name(
         images, labels, layout.image_prefix, layout.label_prefix
     )
-    ignored, superfluous = _ignore_files(root, folder, layout, list(pairs))
-    problems = []
-    if superfluous:
-        names = image_folders.joined_names(superfluous)
-        problems.append(f"files in {folder / IGNORE} without a labelled image ({names})")
+    further, problems = {}, []
+    for name in (VIAS, IGNORE):
+        further[name], superfluous = _further_masks(root, folder / name, layout, list(pairs))
+        if superfluous:
+            names = image_folders.joined_names(superfluous)
+            problems.append(f"files in {folder / name} without a labelled image ({names})")
+    if further[VIAS] and (missing := [path for key, (path, _) in pairs.items()
+                                      if key not in further[VIAS]]):  # fmt: skip
+        names = image_folders.joined_names(missing)
+        problems.append(f"images without a mask in {folder / VIAS} ({names})")
     if unlabelled and not layout.annotated_only:
         names = image_folders.joined_names(unlabelled)
         problems.append(f"images without a label in {label_dir} ({names})")
@@ -162,18 +171,21 @@ def _pairs_of_folder(
             "superfluous ones"
         )
     _check_names(image_dir, pairs)
-    found = tuple(Pair(name, *paths, ignored.get(name)) for name, paths in sorted(pairs.items()))
+    found = tuple(
+        Pair(name, *paths, further[VIAS].get(name), further[IGNORE].get(name))
+        for name, paths in sorted(pairs.items())
+    )
     return found, len(unlabelled)
 
 
-def _ignore_files(
+def _further_masks(
     root: pathlib.Path, folder: pathlib.Path, layout: FolderLayout, names: list[str]
 ) -> tuple[dict[str, pathlib.Path], list[pathlib.Path]]:
-    """Return the files in the folder `IGNORE` by the name of their image, and those without one."""
-    if not (folder / IGNORE).is_dir():
+    """Return the files of a folder of masks by the name of their image, and those without one."""
+    if not folder.is_dir():
         return {}, []
-    files = image_folders.find_images(folder / IGNORE)
-    _check_links(root, (folder / IGNORE, *files))
+    files = image_folders.find_images(folder)
+    _check_links(root, (folder, *files))
     by_stem = {image_folders.stem_of(path): path for path in files}
     found = {}
     for name in names:
@@ -350,11 +362,14 @@ class SourceFormat:
         height, width = next(iter(masks.values())).shape
         _check_size(pair.label, (height, width), pair.image, image.shape[:2])
         ignored = masks.pop(IGNORE, np.zeros((height, width), bool))
-        if pair.ignore is not None:
-            mask, notes = decoding.decode_mask(decoding.read_bytes(pair.ignore), str(pair.ignore))
-            _check_size(pair.ignore, mask.shape, pair.image, image.shape[:2])
-            ignored |= mask
-            label_notes += tuple(f"of what is ignored: {note}" for note in notes)
+        for path in filter(None, (pair.via, pair.ignore)):
+            mask, notes = decoding.decode_mask(decoding.read_bytes(path), str(path))
+            _check_size(path, mask.shape, pair.image, image.shape[:2])
+            if path == pair.via:
+                masks[VIAS] = mask
+            else:
+                ignored |= mask
+            label_notes += tuple(f"{path.parent.name}/ {note}" for note in notes)
         if ignored.all():
             raise UserError(f"{pair.image} is ignored everywhere: remove it")
         masks = {name: mask & ~ignored for name, mask in masks.items()}

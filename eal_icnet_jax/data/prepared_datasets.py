@@ -121,6 +121,11 @@ def _set_levels(builder, white: int, ignore_value: int):
     if not builder.is_prepared():
         return
     metadata = builder.info.metadata or {}
+    if "ignore_value" not in metadata:
+        raise UserError(
+            f"{builder.data_dir} was prepared by an earlier version of this software: remove the "
+            "folder, or name another one with --config.dataset.data_dir"
+        )
     prepared = {"white": metadata.get("white") or 0, "ignore_value": metadata["ignore_value"]}
     for name, value in (("white", white), ("ignore_value", ignore_value)):
         if value != prepared[name]:
@@ -283,6 +288,22 @@ def open_split(dataset: ConfigDict, split: str) -> SplitRecords | ConcatenatedSo
     return _open_member(_test_dataset(dataset), split)
 
 
+def mask_names(builder) -> tuple[str, ...]:
+    """Return the names of the masks that a prepared dataset has."""
+    from tensorflow_datasets import features
+
+    recorded = (builder.info.metadata or {}).get("labels")
+    return (
+        tuple(recorded)
+        if recorded
+        else tuple(
+            name
+            for name, feature in builder.info.features.items()
+            if isinstance(feature, features.Image) and name not in ("image", IGNORE)
+        )
+    )
+
+
 def _open_member(dataset: ConfigDict, split: str) -> SplitRecords:
     builder = _prepared_builder(dataset)
     info, part = builder.info, dataset.splits[split]
@@ -299,10 +320,11 @@ def _open_member(dataset: ConfigDict, split: str) -> SplitRecords:
             f"config.dataset.splits.{split} is {part!r}, which holds no example of dataset "
             f"{info.full_name} ({sizes}): choose a larger slice"
         )
-    if missing := [name for name in dataset.labels if name not in info.features]:
+    labels = mask_names(builder)
+    if missing := [name for name in dataset.labels if name not in labels]:
         raise UserError(
-            f"dataset {info.full_name} has no label {', '.join(missing)}: its features are "
-            f"{', '.join(info.features)}"
+            f"dataset {info.full_name} has no label {', '.join(missing)}: it has "
+            f"{', '.join(labels)}"
         )
     if not dataset.allow_empty_labels:
         _check_foreground(info, part, tuple(dataset.labels))

@@ -7,6 +7,7 @@ import io
 import pathlib
 import shutil
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow_datasets.public_api as tfds
@@ -24,6 +25,9 @@ from eal_icnet_jax.system.terminal import announce, progress_bar, warn
 
 SHARD_BYTES = 32 << 20
 """Size of the image files in one shard, in bytes. All examples of a shard are in memory at once."""
+
+FURTHER_MASKS = paired_folders.VIAS, paired_folders.IGNORE
+"""Features of masks that every dataset of folders has; they may be empty."""
 
 Pairs = tuple[paired_folders.Pair, ...]
 
@@ -137,10 +141,11 @@ class ReproducibleBuilder:
 class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip_registration=True):
     """Base class of builders that read folders of images and labels.
 
-    Features: `image`, the masks of `SOURCE.labels` and of the ignored pixels (0 and 255) and
-    `name`, images as PNG. Records are in the order of the names. `info.metadata` holds each split's
-    number of files and examples, the digest of its files, each mask's fraction of foreground and
-    the fraction of ignored pixels, and the number of skipped images.
+    Features: `image`, the masks of `SOURCE.labels`, of the vias and of the ignored pixels (0 and
+    255) and `name`, images as PNG. Records are in the order of the names. `info.metadata` holds the
+    names of the masks that files hold, each split's number of files and examples, the digest of its
+    files, each mask's fraction of foreground and the fraction of ignored pixels, and the number of
+    skipped images. A mask that no file holds is empty.
 
     Attributes:
       SOURCE: form of its files.
@@ -167,7 +172,7 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
 
         features = {
             "image": image(self.SOURCE.channels),
-            **{label: image(1) for label in (*self.SOURCE.labels, paired_folders.IGNORE)},
+            **{label: image(1) for label in dict.fromkeys((*self.SOURCE.labels, *FURTHER_MASKS))},
             "name": tfds.features.Text(),
             **self.extra_features(),
         }
@@ -246,20 +251,41 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
         self.info.metadata["unstated_white"] = self.unstated_white
         self.info.metadata["ignore_value"] = self.ignore_value
         self.info.metadata["skipped"] = found.skipped
+        labels = self._labels(found)
+        self.info.metadata["labels"] = list(labels)
         self.info.metadata["splits"] = {
             split: {
                 "files": len(pairs),
                 "examples": 0,
                 "files_sha256": files_digest(pairs),
-                "foreground": dict.fromkeys(self.SOURCE.labels, 0.0),
+                "foreground": dict.fromkeys(labels, 0.0),
                 "ignored": 0.0,
             }
             for split, pairs in found.splits.items()
         }
         return {split: self._shards(split, pairs) for split, pairs in found.splits.items()}
 
+    def _labels(self, found: paired_folders.SplitPairs) -> tuple[str, ...]:
+        """Return the names of the masks that files hold.
+
+        Raises:
+          UserError: some splits have vias, and others have none.
+        """
+        with_vias = {
+            split: any(pair.via for pair in pairs) for split, pairs in found.splits.items() if pairs
+        }
+        if len(set(with_vias.values())) > 1:
+            lacking = " and ".join(split for split, has in with_vias.items() if not has)
+            raise UserError(
+                f"{lacking} has no folder {paired_folders.VIAS}, and other splits have one: add "
+                "it, or remove the others"
+            )
+        vias = (paired_folders.VIAS,) if any(with_vias.values()) else ()
+        return tuple(dict.fromkeys((*self.SOURCE.labels, *vias)))
+
     def _shards(self, split: str, pairs: Pairs) -> list:
-        tally = _SplitTally(f"{self.name} {split}", len(pairs))
+        labels = self.info.metadata["labels"]
+        tally = _SplitTally(f"{self.name} {split}", len(pairs), labels)
         return [
             functools.partial(self._shard, self.info.metadata["splits"][split], tally, run)
             for run in split_into_shards(pairs)
@@ -290,6 +316,8 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
         """
         content = self.SOURCE.read(pair, self.white, self.unstated_white, self.ignore_value)
         image, masks = content.image, {**content.masks, paired_folders.IGNORE: content.ignored}
+        missing = {paired_folders.VIAS} - set(masks)
+        masks |= {name: np.zeros(image.shape[:2], bool) for name in missing}
         examples, counts, pixels = [], dict.fromkeys(masks, 0), 0
         for window in self.windows(*image.shape[:2]):
             top, left, height, width = window
@@ -308,8 +336,8 @@ class PairedFolderBuilder(ReproducibleBuilder, tfds.core.ShardBasedBuilder, skip
 class _SplitTally:
     """Progress and class balance of a split while its shards are written."""
 
-    def __init__(self, title: str, files: int):
-        self._title, self._files = title, files
+    def __init__(self, title: str, files: int, labels: Iterable[str]):
+        self._title, self._files, self._labels = title, files, tuple(labels)
         self._bar = None
         self._counts: collections.Counter = collections.Counter()
         self._pixels = 0
@@ -347,9 +375,7 @@ class _SplitTally:
         """Return the fraction of foreground of each label so far, of the pixels that count."""
         counted = max(self._pixels - self._counts[paired_folders.IGNORE], 1)
         return {
-            label: count / counted
-            for label, count in self._counts.items()
-            if label != paired_folders.IGNORE
+            label: count / counted for label, count in self._counts.items() if label in self._labels
         }
 
     def ignored(self) -> float:

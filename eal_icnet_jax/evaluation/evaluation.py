@@ -14,6 +14,7 @@ import numpy as np
 from tabulate import tabulate
 
 from eal_icnet_jax.evaluation import metrics, pictures
+from eal_icnet_jax.evaluation.calibration import Calibration
 from eal_icnet_jax.imaging import decoding, image_folders
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.system.errors import UserError
@@ -32,7 +33,10 @@ Row = dict[str, object]
 COUNT_HEADINGS = {**metrics.COUNTS, "nets": "nets"}
 """Table heading of each count in a row."""
 
-PICTURE_NAME = re.compile(r"(best|worst)_\d+_[^/\\]*\.png")
+RELIABILITY_NAME = "reliability.png"
+"""Name of the picture of the calibration."""
+
+PICTURE_NAME = re.compile(r"(best|worst)_\d+_[^/\\]*\.png|reliability\.png")
 """Names of the pictures that `Evaluation.write` writes."""
 
 
@@ -59,13 +63,20 @@ class Evaluation:
       labels: names of the masks.
       threshold: smallest probability of foreground.
       keep: number of the worst and of the best images that are kept for pictures.
+      has_probabilities: whether predictions are probabilities, whose calibration is measured.
 
     Attributes:
       rows: one per image and mask, in the order in which the images were added. The loss is that of
         the image, or None if there is no model.
+      calibrations: of the images, by label; empty without probabilities.
     """
 
-    def __init__(self, labels: Iterable[str], threshold: float, keep: int):
+    def __init__(
+        self, labels: Iterable[str], threshold: float, keep: int, has_probabilities: bool = True
+    ):
+        self.calibrations = (
+            dict.fromkeys(labels, Calibration.nothing()) if has_probabilities else {}
+        )
         self.rows: list[Row] = []
         self._labels = tuple(labels)
         self._threshold = threshold
@@ -85,6 +96,8 @@ class Evaluation:
         scores = []
         for k, label in enumerate(self._labels):
             masks = example["label"][..., k], prediction[..., k], valid
+            if label in self.calibrations:
+                self.calibrations[label] += Calibration.of(probabilities[..., k], masks[0], valid)
             values = metrics.evaluate_masks(*masks)
             counts = dataclasses.asdict(metrics.electrically_significant_differences(*masks))
             scores.append(values["mIoU"])
@@ -170,6 +183,8 @@ class Evaluation:
         }
         if self.rows[0]["loss"] is not None:
             out["loss"] = self.loss()
+        if self.calibrations:
+            out["calibration"] = {name: c.to_json() for name, c in self.calibrations.items()}
         return out
 
     def _ranked(self) -> Iterator[tuple[str, str, dict, np.ndarray]]:
@@ -182,6 +197,8 @@ class Evaluation:
 
     def write(self, folder: pathlib.Path, force: bool = False):
         """Write metrics.csv, metrics.json and the pictures of the worst and the best images.
+
+        reliability.png shows the calibration of probabilities.
 
         Pictures that an earlier evaluation wrote there, according to its metrics.json, are removed.
 
@@ -198,6 +215,7 @@ class Evaluation:
         writer.writerows(self.rows)
         drawings = list(self._ranked())
         names = [name for name, *_ in drawings]
+        names += [RELIABILITY_NAME] if self.calibrations else []
         report = {"software": MADE_BY.decode(), **self.report(), "pictures": names}
         earlier = _pictures_written(folder / "metrics.json")
         check_report_replaceable(folder, ("metrics.json", "metrics.csv"), force)
@@ -209,6 +227,8 @@ class Evaluation:
                 (folder / name).unlink(missing_ok=True)
             write_atomically(folder / "metrics.csv", table.getvalue())
             write_atomically(folder / "metrics.json", json.dumps(report, indent=1) + "\n")
+            if self.calibrations:
+                pictures.draw_reliability(folder / RELIABILITY_NAME, self.calibrations)
             for name, title, example, prediction in drawings:
                 pictures.draw_evaluation(
                     folder / name,
@@ -253,7 +273,7 @@ def compare_masks(
     Raises:
       UserError: a file cannot be read, the sizes of two differ, or a label is ignored everywhere.
     """
-    evaluation = Evaluation(("label",), 0.5, keep)
+    evaluation = Evaluation(("label",), 0.5, keep, has_probabilities=False)
     for predicted, labelled in pairs:
         prediction, label = (_read_mask(path) for path in (predicted, labelled))
         _check_sizes(predicted, prediction, labelled, label)

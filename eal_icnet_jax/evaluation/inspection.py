@@ -109,8 +109,6 @@ def pairs_of_prepared(dataset: ConfigDict) -> list[DatasetPair]:
     Raises:
       UserError: it is not prepared, or cannot be read.
     """
-    from tensorflow_datasets import features
-
     builder = dataset_builders.dataset_builder(dataset)
     if not builder.is_prepared():
         raise UserError(
@@ -120,11 +118,7 @@ def pairs_of_prepared(dataset: ConfigDict) -> list[DatasetPair]:
         )
     dataset = dataset.copy_and_resolve_references()
     dataset.allow_empty_labels = True  # they are what an inspection looks for
-    dataset.labels = tuple(
-        name
-        for name, feature in builder.info.features.items()
-        if isinstance(feature, features.Image) and name not in ("image", paired_folders.IGNORE)
-    )
+    dataset.labels = prepared_datasets.mask_names(builder)
 
     def load(source, index: int) -> Content:
         example = source[index]

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from eal_icnet_jax.evaluation import electrical, metrics
+from eal_icnet_jax.evaluation.calibration import Calibration
 from eal_icnet_jax.imaging.overlays import BLUE, ORANGE, SKY_BLUE
 
 # RGB colours: Okabe and Ito's palette, which colour-blind readers can tell apart, and greys.
@@ -197,6 +198,27 @@ def draw_evaluation(
             title_fontsize=9,
             facecolor="0.75",
         )
+    figure.savefig(path, dpi=100)
+
+
+def draw_reliability(path: pathlib.Path, calibrations: dict[str, Calibration]):
+    """Draw how often pixels of each predicted probability are foreground.
+
+    Args:
+      path: PNG to write.
+      calibrations: by label.
+    """
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="ideal")
+    for (name, each), colour in zip(calibrations.items(), ("#0072B2", "#E69F00") * 8, strict=False):
+        predicted, observed = each.diagram()
+        text = f"{printable_in_figures(name)}, ECE {100 * each.expected_error:.2f}%"
+        axis.plot(predicted, observed, "o-", color=colour, label=text)
+    axis.set(xlabel="predicted probability", ylabel="part that is foreground")
+    axis.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
     figure.savefig(path, dpi=100)
 
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 BLUE, ORANGE, SKY_BLUE = (0, 114, 178), (230, 159, 0), (86, 180, 233)
+RED_PURPLE = (204, 121, 167)
 """RGB colours of Okabe and Ito's palette, which colour-blind readers can tell apart."""
 
 

@@ -85,7 +85,7 @@ class ImagePrediction:
         )
 
     def probabilities(self) -> np.ndarray:
-        """Return the probabilities `[H, W, classes]`."""
+        """Return the probabilities `[H, W, classes]`, with their spread if it is asked for."""
         return mean_of(image.probabilities() for image in self._magnified)
 
 

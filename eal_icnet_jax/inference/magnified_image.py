@@ -7,6 +7,7 @@ from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.inference.prediction_models import PredictionModel
 from eal_icnet_jax.inference.prediction_options import ImageOptions
+from eal_icnet_jax.inference.views import Predict
 from eal_icnet_jax.inference.windows import DEFAULT_WINDOW, OVERLAP_DIVISOR, BlendedWindows
 
 MAX_WHOLE_PIXELS = 2048 * 2048
@@ -67,22 +68,28 @@ class MagnifiedImage:
         per_device = 1 if jax.default_backend() == "cpu" else WINDOWS_PER_ACCELERATOR
         return self._options.batch or jax.local_device_count() * per_device
 
+    def _predict(self, share_programs: bool) -> Predict:
+        options = self._options
+        return self._model.predict_at(
+            self._factor, options.tta, share_programs, options.with_spread
+        )
+
     def windows(self) -> BlendedWindows:
         """Return the windows of the image and their prediction."""
         # Results must not depend on the images before, so programs are not shared.
-        predict = self._model.predict_at(self._factor, self._options.tta, share_programs=False)
+        predict = self._predict(share_programs=False)
         return BlendedWindows(
             self._mosaic,
             predict,
             self._model.channels,
-            self._model.classes,
+            self._model.classes * (2 if self._options.with_spread else 1),
             self.window,
             self.overlap,
             self.batch,
         )
 
     def probabilities(self) -> np.ndarray:
-        """Return the probabilities `[H, W, classes]`.
+        """Return the probabilities `[H, W, classes]`, and their spread if the options ask for it.
 
         A large image is predicted in windows, and any image by a network that was trained on crops
         at one magnification: attention spans all pixels, so that it knows images of their size.
@@ -94,6 +101,6 @@ class MagnifiedImage:
         is_large = exceeds_whole(shape) or exceeds_whole(shape, self._factor)
         if is_large or self._options.window or exceeds_crop:
             return next(self.windows().strips(slice(0, width), [slice(0, height)]))
-        predict = self._model.predict_at(self._factor, self._options.tta, share_programs=True)
+        predict = self._predict(share_programs=True)
         pixels = self._mosaic[slice(None), slice(None)]
         return predict(pixel_values.to_unit_range(pixels, self._model.channels)[None])[0]

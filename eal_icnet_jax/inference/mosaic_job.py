@@ -52,6 +52,7 @@ class MosaicJob:
       format: "tiff" or "zarr".
       threshold: smallest probability of foreground.
       probabilities: whether they are written too, as uint16 with 65535 for 1.
+      uncertainty: whether it is written too, likewise.
       remove_specks: as for `cleaning.clean_mask`.
       fill_holes: as for `cleaning.clean_mask`.
     """
@@ -64,6 +65,7 @@ class MosaicJob:
     format: str
     threshold: float
     probabilities: bool = False
+    uncertainty: bool = False
     remove_specks: int = 0
     fill_holes: int = 0
 
@@ -76,6 +78,7 @@ class MosaicJob:
             "format": self.format,
             "threshold": self.threshold,
             "probabilities": self.probabilities,
+            "uncertainty": self.uncertainty,
             "remove_specks": self.remove_specks,
             "fill_holes": self.fill_holes,
         }
@@ -92,9 +95,11 @@ class MosaicJob:
 
     @property
     def stems(self) -> list[str]:
-        """Names of all results without endings: the masks, then the probabilities."""
+        """Names of all results without endings: masks, then probabilities, then uncertainties."""
         masks = self.mask_stems
-        return masks + ([f"{stem}_probability" for stem in masks] if self.probabilities else [])
+        kinds = ["_probability"] if self.probabilities else []
+        kinds += ["_uncertainty"] if self.uncertainty else []
+        return masks + [stem + kind for kind in kinds for stem in masks]
 
     def result_path(self, stem: str) -> pathlib.Path:
         """Return the path of a result."""
@@ -113,9 +118,9 @@ class MosaicJob:
     def required_bytes(self) -> int:
         """Return an upper bound of the disk space that the results and the work on them take."""
         masks = len(self.suffixes)
-        probabilities = masks if self.probabilities else 0
-        bytes_per_pixel = masks * (2 if self.cleans else 1) + 2 * probabilities
+        maps = masks * (self.probabilities + self.uncertainty)
+        bytes_per_pixel = masks * (2 if self.cleans else 1) + 2 * maps
         if self.format == "tiff":  # written beside the Zarrs
-            bytes_per_pixel += masks + 2 * probabilities
+            bytes_per_pixel += masks + 2 * maps
         pixels = self.mosaic.shape[0] * self.mosaic.shape[1] * 4 / 3  # with the pyramid
         return int(pixels * bytes_per_pixel)

@@ -17,6 +17,7 @@ import numpy as np
 from eal_icnet_jax.inference.mosaic_job import MosaicJob, Piece
 from eal_icnet_jax.inference.mosaic_results import write_results
 from eal_icnet_jax.inference.mosaic_work_folder import WorkFolder, check_same_settings
+from eal_icnet_jax.inference.views import uncertainty
 from eal_icnet_jax.inference.windows import BlendedWindows
 from eal_icnet_jax.system.errors import UserError, os_error_cause
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
@@ -139,11 +140,20 @@ class MosaicPrediction:
                     self._folder.mark_done(piece)
 
     def _results(self, probabilities: np.ndarray) -> list[np.ndarray]:
-        """Return the values of masks and probabilities, in the order of `job.stems`."""
+        """Return the values of all results, in the order of `job.stems`.
+
+        Args:
+          probabilities: `[rows, columns, classes]`, or with their spread twice as many classes.
+        """
+        job, count = self._job, len(self._job.mask_stems)
         by_class = np.moveaxis(probabilities, -1, 0)
-        values = [np.where(p >= self._job.threshold, 255, 0) for p in by_class]
-        if self._job.probabilities:
+        by_class, spread = by_class[:count], by_class[count:]
+        values = [np.where(p >= job.threshold, 255, 0) for p in by_class]
+        if job.probabilities:
             values += [np.rint(65535 * np.clip(p, 0, 1)) for p in by_class]
+        if job.uncertainty:
+            unsure = uncertainty(by_class, spread if len(spread) else None)
+            values += [np.rint(65535 * np.clip(u, 0, 1)) for u in unsure]
         return values
 
     def _complete(self, processes: ProcessGroup):

@@ -15,6 +15,7 @@ from eal_icnet_jax.inference.mosaic_job import MosaicJob
 from eal_icnet_jax.inference.mosaic_prediction import MosaicPrediction
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import PredictionOptions
+from eal_icnet_jax.inference.views import uncertainty
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError, os_error_cause
 from eal_icnet_jax.system.files import check_replaceable
@@ -46,6 +47,7 @@ def _result_names(name: str, suffixes: tuple[str, ...], options: PredictionOptio
     masks = [name + suffix for suffix in suffixes]
     kinds = [""]
     kinds += ["_probability"] if options.probabilities else []
+    kinds += ["_uncertainty"] if options.uncertainty else []
     kinds += ["_overlay"] if options.overlay else []
     return [mask + kind for mask in masks for kind in kinds]
 
@@ -134,6 +136,11 @@ class PredictionRun:
         except OSError as error:
             raise UserError(f"{options.output} cannot be made: {os_error_cause(error)}") from error
 
+    @property
+    def outputs(self) -> dict[str, str]:
+        """What is added to the name of an image for each output of the network, by its name."""
+        return self._choice.outputs
+
     def results(self) -> Iterator[ImageResult]:
         """Predict the images, and yield the result of each that this process reports.
 
@@ -208,7 +215,8 @@ class PredictionRun:
         name = image_folders.stem_of(mosaic.path)
         results = {}
         masks = []
-        for k, suffix in enumerate(image.model.spec.mask_suffixes()):
+        suffixes = image.model.spec.mask_suffixes()
+        for k, suffix in enumerate(suffixes):
             mask = probabilities[..., k] >= options.threshold
             mask = clean_mask(mask, options.remove_specks, options.fill_holes)
             stem = name + suffix
@@ -216,6 +224,10 @@ class PredictionRun:
             if options.probabilities:
                 scaled = np.rint(probabilities[..., k] * 65535).astype(np.uint16)
                 results[f"{stem}_probability.png"] = scaled
+            if options.uncertainty:
+                spread = probabilities[..., k + len(suffixes)] if options.with_spread else None
+                unsure = uncertainty(probabilities[..., k], spread)
+                results[f"{stem}_uncertainty.png"] = np.rint(unsure * 65535).astype(np.uint16)
             if options.overlay:
                 results[f"{stem}_overlay.png"] = overlays.overlay(image.pixels, mask)
             masks.append(mask)
@@ -260,6 +272,7 @@ class PredictionRun:
             format=options.format or ("zarr" if mosaic_files.is_zarr(mosaic.path) else "tiff"),
             threshold=options.threshold,
             probabilities=options.probabilities,
+            uncertainty=options.uncertainty,
             remove_specks=options.remove_specks,
             fill_holes=options.fill_holes,
         )

@@ -55,16 +55,19 @@ class PredictionModel:
         """The SHA-256 of the weights."""
         return named_arrays.arrays_digest(named_arrays.weight_arrays(nnx.state(self._model)))
 
-    def predict_at(self, factor: float, tta: bool, share_programs: bool) -> Predict:
+    def predict_at(
+        self, factor: float, tta: bool, share_programs: bool, with_spread: bool = False
+    ) -> Predict:
         """Return the prediction of images `[B, H, W, C]` at a magnification.
 
         Args:
           factor: magnification.
           tta: whether to average over flips and quarter turns.
           share_programs: as for `Predictor.probabilities`.
+          with_spread: whether the spread over those follows the probabilities, see `over_views`.
         """
         predict = functools.partial(self.predictor.probabilities, share_programs=share_programs)
-        views = over_views(predict) if tta else predict
+        views = over_views(predict, with_spread) if tta else predict
         crop_size = self.spec.preprocessing.crop_size
         return at_scale(views, factor, self.predictor.minimum_size, crop_size)
 
@@ -109,17 +112,23 @@ class ModelChoice:
       model: the user's network; None for the packaged ones.
 
     Attributes:
-      suffixes: what is added to an image's name for each of its masks.
+      outputs: what is added to an image's name for the mask of each output, by its name.
       smallest: least height and width of an image in pixels.
     """
 
     def __init__(self, model: Network | None):
         self._given = None if model is None else PredictionModel(model)
         self._packaged: dict[str, PredictionModel] = {}
-        self.suffixes = tuple(f"_{kind}" for kind in KINDS)
+        self.outputs = {kind: f"_{kind}" for kind in KINDS}
         if self._given is not None:
-            self.suffixes = self._given.spec.mask_suffixes()
+            spec = self._given.spec
+            self.outputs = dict(zip(spec.output_names, spec.mask_suffixes(), strict=True))
         self.smallest = Network.smallest if model is None else model.smallest
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """What is added to an image's name for each of its masks."""
+        return tuple(self.outputs.values())
 
     def of(self, mosaic: Mosaic) -> tuple[PredictionModel, str]:
         """Return the network of an image, and a sentence if it was chosen."""

@@ -75,6 +75,7 @@ class ImageOptions:
       multiscale: whether it is averaged over three magnifications: `scale`, and this one divided
         and multiplied by the square root of two.
       white: level of white in the images; None for what each file states or shows.
+      uncertainty: whether the spread over the flips and turns is needed too.
 
     Raises:
       UserError: an option has a value that makes no sense.
@@ -87,6 +88,12 @@ class ImageOptions:
     tta: bool = False
     multiscale: bool = False
     white: int | None = None
+    uncertainty: bool = False
+
+    @property
+    def with_spread(self) -> bool:
+        """Whether the probabilities are followed by their spread over flips and turns."""
+        return self.tta and self.uncertainty
 
     def __post_init__(self):
         check_white(self.white, "--white")
@@ -118,6 +125,7 @@ class PredictionOptions(ImageOptions):
       output: folder of the results.
       threshold: smallest probability of foreground.
       probabilities: whether they are written too, with 16 bits.
+      uncertainty: whether it is written too, with 16 bits, see `views.uncertainty`.
       overlay: whether the mask over the image is written too.
       remove_specks: as for `cleaning.clean_mask`.
       fill_holes: as for `cleaning.clean_mask`.

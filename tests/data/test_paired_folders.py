@@ -285,3 +285,18 @@ def test_a_level_of_the_label_may_name_what_is_ignored(tmp_path):
     write(tmp_path / "c.png", np.dstack([levels, levels, levels // 2]))
     with pytest.raises(UserError, match="has colours, so that the level 128 means nothing"):
         paired_folders.read_mask(tmp_path / "c.png", ignore_value=128)
+
+
+def test_vias_have_a_folder_of_their_own(tmp_path):
+    image, label, via = np.zeros((3, 32, 40), np.uint8)
+    label[:16], via[4:8, 4:8] = 255, 255
+    for name in "ab":
+        write(tmp_path / f"train/image/{name}.png", image)
+        write(tmp_path / f"train/label/{name}.png", label)
+    write(tmp_path / "train/via_label/b.png", via)
+    assert "images without a mask in" in error_of(tmp_path) and "(a.png)" in error_of(tmp_path)
+    write(tmp_path / "train/via_label/a.png", via)
+    first, _ = paired_folders.find_split_pairs(tmp_path, FLAT).splits["train"]
+    masks = paired_folders.SourceFormat(channels=1).read(first).masks
+    np.testing.assert_array_equal(masks["via_label"], via > 0)
+    np.testing.assert_array_equal(masks["label"], label > 0)

@@ -386,3 +386,22 @@ def test_a_level_of_the_labels_is_ignored(sample_trees, tmp_path):
     dataset.ignore_value = 78
     with pytest.raises(UserError, match=r"with config.dataset.ignore_value=77, and now it is 78"):
         prepared_datasets.prepare(dataset)
+
+
+def test_vias_beside_the_labels_are_a_second_label(sample_trees, tmp_path):
+    tree = copied_folder(sample_trees, tmp_path)
+    dataset = dataset_of("omv", tree, tmp_path / "without")
+    dataset.labels = ("label", "via_label")
+    with pytest.raises(UserError, match=r"has no label via_label: it has label"):
+        prepared_datasets.open_split(dataset, "train")
+    (tree / "via_label").mkdir()
+    for path in sorted((tree / "label").iterdir()):
+        label = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        cv2.imwrite(str(tree / "via_label" / path.name), 255 - label)
+    dataset.data_dir = str(tmp_path / "with")
+    example = prepared_datasets.open_split(dataset, "train")[0]
+    np.testing.assert_array_equal(pixels(example["via_label"]), 255 - pixels(example["label"]))
+    metadata = builder_of("omv", tmp_path / "with").info.metadata
+    assert metadata["labels"] == ["label", "via_label"]
+    shares = metadata["splits"]["train"]["foreground"]
+    assert shares["label"] + shares["via_label"] == pytest.approx(1)

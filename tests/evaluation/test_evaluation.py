@@ -61,7 +61,7 @@ def test_the_files_hold_the_metrics_of_each_image(tmp_path):
 
 def test_the_worst_and_best_images_are_drawn_in_order(tmp_path):
     evaluate("abcd", keep=2, folder=tmp_path)
-    names = {"worst_1_d.png", "worst_2_c.png", "best_1_a.png", "best_2_b.png"}
+    names = {"worst_1_d.png", "worst_2_c.png", "best_1_a.png", "best_2_b.png", "reliability.png"}
     assert pictures_in(tmp_path) == names
     assert set(json.loads((tmp_path / "metrics.json").read_text())["pictures"]) == names
 
@@ -71,9 +71,9 @@ def test_pictures_of_the_last_evaluation_are_removed_and_the_users_own_are_kept(
     for name in own:
         (tmp_path / name).write_bytes(b"the user's own")
     evaluate("abc", folder=tmp_path)
-    assert pictures_in(tmp_path) == own | {"worst_1_c.png", "best_1_a.png"}
+    assert pictures_in(tmp_path) == own | {"worst_1_c.png", "best_1_a.png", "reliability.png"}
     evaluate("ab", folder=tmp_path)
-    assert pictures_in(tmp_path) == own | {"worst_1_b.png", "best_1_a.png"}
+    assert pictures_in(tmp_path) == own | {"worst_1_b.png", "best_1_a.png", "reliability.png"}
     assert all((tmp_path / name).read_bytes() == b"the user's own" for name in own)
 
 

@@ -1,0 +1,108 @@
+"""Accuracy of the demo's training when a quarter of each image is labelled and the rest is ignored.
+
+    python benchmarks/partial_labels.py --work=WORK --output=OUT
+
+Draws the demo's images into folders. Three trainings a seed: with whole labels, with a labelled
+square of half the side in a random place of each image and the rest in ignore/, and with the same
+square and the rest as background, as if there were no ignore/. The test images are labelled whole.
+What lies in WORK is not trained again. Writes partial_labels.csv and partial_labels.md.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+from tabulate import tabulate
+
+from eal_icnet_jax.datasets.ic_synthetic import examples
+from eal_icnet_jax.imaging import png
+from eal_icnet_jax.system import workers
+
+LABELS = ("all", "a quarter, the rest ignored", "a quarter, the rest as background")
+
+
+def draw(work: pathlib.Path) -> list[pathlib.Path]:
+    """Draw the images of the demo, with the three kinds of labels, and return their folders."""
+    kind = examples.kind_by_name("optical_circuit")
+    folders = [work / f"tree{number}" for number in range(len(LABELS))]
+
+    def draw_one(item: tuple[str, int]):
+        split, index = item
+        example = examples.draw_example(kind, split, index)
+        label = example["label"][..., 0]
+        side = len(label) // 2
+        top, left = np.random.default_rng(index).integers(0, len(label) - side + 1, 2)
+        labelled = np.zeros(label.shape, bool)
+        labelled[top : top + side, left : left + side] = True
+        folder = {"validation": "val"}.get(split, split)
+        for number, tree in enumerate(folders):
+            is_whole = split != "train" or number == 0
+            masks = {"image": example["image"], "label": label if is_whole else label * labelled}
+            if number == 1 and not is_whole:
+                masks["ignore"] = 255 * (~labelled).astype(np.uint8)
+            for name, mask in masks.items():
+                path = tree / folder / name / f"{index:04}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                png.write(path, mask)
+
+    items = [
+        (split, index)
+        for split, count in zip(examples.SPLITS, kind.images, strict=True)
+        for index in range(count)
+    ]
+    if not (work / "drawn").exists():
+        list(workers.map_in_threads(draw_one, items))
+        (work / "drawn").touch()
+    return folders
+
+
+def trained(tree: pathlib.Path, seed: int) -> dict:
+    """Train on a folder as the demo does, and return the means over the test images."""
+    run = tree.with_name(f"{tree.name}_{seed}")
+    report = run / "test" / "metrics.json"
+    if not report.exists():
+        command = [
+            sys.executable, "-m", "eal_icnet_jax", "train", "--config=configs/demo.py",
+            f"--workdir={run}", "--config.dataset.name=omc", "--config.dataset.config=",
+            f"--config.dataset.manual_dir={tree}", f"--config.seed={seed}",
+            f"--config.dataset.data_dir={tree.with_name(f'{tree.name}_data')}",
+        ]  # fmt: skip
+        subprocess.run(command, check=True)
+    return json.loads(report.read_text())["mean"]["label"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--work", type=pathlib.Path, required=True, help="for images and trainings")
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="for the table")
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    trees = draw(arguments.work)
+    rows = []
+    for seed in range(arguments.seeds):
+        for labels, tree in zip(LABELS, trees, strict=True):
+            rows.append((labels, seed, trained(tree, seed)["mIoU"]))
+            print(*rows[-1], flush=True)
+    with (arguments.output / "partial_labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("labelled", "seed", "mIoU"))
+        writer.writerows(rows)
+    by_labels = {
+        name: 100 * np.array([row[2] for row in rows if row[0] == name]) for name in LABELS
+    }
+    lines = [
+        (name, f"{np.median(values):.2f}", f"{values.min():.2f} to {values.max():.2f}")
+        for name, values in by_labels.items()
+    ]
+    table = tabulate(lines, ("labelled", "mIoU, median", "range over the seeds"), "github")
+    (arguments.output / "partial_labels.md").write_text(table + "\n")
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Review of predictions by a person: which places to look at first."""

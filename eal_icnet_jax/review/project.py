@@ -1,0 +1,165 @@
+"""A project: corrected squares of photographs to train on, and the models of each round.
+
+DIR/train/image, label, via_label, ignore    what was corrected, by equal names
+DIR/models/001, 002, ...                      a work directory for each round of training
+DIR/models/current.json                       which of them is in use
+"""
+
+import json
+import pathlib
+
+from eal_icnet_jax.data import paired_folders, tfds_builder
+from eal_icnet_jax.imaging import mosaic_files
+from eal_icnet_jax.inference.prediction_models import is_coloured
+from eal_icnet_jax.models import checkpoints
+from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import cannot_be_written, write_atomically
+
+VIEWS_IN_AN_EPOCH = 300
+"""Number of views of the squares in an epoch, apart from drawn images, whatever their number."""
+
+LAYOUTS = (paired_folders.FolderLayout(),)
+"""Form of the folder `train`."""
+
+
+class Project:
+    """A project's folder.
+
+    Args:
+      path: of the folder, which holds `train`.
+
+    Raises:
+      UserError: it holds no corrected squares, or they cannot be used.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self.path = path
+        if not (path / "train").is_dir():
+            raise UserError(
+                f"{path} has no folder train: put squares into {path}/train/image and their labels "
+                f"into {path}/train/label, with equal names"
+            )
+        self.pairs = paired_folders.find_split_pairs(path, LAYOUTS).splits["train"]
+
+    @property
+    def has_vias(self) -> bool:
+        """Whether the squares have masks of vias."""
+        return all(pair.via for pair in self.pairs)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the squares."""
+        return tfds_builder.files_digest(self.pairs)
+
+    def suitable_weights(self) -> str:
+        """Return the packaged weights that suit the squares: "optical" or "sem"."""
+        image = mosaic_files.open_mosaic(self.pairs[0].image)
+        return "optical" if is_coloured(image) else "sem"
+
+    @property
+    def _models(self) -> pathlib.Path:
+        return self.path / "models"
+
+    @property
+    def _record(self) -> pathlib.Path:
+        return self._models / "current.json"
+
+    def rounds(self) -> list[pathlib.Path]:
+        """Return the work directories of all rounds, the oldest first."""
+        if not self._models.is_dir():
+            return []
+        return sorted(path for path in self._models.iterdir() if path.name.isdecimal())
+
+    def finished_rounds(self) -> list[pathlib.Path]:
+        """Return the work directories of the rounds that ended."""
+        return [path for path in self.rounds() if (path / "test" / "metrics.json").exists()]
+
+    def current_model(self) -> pathlib.Path | None:
+        """Return the work directory of the model in use; None if it is the one before any round.
+
+        Raises:
+          UserError: the record of it is damaged.
+        """
+        if not self._record.exists():
+            return None
+        try:
+            name = json.loads(self._record.read_text())["model"]
+            if name is None:
+                return None
+            path = self._models / f"{int(name):03}"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"{self._record} is damaged: remove it to use the model before any round"
+            ) from error
+        if path not in self.finished_rounds():
+            raise UserError(f"{self._record} names {path}, which is no finished round: remove it")
+        return path
+
+    def use(self, model: pathlib.Path | None):
+        """Make a finished round the model in use, or None for the one before any round."""
+        try:
+            self._models.mkdir(exist_ok=True)
+        except OSError as error:
+            raise cannot_be_written(self._models, error) from error
+        name = None if model is None else model.name
+        write_atomically(self._record, json.dumps({"model": name}) + "\n")
+
+    def go_back(self) -> pathlib.Path | None:
+        """Use the model before the one in use, and return it.
+
+        Raises:
+          UserError: there is none before it.
+        """
+        current = self.current_model()
+        if current is None:
+            raise UserError(f"{self.path} uses the model before any round: nothing lies before it")
+        before = [path for path in self.finished_rounds() if path < current]
+        model = before[-1] if before else None
+        self.use(model)
+        return model
+
+    def next_round(self) -> tuple[pathlib.Path, bool]:
+        """Return the work directory of the next round, and whether it was begun and stopped.
+
+        A round that was stopped goes on only if the squares are still the same.
+        """
+        rounds, digest = self.rounds(), self.digest()
+        if rounds and rounds[-1] not in self.finished_rounds():
+            squares = rounds[-1] / "squares.txt"
+            if squares.exists() and squares.read_text() == digest:
+                return rounds[-1], True
+        path = self._models / f"{int(rounds[-1].name) + 1 if rounds else 1:03}"
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            raise cannot_be_written(path, error) from error
+        write_atomically(path / "squares.txt", digest)
+        return path, False
+
+    def flags(self, workdir: pathlib.Path, checkpoint: str) -> tuple[str, list[str]]:
+        """Return the config of a round, and the flags that change it.
+
+        Args:
+          workdir: of the round.
+          checkpoint: that the training starts from.
+
+        Raises:
+          UserError: it cannot be read.
+        """
+        spec = checkpoints.load_model(checkpoint).spec
+        options = dict(spec.options)
+        weights = "optical" if options["in_channels"] == 3 else "sem"
+        labels = ("label", "via_label")
+        if not self.has_vias or len(spec.output_names) < 2:
+            labels = ("label",)
+        views = max(1, round(VIEWS_IN_AN_EPOCH / len(self.pairs)))
+        return f"configs/finetune.py:{weights}", [
+            f"--config.model.checkpoint={checkpoint}",
+            f"--config.model.name={spec.name}",
+            f"--config.dataset.manual_dir={self.path}",
+            f"--config.dataset.data_dir={workdir / 'data'}",
+            f"--config.dataset.labels={labels!r}",
+            f"--config.dataset.views={views}",
+            "--config.preprocessing.stretch=()",
+            "--config.preprocessing.wire_width=0",
+            f"--config.dataset.crop_size={spec.preprocessing.crop_size or 256}",
+        ]
