@@ -17,6 +17,7 @@ COMMANDS = {
     "layout": "write masks as GDSII, OASIS or SVG",
     "labels": "turn an edited layout or a painted image into labels",
     "finetune": "train a network further on what you corrected",
+    "review": "correct a prediction in your browser, and let the network learn from it",
     "review-list": "list the places of a prediction that a person should look at first",
     "inspect": "look a dataset over before training on it",
     "draw": "draw a sample dataset or a whole die",

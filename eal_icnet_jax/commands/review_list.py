@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pixel-size", type=float, metavar="MICROMETRES",
         help="side of a pixel (default: as the photograph's file states it, otherwise 1)",
     )  # fmt: skip
+    add("--format", choices=("tiff", "zarr"), help="of the masks and maps, as for predict")
     add("--force", action="store_true", help="replace files that another program wrote")
 
 
@@ -89,6 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
         scale=arguments.scale if arguments.scale == "auto" else float(arguments.scale),
         white=arguments.white,
         page=arguments.page,
+        format=arguments.format,
         layout=LayoutOutput(arguments.output / f"{name}.gds", pixel_size=arguments.pixel_size),
         force=arguments.force,
     )

@@ -159,6 +159,7 @@ class Project:
             f"--config.dataset.data_dir={workdir / 'data'}",
             f"--config.dataset.labels={labels!r}",
             f"--config.dataset.views={views}",
+            "--config.dataset.allow_empty_labels=True",  # few squares may have no via
             "--config.preprocessing.stretch=()",
             "--config.preprocessing.wire_width=0",
             f"--config.dataset.crop_size={spec.preprocessing.crop_size or 256}",

@@ -1,0 +1,144 @@
+"""A review without its page: corrected masks, squares to train on, and rounds."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from eal_icnet_jax.review.session import NEAR, ReviewSession
+from eal_icnet_jax.review.strokes import Stroke
+from eal_icnet_jax.system.errors import UserError
+from tests import small_model
+from tests.commands.test_finetune import QUICK
+from tests.imaging.sample_images import pixels
+from tests.review import drawn_project
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    return drawn_project.write(tmp_path / "project")
+
+
+@pytest.fixture
+def session(photograph, tmp_path):
+    opened = ReviewSession(photograph, tmp_path / "project")
+    opened.open_prediction()
+    yield opened
+    opened.close()
+
+
+def erase_the_short(session):
+    x, y = drawn_project.SHORT
+    session.log.add(Stroke("metal", False, "line", ((x, y - 40), (x, y + 10)), 24))
+
+
+def test_the_places_are_those_of_the_prediction(session):
+    kinds = [square.places[0]["kind"] for square in session.squares]
+    assert kinds == ["open", "invented", "short"]
+    third = session.squares[2]
+    x, _ = drawn_project.SHORT
+    assert third.left <= x < third.left + third.width
+    assert not session.is_seen(third)
+    session.mark_seen(third)
+    assert session.is_seen(third) and not session.is_seen(session.squares[0])
+
+
+def test_masks_are_the_prediction_with_the_strokes(session):
+    box = 0, 0, 420, 300
+    before = session.mask_part("metal", *box, 1000)
+    np.testing.assert_array_equal(before.pixels, drawn_project.probabilities() >= 0.5)
+    erase_the_short(session)
+    session.log.add(Stroke("unknown", True, "disk", ((30, 30),), 20))
+    after = session.mask_part("metal", *box, 1000).pixels
+    x, y = drawn_project.SHORT
+    assert before.pixels[y, x] and not after[y, x] and after[70, 50]
+    assert session.mask_part("unknown", *box, 1000).pixels.sum() == pytest.approx(314, abs=20)
+    coarse = session.mask_part("metal", *box, 250)
+    assert coarse.scale == 1.0  # the pyramid of so small a mask has one level
+    beyond = session.mask_part("metal", -50, 290, 60, 400, 1000)
+    assert (beyond.left, beyond.top, beyond.pixels.shape) == (0, 290, (10, 60))
+
+
+def test_what_was_seen_or_lies_near_a_stroke_counts(session, tmp_path):
+    assert session.export() == 0
+    erase_the_short(session)
+    session.log.add(Stroke("unknown", True, "disk", ((210, 100),), 10))
+    session.mark_seen(session.squares[0])
+    assert session.export() == 2
+    train = tmp_path / "project/train"
+    names = sorted(path.name for path in (train / "image").iterdir())
+    assert all(name.startswith("photo_y") for name in names)
+    for kind in ("label", "via_label", "ignore"):
+        assert sorted(path.name for path in (train / kind).iterdir()) == names
+    counted = np.zeros(drawn_project.SHAPE, int)
+    for name in names:
+        top, left = int(name[7:12]), int(name[14:19])
+        part = np.s_[top : top + 256, left : left + 256]
+        ignored = pixels(train / "ignore" / name) > 0
+        counted[part] = np.maximum(counted[part], ~ignored)
+        metal = pixels(train / "label" / name) > 0
+        np.testing.assert_array_equal(metal, session.mask_part(
+            "metal", left, top, left + 256, top + 256, 256).pixels)  # fmt: skip
+    x, y = drawn_project.SHORT
+    assert counted[y, x] and counted[y, x - 12 - NEAR + 2] and not counted[y, x - 12 - NEAR - 2]
+    assert not counted[100, 210]  # unknown
+    first = session.squares[0]
+    assert counted[first.top : first.top + first.height, first.left : first.left + 10].all()
+    for _ in range(3):
+        session.log.undo()
+    assert session.export() == 0 and not list((train / "image").iterdir())
+
+
+def test_a_project_is_of_one_photograph_and_of_one_review(session, photograph, tmp_path):
+    with pytest.raises(UserError, match="is in use: another review of this project runs"):
+        ReviewSession(photograph, tmp_path / "project")
+    session.close()
+    other = tmp_path / "other.png"
+    shutil.copy(photograph, other)
+    with pytest.raises(UserError, match=r"is the project of photo.png, and .*other.png is another"):
+        ReviewSession(other, tmp_path / "project")
+    photograph.write_bytes(photograph.read_bytes() + b" ")
+    with pytest.raises(UserError, match="is another photograph or has changed since"):
+        ReviewSession(photograph, tmp_path / "project")
+
+
+def test_a_damaged_prediction_is_reported(session, tmp_path):
+    (tmp_path / "project/predictions/000/places.json").write_text('{"places": [{}]}')
+    with pytest.raises(UserError, match=r"predictions/000 is damaged .*: remove it"):
+        session.open_prediction()
+
+
+def test_a_round_is_trained_and_predicted_and_taken_back(photograph, tmp_path):
+    checkpoint = small_model.save(tmp_path / "start", in_channels=3, classes=2)
+    folder = tmp_path / "project"
+    session = ReviewSession(photograph, folder, str(checkpoint), ["--scale=1"], QUICK)
+    try:
+        session.open_prediction()
+        with pytest.raises(UserError, match="nothing is corrected yet"):
+            session.start_training()
+        erase_the_short(session)
+        session.start_training()
+        with pytest.raises(UserError, match="runs already"):
+            session.start_training()
+        session.wait()
+        assert session.state == "predicted" and session.model() == folder / "models/001"
+        assert (folder / "predictions/001/places.csv").exists()
+        assert session.go_back() is None
+        assert session.prediction_folder() == folder / "predictions/000"
+        assert [square.places[0]["kind"] for square in session.squares][2] == "short"
+    finally:
+        session.close()
+
+
+def test_a_training_that_fails_says_why(photograph, tmp_path):
+    checkpoint = tmp_path / "none"
+    session = ReviewSession(photograph, tmp_path / "project", str(checkpoint))
+    try:
+        session.open_prediction()
+        erase_the_short(session)
+        session.start_training()
+        with pytest.raises(UserError, match="none"):
+            session.wait()
+        assert session.has_failed
+    finally:
+        session.close()
