@@ -19,7 +19,16 @@ import numpy as np
 
 from eal_icnet_jax.imaging import image_folders, mosaic_files, png
 from eal_icnet_jax.review.project import Project
-from eal_icnet_jax.review.strokes import METAL, SEEN, UNKNOWN, VIA, Stroke, StrokeLog, painted
+from eal_icnet_jax.review.strokes import (
+    LARGEST_COORDINATE,
+    METAL,
+    SEEN,
+    UNKNOWN,
+    VIA,
+    Stroke,
+    StrokeLog,
+    painted,
+)
 from eal_icnet_jax.review.views import Part, Pyramid, photograph_pyramid
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import cannot_be_written, lock, write_atomically
@@ -31,6 +40,10 @@ NEAR = 24
 """Distance in pixels from a stroke within which a person has looked at the photograph."""
 
 
+MOST_BYTES = 2**26
+"""Largest file of places that is read."""
+
+
 class Square(NamedTuple):
     """A square to look at: its rank, upper-left corner, sides, and the places in it."""
 
@@ -40,6 +53,44 @@ class Square(NamedTuple):
     width: int
     height: int
     places: tuple[dict, ...]
+
+
+def read_squares(path: pathlib.Path) -> list[Square]:
+    """Read the places that `review-list` wrote, by their squares.
+
+    Raises:
+      UserError: the file cannot be read, or is not one of this program.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("it is too large")
+        by_rank: dict[int, list[dict]] = {}
+        for place in json.loads(path.read_text())["places"]:
+            by_rank.setdefault(_whole(place["rank"]), []).append(
+                {
+                    "kind": str(place["kind"])[:40],
+                    "output": str(place["output"])[:40],
+                    "x": _whole(place["x"]),
+                    "y": _whole(place["y"]),
+                    **{key: _whole(place[key]) for key in ("left", "top", "width", "height")},
+                }
+            )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): remove its folder, and run the same "
+            "command again"
+        ) from error
+    return [
+        Square(rank, *(group[0][key] for key in ("left", "top", "width", "height")), tuple(group))
+        for rank, group in sorted(by_rank.items())
+    ]
+
+
+def _whole(number) -> int:
+    """Return a whole number of pixels from a file, within bounds."""
+    if not isinstance(number, int) or not 0 <= number < LARGEST_COORDINATE:
+        raise ValueError("it holds a number without sense")
+    return number
 
 
 class Job:
@@ -194,18 +245,7 @@ class ReviewSession:
         """
         folder = self.prediction_folder()
         try:
-            places = json.loads((folder / "places.json").read_text())["places"]
-            by_rank: dict[int, list[dict]] = {}
-            for place in places:
-                by_rank.setdefault(int(place["rank"]), []).append(place)
-            self.squares = [
-                Square(
-                    rank,
-                    *(int(group[0][key]) for key in ("left", "top", "width", "height")),
-                    tuple(group),
-                )
-                for rank, group in sorted(by_rank.items())
-            ]
+            self.squares = read_squares(folder / "places.json")
             found = {path.name: Pyramid(path) for path in folder.glob("*.zarr")}
             names = sorted(name for name in found if name.endswith("_uncertainty.zarr"))
             outputs = [name.removesuffix("_uncertainty.zarr") for name in names]

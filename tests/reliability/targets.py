@@ -13,8 +13,10 @@ import safetensors.numpy
 import tifffile
 import zarr
 
+from eal_icnet_jax.evaluation import calibration
 from eal_icnet_jax.imaging import decoding, mosaic_files
 from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
+from eal_icnet_jax.review import session, strokes
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training import verification
 from eal_icnet_jax.vector import drawn_svg, layout_files, layout_reader, svg_labels
@@ -99,6 +101,37 @@ def read_config(data: bytes, folder: pathlib.Path):
     verification.run_config(folder, None)
 
 
+def read_strokes(data: bytes, folder: pathlib.Path):
+    (folder / "strokes.jsonl").write_bytes(data)
+    log = strokes.StrokeLog(folder / "strokes.jsonl", {"input": "a"})
+    for layer in strokes.LAYERS:
+        strokes.painted(np.zeros((48, 48)), log.strokes, layer, 3, 5, 0.5)
+
+
+def read_places(data: bytes, folder: pathlib.Path):
+    (folder / "places.json").write_bytes(data)
+    session.read_squares(folder / "places.json")
+
+
+def read_calibration(data: bytes, folder: pathlib.Path):
+    (folder / "metrics.json").write_bytes(data)
+    for found in calibration.read_calibrations(folder / "metrics.json"):
+        found.plausible_thresholds(0.5)
+        found.chance_of_foreground(0.3)
+
+
+def _strokes() -> bytes:
+    """Return a file of strokes of every shape."""
+    shapes = [
+        strokes.Stroke("metal", True, "line", ((1, 2), (30, 4)), 5),
+        strokes.Stroke("via", True, "disk", ((9, 9),), 7),
+        strokes.Stroke("unknown", False, "area", ((1, 1), (20, 1), (9, 30))),
+    ]
+    changes = [{"do": "add", "stroke": stroke.to_json()} for stroke in shapes]
+    lines = [{"photograph": {"input": "a"}}, *changes, {"do": "undo"}, {"do": "redo"}]
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
 def _layouts(mask: np.ndarray) -> list[bytes]:
     """Return a mask as GDSII and OASIS."""
     with tempfile.TemporaryDirectory() as folder:
@@ -123,6 +156,10 @@ def _seeds() -> dict[str, list[bytes]]:
     )
     weights = {"a.weight": np.ones((2, 3), np.float32), "b": np.zeros(4, np.float16)}
     svg = svg_labels.Labels(64, 64, (np.array([[1, 1], [9, 1], [9, 9]], np.int32),), ((20, 20, 3),))
+    place = {"rank": 1, "kind": "open", "output": "metal", "x": 3, "y": 4, "left": 0, "top": 0,
+             "width": 9, "height": 9}  # fmt: skip
+    p = np.random.default_rng(0).random((40, 50))
+    counted = calibration.Calibration.of(p, p > 0.4, p > 0)
     spec = {"model": {"name": "eal_icnet", "options": {"in_channels": 1, "classes": 1}}}
     return {
         "safetensors": [safetensors.numpy.save(weights)],
@@ -133,6 +170,9 @@ def _seeds() -> dict[str, list[bytes]]:
         "drawing": [DRAWING.encode()],
         "layout": _layouts(grey[:32, :32] > 100),
         "metadata": [json.dumps(spec).encode()],
+        "strokes": [_strokes()],
+        "places": [json.dumps({"places": [place]}).encode()],
+        "calibration": [json.dumps({"calibration": {"label": counted.to_json()}}).encode()],
         "config": [small_config.get_config().to_json().encode()],
     }
 
@@ -147,6 +187,9 @@ TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
     "drawing": read_drawing,
     "layout": read_layout,
     "metadata": read_metadata,
+    "strokes": read_strokes,
+    "places": read_places,
+    "calibration": read_calibration,
     "config": read_config,
 }
 

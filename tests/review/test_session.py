@@ -104,7 +104,10 @@ def test_a_project_is_of_one_photograph_and_of_one_review(session, photograph, t
 
 def test_a_damaged_prediction_is_reported(session, tmp_path):
     (tmp_path / "project/predictions/000/places.json").write_text('{"places": [{}]}')
-    with pytest.raises(UserError, match=r"predictions/000 is damaged .*: remove it"):
+    with pytest.raises(UserError, match=r"places.json is damaged .*: remove its folder"):
+        session.open_prediction()
+    shutil.rmtree(tmp_path / "project/predictions/000/photo_metal.zarr")
+    with pytest.raises(UserError, match=r"is damaged"):
         session.open_prediction()
 
 
