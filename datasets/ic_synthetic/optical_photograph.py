@@ -62,8 +62,8 @@ class OpticalRanges:
       lateral_colour: largest shift in pixels of red and blue.
     """
 
-    same_brightness: float = 0.45
-    little_metal: float = 0.4
+    same_brightness: float = 0.55
+    little_metal: float = 0.3
     see_through: Range = (-0.3, 1)
     dark_metal: float = 0.06
     saturation: Range = (0, 0.55)

@@ -131,13 +131,14 @@ class ReviewPage:
                  for m, size in zip(middle, (WIDTH, HEIGHT), strict=True)]  # fmt: skip
         self.figure = figure(
             width=WIDTH, height=HEIGHT, x_range=Range1d(*spans[0]), y_range=Range1d(*spans[1]),
-            match_aspect=True, tools=[], toolbar_location=None, output_backend="canvas",
+            match_aspect=True, tools=[], toolbar_location=None, name="view",
         )  # fmt: skip
         self.figure.axis.visible = self.figure.grid.visible = False
         self.figure.min_border = 0
         self._images = {}
         for name in ("photograph", "uncertainty", METAL, VIA, UNKNOWN):
-            source = ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []})
+            empty: dict = {"image": [], "x": [], "y": [], "dw": [], "dh": []}
+            source = ColumnDataSource(empty, name=name)
             alpha = {"photograph": 1.0, "uncertainty": 0.0}.get(name, 0.45)
             renderer = self.figure.image_rgba(
                 image="image", x="x", y="y", dw="dw", dh="dh", source=source, global_alpha=alpha
