@@ -133,6 +133,9 @@ def test_a_person_corrects_a_short_and_the_network_learns_it(browser, tmp_path):
         assert len(strokes_of(folder, photograph)) == 3
         window.press("z")
         window.page.get_by_text("learn", exact=True).click()
+        window.page.wait_for_timeout(500)
+        window.page.get_by_text("learn", exact=True).click()
+        window.expect("runs already: wait for it")
         window.expect("predicted", 120)
         assert (folder / "models/001/test/metrics.json").exists()
         assert (folder / "predictions/001/places.csv").exists()

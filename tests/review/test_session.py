@@ -8,8 +8,6 @@ import pytest
 from eal_icnet_jax.review.session import NEAR, ReviewSession
 from eal_icnet_jax.review.strokes import Stroke
 from eal_icnet_jax.system.errors import UserError
-from tests import small_model
-from tests.commands.test_finetune import QUICK
 from tests.imaging.sample_images import pixels
 from tests.review import drawn_project
 
@@ -109,28 +107,6 @@ def test_a_damaged_prediction_is_reported(session, tmp_path):
     shutil.rmtree(tmp_path / "project/predictions/000/photo_metal.zarr")
     with pytest.raises(UserError, match=r"is damaged"):
         session.open_prediction()
-
-
-def test_a_round_is_trained_and_predicted_and_taken_back(photograph, tmp_path):
-    checkpoint = small_model.save(tmp_path / "start", in_channels=3, classes=2)
-    folder = tmp_path / "project"
-    session = ReviewSession(photograph, folder, str(checkpoint), ["--scale=1"], QUICK)
-    try:
-        session.open_prediction()
-        with pytest.raises(UserError, match="nothing is corrected yet"):
-            session.start_training()
-        erase_the_short(session)
-        session.start_training()
-        with pytest.raises(UserError, match="runs already"):
-            session.start_training()
-        session.wait()
-        assert session.state == "predicted" and session.model() == folder / "models/001"
-        assert (folder / "predictions/001/places.csv").exists()
-        assert session.go_back() is None
-        assert session.prediction_folder() == folder / "predictions/000"
-        assert [square.places[0]["kind"] for square in session.squares][2] == "short"
-    finally:
-        session.close()
 
 
 def test_a_training_that_fails_says_why(photograph, tmp_path):
