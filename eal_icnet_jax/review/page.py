@@ -212,7 +212,8 @@ class ReviewPage:
             slider("opacity of metal", METAL),
             slider("opacity of vias", VIA),
             slider("opacity of the uncertainty", "uncertainty"),
-            row(button("learn", self.learn, "success"), button("go back", self.go_back, "warning")),
+            row(button("learn", self.learn, "success"), button("stop", self.stop)),
+            row(button("go back", self.go_back, "warning")),
             self._status,
             curve,
             key,
@@ -403,6 +404,11 @@ class ReviewPage:
     def learn(self):
         """Train on what was corrected, in the background."""
         self._session.start_training()
+        self._poll()
+
+    def stop(self):
+        """Stop what runs in the background."""
+        self._session.stop()
         self._poll()
 
     def go_back(self):

@@ -432,6 +432,18 @@ class ReviewSession:
         except UserError as error:
             self.state, self.has_failed = str(error), True
 
+    def stop(self):
+        """Stop what runs in the background. A training then goes on when it is started again.
+
+        Raises:
+          UserError: nothing runs.
+        """
+        if self._job is None:
+            raise UserError("nothing runs that could be stopped")
+        self._job.stop()
+        self._job = None
+        self.state = f"{self._kind}: stopped; starting it again goes on"
+
     def go_back(self) -> pathlib.Path | None:
         """Use the model before, and its prediction.
 
