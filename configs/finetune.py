@@ -3,8 +3,8 @@
     eal-icnet train --config=configs/finetune.py:optical --config.dataset.manual_dir=DIR
 
 The argument names the packaged weights, optical or sem. DIR holds train/image and train/label,
-perhaps train/via_label and train/ignore, and no other split: with so few images, validation and test
-look at the same ones, so that their figures say only whether the network has learned them. A
+perhaps train/via_label and train/ignore, and no other split: with so few images, validation and
+test look at the same ones, so that their figures say only whether the network has learned them. A
 quarter of the training images are drawn ones. `eal-icnet finetune` uses this config.
 """
 
