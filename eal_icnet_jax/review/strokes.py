@@ -6,6 +6,7 @@ strokes: one line of JSON each, on the disk before it is shown.
 """
 
 import dataclasses
+import errno
 import itertools
 import json
 import math
@@ -216,13 +217,19 @@ class StrokeLog:
         self.version += 1
 
     def _append(self, line: dict):
-        """Write a line, so that it survives a loss of power."""
+        """Write a line, completely or not at all, so that it survives a loss of power."""
+        data = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
+            with self.path.open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    if file.write(data) != len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
         except OSError as error:
             raise cannot_be_written(self.path, error) from error
 

@@ -1,13 +1,15 @@
 """A review without its page: corrected masks, squares to train on, and rounds."""
 
+import contextlib
 import shutil
 
 import numpy as np
 import pytest
 
 from eal_icnet_jax.review.session import NEAR, ReviewSession
-from eal_icnet_jax.review.strokes import Stroke
+from eal_icnet_jax.review.strokes import Stroke, StrokeLog
 from eal_icnet_jax.system.errors import UserError
+from tests import disks
 from tests.imaging.sample_images import pixels
 from tests.review import drawn_project
 
@@ -121,3 +123,28 @@ def test_a_training_that_fails_says_why(photograph, tmp_path):
         assert session.has_failed
     finally:
         session.close()
+
+
+def test_a_read_only_project_and_a_full_disk_are_reported(photograph, tmp_path):
+    """A stroke that cannot be stored is not shown either."""
+    folder = tmp_path / "disk"
+    with disks.mounted(folder, "size=8m") as remount:
+        shutil.copytree(tmp_path / "project", folder / "project")
+        session = ReviewSession(photograph, folder / "project")
+        with (folder / "fill").open("wb", 0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        with pytest.raises(UserError, match=r"strokes.jsonl cannot be written: No space left"):
+            for _ in range(200):
+                erase_the_short(session)
+        kept = len(session.log.strokes)
+        (folder / "fill").unlink()
+        erase_the_short(session)  # goes on once there is room
+        session.close()
+        header = session.photograph.stamp()
+        found = StrokeLog(folder / "project/strokes.jsonl", header).strokes
+        assert len(found) == kept + 1
+        remount("ro")
+        for name in ("project", "other"):
+            with pytest.raises(UserError, match="Read-only file system"):
+                ReviewSession(photograph, folder / name)
