@@ -29,7 +29,7 @@ KINDS = ("metal", "via")
 
 PRETRAINED = {
     "optical": PackagedWeights(
-        sha256="da94b90a9d91ad38210ff28c073a69b9d9b5c5056ce40febf72977dddad09dba",
+        sha256="faa0b03e8c4f6d83ad68a65256a0ddea8c1aec23334aaf7c5035411feeaa8912",
         preprocessing=Preprocessing((0.5, 99.5), 20.0, 256),
         about="photographs of an optical microscope",
     ),
