@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace):
     check_flags(arguments)
     if arguments.mode == "evaluate":
         # The config has knobs for these.
-        arguments.threshold = arguments.pictures = arguments.white = None
+        arguments.threshold = arguments.pictures = arguments.white = arguments.ignore = None
         arguments.force = False
         print(evaluate.evaluate_on_dataset(arguments))
         return

@@ -32,7 +32,8 @@ def test_the_default_is_the_training_of_the_paper():
     assert (config.batch_size, config.epochs, config.learning_rate) == (1, 30, 1e-3)
     assert (config.early_stopping.patience, config.early_stopping.min_delta) == (5, 1e-7)
     weights = {"bce_weight": 0.5, "dice_weight": 0.5, "cldice_weight": 0.0, "per_label": False}
-    assert dict(config.loss) == {**weights, "epsilon": 1e-6}
+    tversky = {"false_positive_weight": 0.5, "false_negative_weight": 0.5}  # is the Dice loss
+    assert dict(config.loss) == {**weights, **tversky, "positive_weight": 1.0, "epsilon": 1e-6}
     assert (config.schedule.warmup_steps, config.schedule.decay) == (0, "constant")
     assert config.average_decay == 0
     assert not config.preprocessing.stretch and not config.preprocessing.wire_width

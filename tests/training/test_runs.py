@@ -72,7 +72,7 @@ def test_another_network_trains(data_dir, tmp_path):
     [
         ("dataset.name", "omx", "unknown dataset 'omx': choose one of hy5syn"),
         ("dataset.config", "huge", "no config 'huge': choose one of optical_circuit"),
-        ("dataset.labels", ("label", "wire"), "no label wire: its features are"),
+        ("dataset.labels", ("label", "wire"), "no label wire: it has label"),
         ("dataset.prepare", False, "is not prepared in .* with the same config first"),
         ("batch_size", 9, "config.batch_size is 9, more than the 8 training images"),
         ("dataset.crop_size", 128, "smaller than the crop"),
