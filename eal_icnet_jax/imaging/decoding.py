@@ -266,7 +266,9 @@ def decode_mask(data: bytes, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
 def decode_mask_but(
     data: bytes, name: str, ignore_value: int
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Decode a mask whose pixels of one level do not count, which the others' meaning ignores.
+    """Decode a mask in which one level marks ignored pixels.
+
+    What the other levels mean is decided as if there were no such pixels.
 
     Args:
       data: content of the file.
@@ -294,7 +296,7 @@ def decode_mask_but(
     if ignored.all():
         return np.zeros(levels.shape, bool), ignored, mosaic.notes
     others = levels[~ignored]
-    levels[ignored] = 0 if others.min() < ignore_value else others.max()
+    levels[ignored] = others.min()  # so that no level is left but those of the others
     mask = masks.MosaicMask(mosaic_from_array(mosaic.path, levels, notes=mosaic.notes))
     return mask[slice(None), slice(None)] & ~ignored, ignored, mask.notes
 

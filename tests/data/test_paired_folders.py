@@ -280,6 +280,9 @@ def test_a_level_of_the_label_may_name_what_is_ignored(tmp_path):
     np.testing.assert_array_equal(masks["label"], levels == 255)
     np.testing.assert_array_equal(masks["ignore"], levels == 128)
     assert not notes
+    write(tmp_path / "b.png", np.maximum(levels, 50))  # the background is not 0
+    masks, _ = paired_folders.read_mask(tmp_path / "b.png", ignore_value=128)
+    np.testing.assert_array_equal(masks["label"], levels == 255)
     masks, _ = paired_folders.read_mask(tmp_path / "a.png", ignore_value=7)
     assert not masks["ignore"].any()
     write(tmp_path / "c.png", np.dstack([levels, levels, levels // 2]))
