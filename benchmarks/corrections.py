@@ -10,7 +10,6 @@ of the mask that is wrong in a square, and takes a second. What lies in WORK is 
 Writes corrections.csv, corrections.md and corrections.png.
 """
 
-import argparse
 import csv
 import json
 import pathlib
@@ -21,6 +20,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from real import Labelled, labelled_photographs
+from reporting import add_photographs, training_parser
 from tabulate import tabulate
 
 from eal_icnet_jax.evaluation import metrics
@@ -50,7 +50,7 @@ def predicted(photograph: Labelled, checkpoint: str, folder: pathlib.Path) -> np
 def chosen(
     choice: str, p: np.ndarray, photograph: Labelled, taken: list, rng: np.random.Generator
 ) -> list[tuple[slice, slice]]:
-    """Return the squares of a round, none of which lies mainly in one that was taken."""
+    """Return the squares of a round. At least half of each was in no square before."""
     free = photograph.valid.copy()
     for square in taken:
         free[square] = False
@@ -168,12 +168,8 @@ def write(rows: list[tuple], output: pathlib.Path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the sets")
-    parser.add_argument("--work", type=pathlib.Path, required=True, help="for the trainings")
-    parser.add_argument("--output", type=pathlib.Path, required=True, help="for the table")
-    parser.add_argument("--sets", default="", help="names of sets (all)")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = training_parser(__doc__)
+    add_photographs(parser)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     rows = []

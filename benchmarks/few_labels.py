@@ -9,7 +9,6 @@ command's defaults. Halves with a side below 256 pixels are magnified twice for 
 in WORK is not measured again. Writes few_labels.csv and few_labels.md after each training.
 """
 
-import argparse
 import csv
 import itertools
 import json
@@ -22,6 +21,7 @@ import time
 import cv2
 import numpy as np
 from real import Labelled, labelled_photographs, predict, score
+from reporting import add_photographs, training_parser
 from tabulate import tabulate
 
 from eal_icnet_jax.imaging import png
@@ -100,12 +100,8 @@ def accuracy(half: Half, model) -> float:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the sets")
-    parser.add_argument("--work", type=pathlib.Path, required=True, help="for the trainings")
-    parser.add_argument("--output", type=pathlib.Path, required=True, help="for the table")
-    parser.add_argument("--sets", default="", help="names of sets (all)")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = training_parser(__doc__)
+    add_photographs(parser)
     parser.add_argument("--starts", default="packaged,nothing")
     arguments = parser.parse_args()
     rows = []

@@ -8,7 +8,6 @@ square and the rest as background, as if there were no ignore/. The test images 
 What lies in WORK is not trained again. Writes partial_labels.csv and partial_labels.md.
 """
 
-import argparse
 import csv
 import json
 import pathlib
@@ -16,6 +15,7 @@ import subprocess
 import sys
 
 import numpy as np
+from reporting import training_parser
 from tabulate import tabulate
 
 from eal_icnet_jax.datasets.ic_synthetic import examples
@@ -76,11 +76,7 @@ def trained(tree: pathlib.Path, seed: int) -> dict:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--work", type=pathlib.Path, required=True, help="for images and trainings")
-    parser.add_argument("--output", type=pathlib.Path, required=True, help="for the table")
-    parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = training_parser(__doc__).parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     trees = draw(arguments.work)
     rows = []

@@ -1,5 +1,6 @@
 """Parts that the benchmark scripts share: the machine's description, options and result files."""
 
+import argparse
 import csv
 import pathlib
 import platform
@@ -9,6 +10,26 @@ from importlib import metadata
 from eal_icnet_jax.system import workers
 
 PACKAGES = ("jax", "flax", "torch", "onnxruntime", "openvino")
+
+
+def training_parser(doc: str) -> argparse.ArgumentParser:
+    """Return the parser of a benchmark that trains with several seeds.
+
+    Args:
+      doc: of the script, whose first line describes it.
+    """
+    parser = argparse.ArgumentParser(description=doc.split("\n", 1)[0])
+    add = parser.add_argument
+    add("--work", type=pathlib.Path, required=True, help="for the trainings, which are kept")
+    add("--output", type=pathlib.Path, required=True, help="for the table")
+    add("--seeds", type=int, default=3)
+    return parser
+
+
+def add_photographs(parser: argparse.ArgumentParser):
+    """Add the options that name labelled photographs, in the form of real.py."""
+    parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the sets")
+    parser.add_argument("--sets", default="", help="names of sets (all)")
 
 
 def _vector_extension() -> str:

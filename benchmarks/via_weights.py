@@ -9,7 +9,6 @@ the vias' pixels that is found, and a via is found if half of its pixels are. Wh
 not trained again. Writes via_weights.csv and via_weights.md.
 """
 
-import argparse
 import csv
 import pathlib
 import subprocess
@@ -17,6 +16,7 @@ import sys
 
 import cv2
 import numpy as np
+from reporting import training_parser
 from tabulate import tabulate
 
 from eal_icnet_jax.commands.config_arguments import load_config
@@ -81,7 +81,7 @@ def threshold_for(precision: float, probabilities: np.ndarray, labels: np.ndarra
 
 
 def vias_found(mask: np.ndarray, labels: np.ndarray) -> float:
-    """Return the part of the vias of which half the pixels are found."""
+    """Return the part of the vias that are found: at least half of their pixels are."""
     found = []
     for predicted_mask, label in zip(mask, labels, strict=True):
         count, regions = cv2.connectedComponents(label.astype(np.uint8), connectivity=8)
@@ -92,11 +92,7 @@ def vias_found(mask: np.ndarray, labels: np.ndarray) -> float:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--work", type=pathlib.Path, required=True, help="for the trainings")
-    parser.add_argument("--output", type=pathlib.Path, required=True, help="for the table")
-    parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = training_parser(__doc__).parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in range(arguments.seeds):

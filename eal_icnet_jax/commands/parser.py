@@ -11,6 +11,21 @@ WHITE_HELP = (
 """Help of --white."""
 
 
+def scale_factor(text: str) -> float | str:
+    """Return the value of --scale: a factor, or "auto"."""
+    return text if text == "auto" else float(text)
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the network of a prediction, and its threshold."""
+    add = parser.add_argument
+    add("--checkpoint", metavar="DIR",
+        help="checkpoint or work directory, or the packaged weights optical or sem (by default the "
+        "one that suits each image)")  # fmt: skip
+    add("--threshold", type=float, default=0.5, metavar="P",
+        help="smallest probability of foreground (%(default)s)")  # fmt: skip
+
+
 class CommandParser(argparse.ArgumentParser):
     """A parser that reports a wrong argument in one sentence and exits with status 2."""
 

@@ -15,7 +15,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from eal_icnet_jax.commands.layout_arguments import add_layout_options, shape_options
-from eal_icnet_jax.commands.parser import WHITE_HELP, add_process_arguments
+from eal_icnet_jax.commands.parser import (
+    WHITE_HELP,
+    add_network_arguments,
+    add_process_arguments,
+    scale_factor,
+)
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import printable, warn
 from eal_icnet_jax.vector.layout_options import LAYOUT_SUFFIXES
@@ -28,21 +33,13 @@ NAMED_FAILURES = 5
 """Largest number of skipped images that the final error names."""
 
 
-def _scale(text: str) -> float | str:
-    return text if text == "auto" else float(text)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `eal-icnet predict`."""
     add = parser.add_argument
     add("input", type=pathlib.Path, metavar="INPUT", help="an image, or a folder of images")
     add("-o", "--output", type=pathlib.Path, required=True, metavar="DIR", help="for the masks")
-    add("--checkpoint", metavar="DIR",
-        help="checkpoint or work directory, or the packaged weights optical or sem (by default the "
-        "one that suits each image)")  # fmt: skip
-    add("--threshold", type=float, default=0.5, metavar="P",
-        help="smallest probability of foreground (%(default)s)")  # fmt: skip
-    add("--scale", type=_scale, default="auto", metavar="FACTOR",
+    add_network_arguments(parser)
+    add("--scale", type=scale_factor, default="auto", metavar="FACTOR",
         help="magnification before prediction (auto: so that wires have the width that the network "
         "was trained for)")  # fmt: skip
     add("--tta", action="store_true",

@@ -12,7 +12,7 @@ DIR/open_in_klayout.py` shows it over the photograph, with the places as markers
 import argparse
 import pathlib
 
-from eal_icnet_jax.commands.parser import WHITE_HELP
+from eal_icnet_jax.commands.parser import WHITE_HELP, add_network_arguments, scale_factor
 from eal_icnet_jax.system.errors import UserError
 
 COUNT, SIDE = 50, 128
@@ -27,9 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", type=pathlib.Path, metavar="PHOTO", help="an image or a mosaic")
     add("-o", "--output", type=pathlib.Path, required=True, metavar="DIR", help="for the list")
-    add("--checkpoint", metavar="DIR",
-        help="checkpoint or work directory, or the packaged weights optical or sem (by default the "
-        "one that suits the image)")  # fmt: skip
+    add_network_arguments(parser)
     add("--calibration", type=pathlib.Path, metavar="FILE",
         help="metrics.json that `evaluate` wrote for this network (default: probabilities are "
         "taken for what they say, and thresholds from 0.1 to 0.9 for plausible)")  # fmt: skip
@@ -40,9 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--tta", action="store_true",
         help="predict flips and quarter turns too, whose spread is part of the uncertainty; takes "
         "eight times as long")  # fmt: skip
-    add("--scale", default="auto", metavar="FACTOR", help="as for predict")
-    add("--threshold", type=float, default=0.5, metavar="P",
-        help="smallest probability of foreground (%(default)s)")  # fmt: skip
+    add("--scale", type=scale_factor, default="auto", metavar="FACTOR", help="as for predict")
     add("--white", type=int, metavar="LEVEL", help=WHITE_HELP)
     add("--page", type=int, metavar="N", help="number of the image in files that hold several")
     add("--pixel-size", type=float, metavar="MICROMETRES",
@@ -72,6 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     from eal_icnet_jax.review import review_list
     from eal_icnet_jax.review.klayout_view import write_view
     from eal_icnet_jax.system import jax_settings
+    from eal_icnet_jax.system.files import cannot_be_written
     from eal_icnet_jax.system.terminal import warn
     from eal_icnet_jax.vector.layout_options import square_pixel_size
 
@@ -79,7 +76,10 @@ def run(arguments: argparse.Namespace) -> None:
     pixel_size = square_pixel_size(photograph.pixel_size, arguments.pixel_size)
     calibrations = read_calibrations(arguments.calibration) if arguments.calibration else []
     name = image_folders.stem_of(arguments.input)
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_be_written(arguments.output, error) from error
     options = PredictionOptions(
         input=arguments.input,
         output=arguments.output,
@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> None:
         uncertainty=True,
         threshold=arguments.threshold,
         tta=arguments.tta,
-        scale=arguments.scale if arguments.scale == "auto" else float(arguments.scale),
+        scale=arguments.scale,
         white=arguments.white,
         page=arguments.page,
         format=arguments.format,

@@ -31,8 +31,8 @@ SPLIT_SEED = 870
 class FolderLayout:
     """A folder of images and a folder of labels whose files pair by name.
 
-    Beside them may lie a folder `VIAS`, with a mask of the vias for every image, and a folder
-    `IGNORE`, with a mask for each image of which a part does not count.
+    Two more folders may lie beside them: `VIAS` with a mask of the vias for every image, and
+    `IGNORE` with masks of the pixels that do not count, for the images that have such pixels.
 
     Attributes:
       images: name of the images' folder.

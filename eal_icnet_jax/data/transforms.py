@@ -13,7 +13,7 @@ from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import warn
 
 CROP_TRIES = 8
-"""Number of places for a random crop, of which the first one with enough labelled area is taken."""
+"""Places that are tried for a random crop. The first one with enough labelled area is taken."""
 
 ENOUGH_LABELLED = 0.1
 """Part of a random crop that should count."""
@@ -75,30 +75,38 @@ class DecodeMasks:
     labels: tuple[str, ...]
 
     def __call__(self, example: dict) -> dict:
-        first, _ = decoding.decode_mask(example[self.labels[0]], self.labels[0])
-        return _decoded_masks(example, self.labels, first.shape)
+        return _decoded_masks(example, self.labels)
 
 
 def _decoded_masks(
-    example: dict, labels: tuple[str, ...], shape: tuple[int, int]
+    example: dict, labels: tuple[str, ...], shape: tuple[int, int] | None = None
 ) -> dict[str, np.ndarray]:
-    """Return `label` and `valid` of an example, see `Decode`."""
-    name = example["name"].decode()
-    valid = np.ones(shape, bool)
+    """Return `label` and `valid` of an example, see `Decode`.
+
+    Args:
+      example: with the masks still encoded.
+      labels: names of the masks.
+      shape: height and width of the image; None for those of the first mask.
+    """
+    name, masks = example["name"].decode(), []
+    for key in labels:
+        masks.append(_decoded_mask(example[key], f"{key} of {name}", shape))
+        shape = masks[0].shape
+    label = np.stack(masks, -1)
+    valid = np.ones((*label.shape[:2], 1), bool)
     if example.get(IGNORE) is not None:
-        valid = ~_decoded_mask(example[IGNORE], f"{IGNORE} of {name}", shape)
+        valid[..., 0] = ~_decoded_mask(example[IGNORE], f"{IGNORE} of {name}", shape)
     if not valid.any():
         raise UserError(f"image {name} is ignored everywhere: remove it")
-    masks = [_decoded_mask(example[key], f"{key} of {name}", shape) & valid for key in labels]
-    return {"label": np.stack(masks, -1), "valid": valid[..., None]}
+    return {"label": label & valid, "valid": valid}
 
 
-def _decoded_mask(data: bytes, name: str, shape: tuple[int, int]) -> np.ndarray:
+def _decoded_mask(data: bytes, name: str, shape: tuple[int, int] | None) -> np.ndarray:
     """Return a mask of an image `[H, W]` bool, and report what had to be assumed about it."""
     mask, notes = decoding.decode_mask(data, name)
     for note in notes:
         warn(f"{name} {note}")
-    if mask.shape != shape:
+    if shape is not None and mask.shape != shape:
         raise UserError(
             f"{name} is {mask.shape[0]}x{mask.shape[1]}, its image {shape[0]}x{shape[1]}: make "
             "them one size"
@@ -176,7 +184,7 @@ class RandomCrop:
 class CentreView:
     """Cut a square out of image and masks, magnified as `RandomCrop` does.
 
-    It is the one nearest to the middle among those of which most counts.
+    It is the square with the most pixels that count; of several, the one nearest to the middle.
 
     Args:
       size: side of the square in pixels.
@@ -193,7 +201,9 @@ class CentreView:
 
 
 def _best_centre(valid: np.ndarray, side: float) -> np.ndarray:
-    """Return the centre (x, y) of the square of which most counts, nearest to the middle.
+    """Return the centre (x, y) of the square with the most pixels that count.
+
+    Of several such squares, it is the one nearest to the middle of the image.
 
     Args:
       valid: `[H, W]` bool.

@@ -129,7 +129,7 @@ class Regions:
         return cls(image, np.concatenate([low, high], axis=1), counted)
 
     def without_cut_pieces(self, valid: np.ndarray, min_area: float) -> "Regions":
-        """Return the regions of which those below an area that touch ignored pixels do not count.
+        """Return the regions, without counting small ones that touch ignored pixels.
 
         Args:
           valid: `[H, W]` bool, the pixels that count.

@@ -253,7 +253,7 @@ def find_places_in_blocks(
     count as two.
 
     Args:
-      p: probabilities, of which `p[rows, columns]` is a part `[h, w]` in [0, 1].
+      p: probabilities in [0, 1]; indexing it with slices, `p[rows, columns]`, reads that part.
       shape: height and width.
       output: see `find_places`.
       calibration: likewise.

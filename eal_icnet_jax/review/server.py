@@ -1,4 +1,4 @@
-"""The server of the page: on this machine only unless told otherwise, and only with its token."""
+"""The server of the page. It listens on this machine only by default, and asks for a token."""
 
 import hmac
 import secrets

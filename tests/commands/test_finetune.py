@@ -19,7 +19,7 @@ QUICK = (
 
 @pytest.fixture
 def project(tmp_path):
-    """Two squares with metal and vias, of which a part is ignored."""
+    """Two squares with metal and vias. The upper rows of each are ignored."""
     for index in range(2):
         example = examples.draw_example(TINY, "train", index)
         via, ignore = np.zeros((2, 96, 96), np.uint8)
