@@ -25,6 +25,7 @@ def get_config(weights="optical"):
     config.dataset.labels = ("label",)
     config.dataset.splits.validation = "train"
     config.dataset.splits.test = "train"
+    config.dataset.crop_size = 256
     config.dataset.views = 75
     config.dataset.mixed = f"ic_synthetic/few_{weights}_photographs"
     config.dataset.mixed_fraction = 0.25

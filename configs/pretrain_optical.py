@@ -11,7 +11,7 @@ def get_config():
     config.dataset.name = "ic_synthetic"
     config.dataset.config = "optical_photographs"
     config.dataset.labels = ("label", "via_label")
-    config.dataset.crop_size = 256
+    config.dataset.crop_size = 384
     config.model.in_channels = 3
     config.preprocessing.stretch = (0.5, 99.5)
     config.preprocessing.wire_width = 20.0

@@ -74,8 +74,8 @@ OPTICAL_PHOTOGRAPHS = Kind(
     optical=True,
     via_label=True,
     photographs=(GeometryRanges(), OpticalRanges()),
-    size=384,
-    images=(4000, 100, 100),
+    size=576,
+    images=(3000, 50, 50),
 )
 
 ELECTRON_PHOTOGRAPHS = dataclasses.replace(
@@ -86,6 +86,7 @@ ELECTRON_PHOTOGRAPHS = dataclasses.replace(
     optical=False,
     # Narrower wires, once magnified, would be as blurred as the texture of the ground.
     photographs=(GeometryRanges(wire_width=(7, 80), wide=0.15), ElectronRanges()),
+    size=384,
     images=(3000, 100, 100),
 )
 
@@ -126,6 +127,7 @@ KINDS = (
         OPTICAL_PHOTOGRAPHS,
         name="few_optical_photographs",
         description="A few of the optical photographs, to train on beside labelled ones.",
+        size=384,
         images=FEW,
     ),
     dataclasses.replace(

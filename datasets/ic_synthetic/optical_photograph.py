@@ -55,6 +55,7 @@ class OpticalRanges:
       grain: standard deviation of the metal's brightness, relative.
       pits: number of dark pits in the metal in an area of 512x512 pixels.
       via_styles: number of different looks that the vias of an image have.
+      via_shading: standard deviation of the brightness within a via, relative.
       dimples: fraction of those looks that are the metal itself inside a dark rim.
       bond_wires: fraction with bond wires above the metal.
       dirt: mean number of specks in an area of 512x512 pixels.
@@ -85,6 +86,7 @@ class OpticalRanges:
     grain: Range = (0, 0.06)
     pits: Range = (0, 160)
     via_styles: tuple[int, int] = (1, 3)
+    via_shading: Range = (0, 0.25)
     dimples: float = 0.25
     bond_wires: float = 0.1
     dirt: Range = (0, 14)
@@ -240,6 +242,8 @@ def _with_vias(rng, image, distances: Distances, metal: np.ndarray, ranges: Opti
             core = _via_colour(rng, _brightness(metal))
             opacity, edge = rng.uniform(0.4, 0.95), max(0.5, 0.2 * radius * rng.random())
             inset = rng.uniform(0, 0.5) * radius
+            shades = random_field(rng, len(image), radius * rng.uniform(0.3, 1))
+            core = core * (1 + rng.uniform(*ranges.via_shading) * shades)[..., None]
             image = blend(image, core, here * opacity * ndtr((vias - inset) / edge))
         depth = rng.uniform(0.35, 0.8) if is_dimple else rng.uniform(0, 0.6)
         rim = depth * band(vias, 0, max(0.7, 0.25 * radius * rng.random()))

@@ -58,6 +58,8 @@ class GeometryRanges:
       kept_wires: fraction of the wires that are drawn; the rest of the layer is empty.
       kept_vias: fraction of the vias that are drawn.
       via_size: radius of a via relative to half of the wire's width.
+      via_spread: factor between the smallest and the largest via of an image; below 1 all have one
+        size.
       via_pad: radius of the metal around a via relative to the via's.
       via_length: length of a via relative to its width; above 1 it is a bar.
       bars: fraction of the images whose vias are partly bars.
@@ -77,9 +79,10 @@ class GeometryRanges:
     kept_wires: Range = (0.15, 1)
     kept_vias: Range = (0, 1)
     via_size: Range = (0.5, 1.1)
+    via_spread: Range = (0.7, 2.5)
     via_pad: Range = (1.1, 1.9)
     via_length: Range = (1.3, 9)
-    bars: float = 0.3
+    bars: float = 0.4
     rows: float = 0.35
     wide: float = 0.45
     wide_factor: Range = (2.5, 10)
@@ -169,6 +172,10 @@ def _thinned(rng: np.random.Generator, items: list, kept: float) -> list:
     return [item for item in items if rng.random() < kept]
 
 
+def _of_many_sizes(rng: np.random.Generator, vias: list, spread: float) -> list:
+    return [(x, y, radius * spread ** rng.random()) for x, y, radius in vias]
+
+
 def _random_canvases(
     rng: np.random.Generator, size: int, wire_width: float, ranges: GeometryRanges
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -184,9 +191,11 @@ def _random_canvases(
     )
     layer.wires = _thinned(rng, layer.wires, rng.uniform(*ranges.kept_wires))
     vias = _thinned(rng, layer.vias, rng.uniform(*ranges.kept_vias))
+    vias = _of_many_sizes(rng, vias, max(1.0, rng.uniform(*ranges.via_spread)))
     layer.vias = []
     # `random_layer` gives vias a third of the width as radius.
     grown = rng.uniform(*ranges.via_size) * 0.5 / 0.35
+    vias = random_layers.without_close_vias(vias, 1.15 * grown)
     shapes_seed = int(rng.integers(2**32))
     pad = rng.uniform(*ranges.via_pad)
     metal = rasterize_metal(layer, size)

@@ -83,10 +83,15 @@ def draw_pitch(rng: np.random.Generator) -> float:
     return float(np.clip(51 * np.exp(0.38 * rng.standard_normal()), 27, 128))
 
 
-def _without_close_vias(vias: list) -> list:
-    """Return the vias without those that are too close to an earlier one."""
+def without_close_vias(vias: list, distance: float = 1.4) -> list:
+    """Return the vias without those that are too close to an earlier one.
+
+    Args:
+      vias: (x, y, radius) of each.
+      distance: smallest distance between two vias, relative to the sum of their radii.
+    """
     kept: dict[tuple[int, int], list] = collections.defaultdict(list)
-    cell = 2.8 * max((radius for *_, radius in vias), default=1)
+    cell = 2 * distance * max((radius for *_, radius in vias), default=1)
     out = []
     for x, y, radius in vias:
         column, row = int(x // cell), int(y // cell)
@@ -95,7 +100,7 @@ def _without_close_vias(vias: list) -> list:
             for i, j in itertools.product((column - 1, column, column + 1), (row - 1, row, row + 1))
             for other in kept.get((i, j), ())
         )
-        if all(np.hypot(u - x, v - y) > 1.4 * (r + radius) for u, v, r in near):
+        if all(np.hypot(u - x, v - y) > distance * (r + radius) for u, v, r in near):
             kept[column, row].append((x, y, radius))
             out.append((x, y, radius))
     return out
@@ -132,7 +137,7 @@ def random_layer(
         scale = rng.choice([1.0, 1.5, 2.5], p=(0.7, 0.2, 0.1))
         block = style(rng, width, height, pitch * scale, duty)
         layer.extend(_clip(block.transformed(matrix, np.array(box[:2])), box, 0.5 * pitch))
-    layer.vias = _without_close_vias(layer.vias)
+    layer.vias = without_close_vias(layer.vias)
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.array([[cos, -sin], [sin, cos]])
     centre = np.array([size / 2, size / 2])

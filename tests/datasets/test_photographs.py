@@ -62,6 +62,27 @@ def test_wires_have_the_width_that_is_drawn(width):
     assert width * 0.8 < np.median(found) < width * 1.8  # a layer also has wider lines
 
 
+def test_vias_differ_in_size_as_much_as_they_should():
+    def sizes(spread):
+        ranges = GeometryRanges(
+            wire_width=(10, 10), via_spread=(spread, spread), kept_vias=(1, 1), bars=0, rows=0,
+            wide=0, real=0, roughness=(0, 0), rounding=(0.01, 0.02),
+        )  # fmt: skip
+        found = []
+        for seed in range(6):
+            vias = draw_distances(np.random.default_rng(seed), 384, ranges).vias
+            _, _, boxes, _ = cv2.connectedComponentsWithStats((vias > 0).astype(np.uint8))
+            inside = (boxes[1:, :2] > 0).all(1) & (boxes[1:, :2] + boxes[1:, 2:4] < 384).all(1)
+            area = boxes[1:, cv2.CC_STAT_AREA][inside]
+            if len(area) > 10:
+                found.append(np.sqrt(np.percentile(area, 80) / np.percentile(area, 20)))
+        assert len(found) >= 3
+        return np.median(found)
+
+    # The blocks of a layer differ in size too.
+    assert sizes(2.5) > 1.25 * sizes(0.7)
+
+
 def test_a_real_layout_is_shown_in_the_width_that_is_drawn(layouts):
     paths = find_layouts(layouts)
     assert [path.name for path in paths] == ["chip.png"]
@@ -161,20 +182,24 @@ def test_metal_of_the_ground_s_brightness_shows_by_its_outlines():
 
 @pytest.mark.parametrize("wide", [0, 1])
 def test_some_images_have_parts_with_much_wider_wires(wide):
-    ranges = GeometryRanges(wire_width=(6, 6), wide=wide, wide_factor=(8, 8), rotated=0, real=0)
+    ranges = GeometryRanges(
+        wire_width=(6, 6), wide=wide, wide_factor=(8, 8), via_spread=(1, 1), rotated=0, real=0
+    )
     widest = []
-    for seed in range(10):
+    for seed in range(16):
         metal = draw_distances(np.random.default_rng(seed), 256, ranges).metal
         widest.append(2 * metal.max())
-    assert (np.median(widest) > 60) == bool(wide)
+    assert (np.median(widest) > 40) == bool(wide)
 
 
 def test_vias_stand_in_rows_on_metal():
     counts = []
     for rows in (0, 1):
-        ranges = GeometryRanges(wire_width=(16, 16), rows=rows, bars=0, wide=0, kept_vias=(1, 1))
+        ranges = GeometryRanges(
+            wire_width=(10, 10), rows=rows, bars=0, wide=0, kept_vias=(1, 1), via_spread=(1, 1)
+        )
         count = 0
-        for seed in range(6):
+        for seed in range(8):
             distances = draw_distances(np.random.default_rng(seed), 256, ranges)
             found, _ = cv2.connectedComponents((distances.vias > 0).astype(np.uint8))
             count += found - 1
@@ -234,9 +259,25 @@ def test_every_labelled_via_can_be_seen(ranges, seed):
     assert np.abs(across - beside)[distances.vias[SIZE // 2] > 0].max() > 15
 
 
+def test_vias_are_flat_or_shaded():
+    distances = round_via(7)
+
+    def deviation(shading):
+        ranges = OpticalRanges(
+            same_brightness=0, dimples=0, via_shading=(shading, shading), grain=(0, 0), **QUIET
+        )
+        found = []
+        for seed in range(12):
+            image = optical_photograph(np.random.default_rng(seed), distances, ranges, CLEAN)
+            inside = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[distances.vias > 5].astype(float)
+            found.append(inside.std() / inside.mean())
+        return np.median(found)
+
+    assert deviation(0.25) > 2 * deviation(0)
+
+
 def test_glaring_vias_outshine_the_metal():
-    x = np.arange(SIZE, dtype=np.float32) - SIZE / 2
-    distances = wire()._replace(vias=5 - np.hypot(x[:, None], x[None]))
+    distances = round_via(5)
     ranges = ElectronRanges(
         glaring=1, glare=(3, 3), dark_metal=0, edge_glow=(0, 0), **STILL
     )  # fmt: skip
