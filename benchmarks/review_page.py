@@ -2,14 +2,15 @@
 
     python benchmarks/review_page.py --work=WORK
 
-Draws the die, and makes a prediction of its masks in the form of `eal-icnet review-list`, with cut
-wires, because a real prediction would take hours and says nothing about the page. Then opens the
-page in Chromium, drags the view to a new place 50 times, nearly by its width or height, and prints
-the median and the largest time until the photograph of the new view is there. Needs the package
-playwright and Debian's chromium.
+Draws the die, and makes a prediction of its masks in the form of `eal-icnet review-list`, with
+wires joined by mistake, because a real prediction would take long and says nothing about the page.
+Then opens the page in Chromium, drags the view to a new place 50 times, nearly by its width or
+height, and prints the median and the largest time until the photograph of the new view is there.
+Needs the package playwright and Debian's chromium.
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import re
@@ -24,6 +25,7 @@ import numpy as np
 from eal_icnet_jax.imaging import mosaic_files, pyramid
 from eal_icnet_jax.imaging.mosaics import Mosaic, blocks
 from eal_icnet_jax.review.page import HEIGHT, WIDTH
+from eal_icnet_jax.review.places import square_around
 from eal_icnet_jax.system.files import MADE_BY
 
 IS_COVERED = """
@@ -41,10 +43,27 @@ IS_COVERED = """
 """Whether the photograph on the page reaches to the ends of the view."""
 
 
+def gap_beside(metal: Mosaic, left: int, top: int) -> tuple[slice, slice] | None:
+    """Return rows and columns of ground between two wires, near a place of a drawn die."""
+    part = metal[top : top + 512, left : left + 512] > 0
+    for row in range(8, len(part) - 8, 8):
+        rows = part[row - 8 : row + 8]
+        ends = np.flatnonzero(np.diff(part[row].astype(int)))
+        for first, last in itertools.pairwise(ends + 1):
+            is_ground = 8 <= last - first <= 100 and not rows[:, first:last].any()
+            if is_ground and rows[:, first - 2].all() and rows[:, last + 1].all():
+                return slice(top + row - 4, top + row + 4), slice(left + first, left + last)
+    return None
+
+
 def write_prediction(folder: pathlib.Path, die: pathlib.Path):
-    """Write maps of the die's masks as a prediction, with cuts as its places."""
+    """Write maps of the die's masks as a prediction, with 20 shorts as its places."""
     folder.mkdir(parents=True)
-    places = []
+    metal = mosaic_files.open_mosaic(die / "metal.ome.tif")
+    side = min(metal.shape)
+    corners = ([step * k % (side - 1024) for step in (700, 1300)] for k in range(1, 500))
+    gaps = (gap_beside(metal, *corner) for corner in corners)
+    shorts = list(itertools.islice((gap for gap in gaps if gap), 20))
     for output in ("metal", "via"):
         mask = mosaic_files.open_mosaic(die / f"{output}.ome.tif")
         groups = {
@@ -54,20 +73,22 @@ def write_prediction(folder: pathlib.Path, die: pathlib.Path):
             for kind, dtype in (("", np.dtype(np.uint8)), ("_uncertainty", np.dtype(np.uint16)))
         }
         for rows, columns in blocks(mask.shape):
-            values = mask[rows, columns]
-            values = np.where(values > 0, 255, 0).astype(np.uint8)
-            if rows.start % 2048 == 0 and output == "metal":
-                values[200:204, 100:140] = 0
+            values = np.where(mask[rows, columns] > 0, 255, 0).astype(np.uint8)
             groups[""]["0"][rows, columns] = values
             groups["_uncertainty"]["0"][rows, columns] = 65535 - 257 * values.astype(np.uint16)
+        if output == "metal":
+            for short in shorts:
+                groups[""]["0"][short] = 255
         for group in groups.values():
             pyramid.fill_levels(group)
-    names = ("rank", "kind", "output", "x", "y", "left", "top", "width", "height")
-    for rank in range(1, 21):
-        corner = 700 * rank % 15000, 1300 * rank % 15000
-        square = (*corner, 128, 128)
-        row = rank, "open", "metal", corner[0] + 60, corner[1] + 60, *square
-        places.append(dict(zip(names, row, strict=True)))
+    places = []
+    for rank, (rows, columns) in enumerate(shorts, 1):
+        x, y = int(columns.start + columns.stop) // 2, (rows.start + rows.stop) // 2
+        square = square_around(x, y, 128, metal.shape)
+        places.append({
+            "rank": rank, "kind": "short", "output": "metal", "x": x, "y": y,
+            "left": square[1].start, "top": square[0].start, "width": 128, "height": 128,
+        })  # fmt: skip
     report = {"software": MADE_BY.decode(), "places": places}
     (folder / "places.json").write_text(json.dumps(report))
 

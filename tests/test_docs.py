@@ -1,7 +1,6 @@
 """README.md and the pages in docs/ say nothing that the code does not do."""
 
 import csv
-import importlib.util
 import pathlib
 import re
 import shlex
@@ -14,6 +13,7 @@ from eal_icnet_jax import __main__ as command
 from eal_icnet_jax import main
 from eal_icnet_jax.commands import config_arguments, convert
 from eal_icnet_jax.commands.parser import CommandParser
+from tests import benchmark_modules
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {
@@ -141,10 +141,7 @@ def test_every_public_name_is_documented():
 
 
 def test_the_table_of_networks_is_what_the_code_and_the_comparison_say():
-    path = ROOT / "benchmarks" / "models_table.py"
-    spec = importlib.util.spec_from_file_location("models_table", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = benchmark_modules.load("models_table")
     assert module.MARKS.search(PAGES["docs/networks.md"])[2] == module.table()
 
 

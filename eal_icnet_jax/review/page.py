@@ -110,7 +110,7 @@ class ReviewPage:
     def __init__(self, document: Document, session: ReviewSession):
         self._document, self._session = document, session
         self._height = session.shape[0]
-        self.mode = Mode(width=max(2.0, round(max(session.shape) / 200)))
+        self.mode = Mode(width=float(np.clip(max(session.shape) // 200, 2, 12)))
         self._square = -1
         self._points: list[tuple[float, float]] = []
         self._pending = False
@@ -184,7 +184,7 @@ class ReviewPage:
         self._layer = Select(title="mask", options=[METAL, VIA, UNKNOWN], value=METAL, width=112)
         self._action = Select(title="it does", options=["add", "erase"], value="add", width=112)
         self._width = Slider(title="width in pixels", start=1, end=64, step=1,
-                             value=min(64, self.mode.width), width=112)  # fmt: skip
+                             value=self.mode.width, width=112)  # fmt: skip
         for widget in (self._tool, self._layer, self._action, self._width):
             widget.on_change("value", lambda attr, old, new: self._take_mode())
         colours = Select(title="colours", options=["light", "dark"], value="light", width=112)

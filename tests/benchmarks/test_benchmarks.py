@@ -1,8 +1,6 @@
 """The benchmarks time a faithful PyTorch peer, and every script can be found and run."""
 
 import ast
-import importlib.util
-import pathlib
 import subprocess
 import sys
 
@@ -11,19 +9,17 @@ import pytest
 import torch
 from torch.nn import functional
 
+from tests import benchmark_modules
+from tests.benchmark_modules import FOLDER
 from tests.golden import recipe
 
-FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks"
 GOLDEN = np.load(recipe.HERE / "eal_icnet.npz")
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "__main__" in path.read_text())
 
 
 @pytest.fixture
 def peer():
-    spec = importlib.util.spec_from_file_location("torch_eal_icnet", FOLDER / "torch_eal_icnet.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model = module.EALICNet()
+    model = benchmark_modules.load("torch_eal_icnet").EALICNet()
     model.load_state_dict({k: torch.tensor(v) for k, v in recipe.state_dict("eal_icnet").items()})
     return model.eval()
 

@@ -1,6 +1,7 @@
 """The page in a headless browser: places, strokes, undo, reload, kill, learning, two windows."""
 
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from eal_icnet_jax.imaging import mosaic_files
 from eal_icnet_jax.review.strokes import StrokeLog
-from tests import cli, small_model
+from tests import benchmark_modules, cli, small_model
 from tests.commands.test_finetune import QUICK
 from tests.review import drawn_project
 
@@ -153,6 +154,55 @@ def test_a_person_corrects_a_short_and_the_network_learns_it(browser, tmp_path):
     corrected = painted(mask, found, "metal")
     assert mask[drawn_project.SHORT[::-1]] and not corrected[drawn_project.SHORT[::-1]]
     assert np.count_nonzero(corrected != mask) > 50
+
+
+@pytest.mark.soak
+def test_a_short_on_a_die_of_16384_pixels_is_erased_and_the_place_is_right(browser, tmp_path):
+    """The packaged network learns twenty steps from the corrected place, and predicts the die."""
+    review_page = benchmark_modules.load("review_page")
+    die, folder = tmp_path / "die", tmp_path / "project"
+    assert cli.run("draw", "die", die, "--size=16384").returncode == 0
+    prediction = folder / "predictions" / "000"
+    review_page.write_prediction(prediction, die)
+    place = json.loads((prediction / "places.json").read_text())["places"][2]
+    photograph = die / "image.ome.tif"
+    x, y = middle_of_the_view()
+    options = (
+        "--checkpoint=optical", "--scale=1", *QUICK[:1], "--config.dataset.views=20",
+        QUICK[2], "--config.batch_size=1",
+    )  # fmt: skip
+    with served(photograph, folder, *options) as (process, address):
+        window = Window(browser, address)
+        window.press("n", "n", "n")
+        window.expect("place 3 of 20", 60)
+        window.press("e", "w")
+        window.page.mouse.click(x, y - 60)
+        window.page.wait_for_timeout(300)
+        window.page.mouse.click(x, y + 60)
+        window.press("Enter")
+        window.page.wait_for_timeout(500)
+        found = strokes_of(folder, photograph)
+        assert [(s.layer, s.adds, s.shape) for s in found] == [("metal", False, "line")]
+        assert all(abs(column - place["x"]) < 4 for column, _ in found[0].points)
+        window.press("z")
+        assert not strokes_of(folder, photograph)
+        window.press("y")
+        window.page.reload()
+        window.page.get_by_text("next (n)").wait_for()
+        process.send_signal(signal.SIGKILL)
+    with served(photograph, folder, *options) as (process, address):
+        assert strokes_of(folder, photograph) == found
+        window = Window(browser, address)
+        window.page.get_by_text("learn", exact=True).click()
+        window.expect("predicted", 3600)
+    assert (folder / "models/001/test/metrics.json").exists()
+
+    def at_the_place(mask):
+        around = slice(place["y"] - 2, place["y"] + 2), slice(place["x"] - 2, place["x"] + 2)
+        return mosaic_files.open_mosaic(mask)[around] > 0
+
+    assert at_the_place(prediction / "image_metal.zarr").all()
+    assert not at_the_place(folder / "predictions/001/image_metal.zarr").any()
 
 
 def test_only_the_token_opens_the_page(tmp_path):
