@@ -75,7 +75,7 @@ OPTICAL_PHOTOGRAPHS = Kind(
     via_label=True,
     photographs=(GeometryRanges(), OpticalRanges()),
     size=576,
-    images=(3000, 50, 50),
+    images=(2400, 50, 50),
 )
 
 ELECTRON_PHOTOGRAPHS = dataclasses.replace(

@@ -12,6 +12,10 @@ from eal_icnet_jax.data.dataset_builders import file_digest
 from eal_icnet_jax.datasets.ic_synthetic import examples, photograph_geometry
 from eal_icnet_jax.system import workers
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.terminal import progress_bar
+
+SHARD = 1000
+"""Number of examples in a file."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -21,8 +25,12 @@ class Config(tfds.core.BuilderConfig):
     kind: examples.Kind
 
 
-class Builder(tfds_builder.ReproducibleBuilder, tfds.core.GeneratorBasedBuilder):
-    """Builder with the features image, label and name, and via_label if the config has it."""
+class Builder(tfds_builder.ReproducibleBuilder, tfds.core.ShardBasedBuilder):
+    """Builder with the features image, label and name, and via_label if the config has it.
+
+    It writes the examples in the order in which they are drawn. To shuffle more than a gigabyte,
+    TFDS would import TensorFlow.
+    """
 
     pkg_dir_path = epath.Path(__file__).parent  # of README, citation and tags
     VERSION = tfds.core.Version("1.0.0")
@@ -51,15 +59,17 @@ class Builder(tfds_builder.ReproducibleBuilder, tfds.core.GeneratorBasedBuilder)
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager):
+    def _shard_iterators_per_split(self, dl_manager):
         del dl_manager
         kind = self.builder_config.kind
         layouts = () if self.manual_dir is None else self._layouts(self.manual_dir)
         self.info.metadata["layouts"] = {path.name: file_digest(path) for path in layouts}
-        counts = kind.images
         return {
-            split: self._generate_examples(split, count, layouts)
-            for split, count in zip(examples.SPLITS, counts, strict=True)
+            split: [
+                functools.partial(self._shard, split, range(count)[start : start + SHARD], layouts)
+                for start in range(0, count, SHARD)
+            ]
+            for split, count in zip(examples.SPLITS, kind.images, strict=True)
         }
 
     def check_same_files(self, folder: pathlib.Path):
@@ -79,7 +89,10 @@ class Builder(tfds_builder.ReproducibleBuilder, tfds.core.GeneratorBasedBuilder)
             )
         return photograph_geometry.find_layouts(folder)
 
-    def _generate_examples(self, split: str, count: int, layouts: tuple[pathlib.Path, ...]):
+    def _shard(self, split: str, indices: range, layouts: tuple[pathlib.Path, ...]):
         # Encoded bytes, because TFDS encodes arrays with TensorFlow.
         draw = functools.partial(examples.encoded_example, self.builder_config.kind, split, layouts)
-        yield from workers.map_in_processes(draw, count)
+        with progress_bar(f"drawing {split}", len(indices), "image", disable=None) as bar:
+            for example in workers.map_in_processes(draw, indices):
+                yield example
+                bar.update()

@@ -41,7 +41,7 @@ def write_die(folder: pathlib.Path, drawn: die.Die, pixel_size: float):
         }
         draw = functools.partial(die.draw_field, drawn)
         with progress_bar("drawing", down * across, "field", disable=None) as bar:
-            for index, field in enumerate(workers.map_in_processes(draw, down * across)):
+            for index, field in enumerate(workers.map_in_processes(draw, range(down * across))):
                 top, left = (die.FIELD * k for k in divmod(index, across))
                 for name, group in groups.items():
                     height, width = field[name].shape[:2]

@@ -108,7 +108,7 @@ def write_folder(dataset: str, root: pathlib.Path, count: int, size: int, split:
     splits = splits_in_order(count) + ["train"] * unlabelled
     draw = functools.partial(draw_files, dataset, size, count)
     with atomic_folder(root) as partial:
-        drawn = workers.map_in_processes(draw, count + unlabelled)
+        drawn = workers.map_in_processes(draw, range(count + unlabelled))
         for split_name, contents in zip(splits, drawn, strict=True):
             folder = partial / SPLIT_FOLDERS[split_name] if split else partial
             for name, data in contents.items():

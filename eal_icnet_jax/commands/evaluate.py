@@ -159,8 +159,8 @@ def _evaluate_as_predicted(
         predicted = predict(path)
         for note in predicted.notes:
             announce(f"{path.name}: {note}")
-        probabilities = next(iter(predicted.probabilities.values()))
-        evaluation.add(example, probabilities[..., None], None)
+        (probabilities, *_), (mask, *_) = predicted.probabilities.values(), predicted.masks.values()
+        evaluation.add(example, probabilities[..., None], None, mask[..., None])
     return evaluation
 
 

@@ -58,8 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="also write NAME_uncertainty, 16 bits: how near to 1/2 the probability is, or with "
         "--tta the spread over the views where that is larger")  # fmt: skip
     add("--overlay", action="store_true", help="also write NAME_overlay.png, except for mosaics")
-    add("--remove-specks", type=int, default=0, metavar="AREA",
-        help="remove foreground regions of fewer pixels (0: none)")  # fmt: skip
+    add("--remove-specks", type=int, metavar="AREA",
+        help="remove foreground regions of fewer pixels (0 for none; by default those below the "
+        "square of half a wire's width, where the network knows one)")  # fmt: skip
     add("--fill-holes", type=int, default=0, metavar="AREA",
         help="then fill holes of fewer pixels (0: none)")  # fmt: skip
 

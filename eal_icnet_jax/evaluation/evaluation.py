@@ -83,7 +83,13 @@ class Evaluation:
         self._keep = keep
         self._extremes: dict[str, list] = {"best": [], "worst": []}
 
-    def add(self, example: dict, probabilities: np.ndarray, loss: float | None):
+    def add(
+        self,
+        example: dict,
+        probabilities: np.ndarray,
+        loss: float | None,
+        prediction: np.ndarray | None = None,
+    ):
         """Add one image.
 
         Args:
@@ -91,8 +97,11 @@ class Evaluation:
             `valid` `[H, W, 1]` bool, the pixels that count.
           probabilities: `[H, W, L]`.
           loss: of the image, or None.
+          prediction: masks `[H, W, L]` bool; None for those of the threshold.
         """
-        prediction, valid = probabilities >= self._threshold, example["valid"][..., 0]
+        valid = example["valid"][..., 0]
+        if prediction is None:
+            prediction = probabilities >= self._threshold
         scores = []
         for k, label in enumerate(self._labels):
             masks = example["label"][..., k], prediction[..., k], valid

@@ -12,6 +12,7 @@ import numpy as np
 
 from eal_icnet_jax.imaging import levels, mosaic_files, pixel_values
 from eal_icnet_jax.imaging.mosaics import Mosaic, mosaic_from_array
+from eal_icnet_jax.inference.cleaning import MAX_AREA, clean_mask
 from eal_icnet_jax.inference.magnified_image import MagnifiedImage, exceeds_whole
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import ImageOptions, check_threshold
@@ -22,6 +23,9 @@ from eal_icnet_jax.system.errors import UserError
 
 MULTISCALE = (2**-0.5, 1.0, 2**0.5)
 """Magnifications over which `--multiscale` averages, relative to the one that suits the network."""
+
+SPECK_SIDE = 0.5
+"""Side of the largest square speck that is removed by default, relative to the width of wires."""
 
 
 class ImagePrediction:
@@ -58,6 +62,12 @@ class ImagePrediction:
     def scale(self) -> Scale:
         """The magnification of the image."""
         return self.model.scale_of(self.mosaic, self._options.scale)
+
+    @property
+    def speck_area(self) -> int:
+        """Regions of fewer pixels are removed by default; 0 for a network without a wire width."""
+        wire_width = self.model.spec.preprocessing.wire_width / self.scale.factor
+        return min(round((SPECK_SIDE * wire_width) ** 2), MAX_AREA)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -97,17 +107,22 @@ class PredictedImage:
       probabilities: of foreground, `[H, W]` float32 by the name of each of the network's outputs,
         such as "metal" and "via". An output without a name is called by its number, from 1.
       threshold: smallest probability of foreground.
+      remove_specks: regions of the masks of fewer pixels are removed.
       notes: a sentence for each thing about the image that a user should know.
     """
 
     probabilities: dict[str, np.ndarray]
     threshold: float
+    remove_specks: int
     notes: tuple[str, ...]
 
     @property
     def masks(self) -> dict[str, np.ndarray]:
         """The masks `[H, W]` bool by the name of the output."""
-        return {name: value >= self.threshold for name, value in self.probabilities.items()}
+        return {
+            name: clean_mask(value >= self.threshold, self.remove_specks, 0)
+            for name, value in self.probabilities.items()
+        }
 
 
 class ImagePredictor:
@@ -159,4 +174,4 @@ class ImagePredictor:
         probabilities = np.moveaxis(prediction.probabilities(), -1, 0)
         names = prediction.model.spec.output_names
         by_name = dict(zip(names, probabilities, strict=True))
-        return PredictedImage(by_name, self._threshold, prediction.notes)
+        return PredictedImage(by_name, self._threshold, prediction.speck_area, prediction.notes)

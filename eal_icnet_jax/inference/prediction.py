@@ -208,6 +208,10 @@ class PredictionRun:
             else "",
         )
 
+    def _speck_area(self, image: ImagePrediction) -> int:
+        area = self._options.remove_specks
+        return image.speck_area if area is None else area
+
     def _predict_in_memory(self, image: ImagePrediction) -> list[np.ndarray]:
         """Predict an image in memory, write the results, and return the masks `[H, W]`."""
         options, mosaic = self._options, image.mosaic
@@ -218,7 +222,7 @@ class PredictionRun:
         suffixes = image.model.spec.mask_suffixes()
         for k, suffix in enumerate(suffixes):
             mask = probabilities[..., k] >= options.threshold
-            mask = clean_mask(mask, options.remove_specks, options.fill_holes)
+            mask = clean_mask(mask, self._speck_area(image), options.fill_holes)
             stem = name + suffix
             results[f"{stem}.png"] = np.where(mask, 255, 0).astype(np.uint8)
             if options.probabilities:
@@ -273,7 +277,7 @@ class PredictionRun:
             threshold=options.threshold,
             probabilities=options.probabilities,
             uncertainty=options.uncertainty,
-            remove_specks=options.remove_specks,
+            remove_specks=self._speck_area(image),
             fill_holes=options.fill_holes,
         )
 

@@ -127,7 +127,7 @@ class PredictionOptions(ImageOptions):
       probabilities: whether they are written too, with 16 bits.
       uncertainty: whether it is written too, with 16 bits, see `views.uncertainty`.
       overlay: whether the mask over the image is written too.
-      remove_specks: as for `cleaning.clean_mask`.
+      remove_specks: as for `cleaning.clean_mask`; None for `ImagePrediction.speck_area`.
       fill_holes: as for `cleaning.clean_mask`.
       tiles: pattern of tile names with `{row}` and `{column}`; `input` is then one mosaic.
       format: of mosaics, "tiff" or "zarr"; if not given, that of the input.
@@ -144,7 +144,7 @@ class PredictionOptions(ImageOptions):
     threshold: float = 0.5
     probabilities: bool = False
     overlay: bool = False
-    remove_specks: int = 0
+    remove_specks: int | None = None
     fill_holes: int = 0
     tiles: str | None = None
     format: str | None = None
@@ -157,6 +157,6 @@ class PredictionOptions(ImageOptions):
         check_threshold(self.threshold)
         if self.page is not None and self.page < 1:
             raise UserError(f"--page is {self.page}: name a page from 1 up")
-        cleaning.check_areas(self.remove_specks, self.fill_holes)
+        cleaning.check_areas(self.remove_specks or 0, self.fill_holes)
         if self.format is not None and self.format not in ENDINGS:
             raise UserError(f"--format is {self.format}: name {' or '.join(ENDINGS)}")

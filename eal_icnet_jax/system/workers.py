@@ -55,24 +55,24 @@ def map_in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R
                 future.cancel()
 
 
-def map_in_processes(function: Callable[[int], R], count: int) -> Iterator[R]:
-    """Yield `function(0)` to `function(count - 1)`, computed in one process per core.
+def map_in_processes(function: Callable[[int], R], indices: range) -> Iterator[R]:
+    """Yield the function of each index in turn, computed in one process per core.
 
     Args:
       function: must be picklable.
-      count: number of calls.
+      indices: its arguments.
 
     Raises:
       UserError: one of the processes was killed.
     """
     # `spawn`, because the threads of JAX and TensorFlow do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    workers = min(available_cores(), count)
+    workers = min(available_cores(), len(indices))
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker)
     try:
         # A process that dies while it starts others leaves them with a traceback.
         with sigint_ignored(), sigterm_deferred():
-            results = pool.map(function, range(count), chunksize=4)
+            results = pool.map(function, indices, chunksize=4)
         yield from results
     except concurrent.futures.process.BrokenProcessPool as error:
         raise UserError(

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from scipy.special import ndtri
+from tensorflow_datasets.core import shuffle
 
 from eal_icnet_jax.data import prepared_datasets
 from eal_icnet_jax.datasets.ic_synthetic import (
@@ -49,6 +50,18 @@ def test_an_example_is_a_function_of_seed_split_and_index():
     ]
     for other in others:
         assert not np.array_equal(first["image"], other["image"])
+
+
+def test_more_examples_than_tfds_shuffles_in_memory_are_prepared(tmp_path, monkeypatch):
+    """TensorFlow, with which TFDS would shuffle them in files, is not installed here."""
+    monkeypatch.setattr(shuffle, "MAX_MEM_BUFFER_SIZE", 1000)
+    monkeypatch.setattr(ic_synthetic_dataset_builder, "SHARD", 3)
+    dataset = small_config.on(tmp_path).dataset
+    prepared_datasets.prepare(dataset)
+    source = prepared_datasets.open_split(dataset, "train")
+    names = [source[k]["name"].decode() for k in range(len(source))]
+    assert names == [f"train_{index:05d}" for index in range(8)]
+    assert len(list(tmp_path.rglob("*train.array_record*"))) == 3
 
 
 def test_prepared_files_hold_the_drawn_examples(data_dir):

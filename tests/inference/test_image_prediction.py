@@ -10,7 +10,7 @@ import pytest
 from eal_icnet_jax.datasets.ic_synthetic import examples
 from eal_icnet_jax.imaging import png
 from eal_icnet_jax.imaging.mosaics import mosaic_from_array
-from eal_icnet_jax.inference import magnified_image
+from eal_icnet_jax.inference import cleaning, magnified_image
 from eal_icnet_jax.inference.image_prediction import ImagePrediction, ImagePredictor
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import ImageOptions
@@ -76,6 +76,35 @@ def test_a_network_trained_on_crops_looks_at_windows_of_their_size(model, mosaic
     too_much = ImagePrediction(mosaic, ModelChoice(model), ImageOptions(overlap=300))
     with pytest.raises(UserError, match="--overlap is 300: a window of 512 pixels overlaps by"):
         too_much.probabilities()
+
+
+def test_specks_below_half_a_wire_are_removed_where_the_width_is_known(
+    model, mosaic_path, threshold, tmp_path
+):
+    """In memory, as a mosaic and from Python. The area follows the magnification."""
+    knows = copy.copy(model)
+    knows.spec = dataclasses.replace(model.spec, preprocessing=Preprocessing(None, 20.0, 64))
+    png.write(tmp_path / "part.png", read(mosaic_path)[:300, :200])
+    options = {"input": tmp_path / "part.png", "threshold": threshold, "scale": 1.25}
+
+    def mask(network, name, **more):
+        run(network, output=tmp_path / name, **options, **more)
+        (path,) = [p for p in (tmp_path / name).iterdir() if p.name.startswith("part.") and
+                   p.suffix in (".png", ".tif")]  # fmt: skip
+        return read(path) > 0
+
+    raw = mask(knows, "raw", remove_specks=0)
+    expected = cleaning.clean_mask(raw, 64, 0)  # wires of 16 pixels
+    assert np.count_nonzero(expected != raw) > 0
+    np.testing.assert_array_equal(mask(knows, "clean"), expected)
+    tiled = mask(knows, "tiled", remove_specks=0, format="tiff")
+    np.testing.assert_array_equal(
+        mask(knows, "tiled_clean", format="tiff"), cleaning.clean_mask(tiled, 64, 0)
+    )
+    predicted = ImagePredictor(knows, threshold=threshold, scale=1.25)(tmp_path / "part.png")
+    np.testing.assert_array_equal(predicted.masks["1"], expected)
+    plain = mask(model, "plain")
+    np.testing.assert_array_equal(plain, mask(model, "plain0", remove_specks=0))
 
 
 def test_multiscale_averages_over_three_magnifications(model, mosaic_path, threshold, tmp_path):

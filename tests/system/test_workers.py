@@ -31,7 +31,7 @@ def test_an_error_in_a_thread_is_raised():
 
 
 def test_processes_keep_the_order():
-    assert list(workers.map_in_processes(operator.neg, 9)) == [-x for x in range(9)]
+    assert list(workers.map_in_processes(operator.neg, range(9))) == [-x for x in range(9)]
 
 
 def killed_at_three(number: int) -> int:
@@ -43,7 +43,7 @@ def killed_at_three(number: int) -> int:
 def test_a_killed_process_is_reported():
     """The system kills one when memory runs out."""
     with pytest.raises(UserError, match=r"one of the \d+ processes of this command was killed"):
-        list(workers.map_in_processes(killed_at_three, 9))
+        list(workers.map_in_processes(killed_at_three, range(9)))
 
 
 def slow(number: int) -> int:
@@ -61,5 +61,5 @@ def test_a_signal_while_the_processes_start_does_not_wait_for_all_calls(monkeypa
     monkeypatch.setattr(concurrent.futures.ProcessPoolExecutor, "map", interrupted)
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        list(workers.map_in_processes(slow, 600 * workers.available_cores()))
+        list(workers.map_in_processes(slow, range(600 * workers.available_cores())))
     assert time.monotonic() - begin < 20
