@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "train several networks and compare what they reach and cost",
     "convert": "convert PyTorch weights to a checkpoint, or back",
     "layout": "write masks as GDSII, OASIS or SVG",
+    "nets": "extract the nets of a stack of layers",
     "labels": "turn an edited layout or a painted image into labels",
     "finetune": "train a network further on what you corrected",
     "review": "correct a prediction in your browser, and let the network learn from it",

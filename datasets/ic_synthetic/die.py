@@ -1,4 +1,4 @@
-"""A whole die layer, drawn field of view by field of view, as a microscope photographs it.
+"""A whole die, drawn field of view by field of view, as a microscope photographs its layers.
 
 All fields share one geometry. Each field has its own light, dust, noise and etching, so neighbours
 differ in brightness and match to within a pixel, as in a stitched mosaic.
@@ -30,10 +30,19 @@ MARGIN = 96
 BLOCK = 1200
 """Approximate side in pixels of a block of one style."""
 
+MAX_METALS = 4
+"""Largest number of metal layers of a die."""
+
+KEPT_VIAS = 0.25
+"""Fraction of a layer's vias that are kept in a stack. With all of them, most metal is one net."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Die:
-    """Description of a die layer.
+    """Description of a layer of a die, as it looks after all layers above it were removed.
+
+    A die of one metal shows some random metal below it. In a stack, the metal below is that of the
+    layer below, and vias connect neighbouring layers.
 
     Attributes:
       height: in pixels.
@@ -42,6 +51,8 @@ class Die:
       optical: whether it is an RGB bright-field image; otherwise a grey scanning electron
         micrograph.
       metal: image file of a mask that is drawn instead of random metal. Then there are no vias.
+      metals: number of metal layers of the die.
+      number: of this layer, from 1, the lowest.
     """
 
     height: int
@@ -49,6 +60,13 @@ class Die:
     seed: int = 0
     optical: bool = True
     metal: pathlib.Path | None = None
+    metals: int = 1
+    number: int = 1
+
+    @property
+    def has_vias(self) -> bool:
+        """Whether vias lie on the metal: up to the next metal, or in a die of one metal."""
+        return self.metal is None and (self.metals == 1 or self.number < self.metals)
 
     def fields(self) -> tuple[int, int]:
         """Return the number of fields of view down and across."""
@@ -100,16 +118,28 @@ class DieGeometry:
         blocks = max(0, round(2 * math.log2(1.2 * side / BLOCK)))
         self.pitch = random_layers.draw_pitch(rng)
         lower_pitch = self.pitch * rng.uniform(0.8, 1.8)
-        self._lower = _PlacedLayer(
-            random_layers.random_layer(rng, side, lower_pitch, blocks=blocks)
-        )
+        lower = random_layers.random_layer(rng, side, lower_pitch, blocks=blocks)
         self._mask = self._metal = None
-        if die.metal is None:
-            self._metal = _PlacedLayer(
-                random_layers.random_layer(rng, side, self.pitch, blocks=blocks)
-            )
+        vias: list = []
+        if die.metals > 1:
+            for number in range(1, die.number + 1):
+                rng = np.random.default_rng([die.seed, 3, number])
+                pitch = self.pitch * (1 + 0.15 * (number - 1))  # higher metal is wider
+                layer = random_layers.random_layer(rng, side, pitch, blocks=blocks)
+                is_top = number == die.metals
+                layer.vias = [via for via in layer.vias if not is_top and rng.random() < KEPT_VIAS]
+                below, vias = vias, list(layer.vias)
+                layer.vias += below  # those of the layer below end on this one
+                if number < die.number:
+                    lower = layer
+            self._metal, self.pitch = _PlacedLayer(layer), pitch
+        elif die.metal is None:
+            layer = random_layers.random_layer(rng, side, self.pitch, blocks=blocks)
+            self._metal, vias = _PlacedLayer(layer), layer.vias
         else:
             self._mask, _ = decoding.decode_mask(decoding.read_bytes(die.metal), str(die.metal))
+        self._lower = _PlacedLayer(lower)
+        self._vias = _PlacedLayer(Layer(self.pitch, vias=list(vias)))
 
     def _mask_canvas(self, x: int, y: int, size: int) -> np.ndarray:
         """Return a square of the mask, supersampled, with its border repeated outwards."""
@@ -136,8 +166,8 @@ class DieGeometry:
             metal = self._mask_canvas(x, y, size)
             vias = np.zeros_like(metal)
         else:
-            part = self._metal.part(x, y, size)
-            metal, vias = rasterize_metal(part, size), rasterize_vias(part, size)
+            metal = rasterize_metal(self._metal.part(x, y, size), size)
+            vias = rasterize_vias(self._vias.part(x, y, size), size)
         canvases = {"metal": metal, "lower": lower, "vias": vias}
         return {name: signed_distance(canvas) for name, canvas in canvases.items()}
 
@@ -162,8 +192,9 @@ def draw_field(die: Die, index: int) -> dict[str, np.ndarray]:
     geometry = geometry_of(die)
     row, column = divmod(index, die.fields()[1])
     top, left = row * FIELD, column * FIELD
-    rng = np.random.default_rng([die.seed, 1, index])
-    look = np.random.default_rng([die.seed, 2])
+    layer = () if die.metals == 1 else (die.number,)
+    rng = np.random.default_rng([die.seed, 1, index, *layer])
+    look = np.random.default_rng([die.seed, 2, *layer])
     rounding = geometry.pitch * look.uniform(0.02, 0.06)
     roughness = look.uniform(0.15, 0.45) if die.optical else look.uniform(0.3, 0.6)
     distances = geometry.distances(left - MARGIN, top - MARGIN, FIELD + 2 * MARGIN)

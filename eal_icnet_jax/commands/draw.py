@@ -16,6 +16,9 @@ DATASET_HELP = "Draw a small dataset in the on-disk form of OMC, OMV, MIIC or HY
 
 DIE_HELP = """Draw a die as a mosaic, image.ome.tif, with its masks metal.ome.tif and via.ome.tif.
 
+With --metals=2 or more, it is a stack of layers, each photographed after the removal of those above
+it, in the folders layer1, layer2 and so on, and nets.csv has the net of each region.
+
 It is drawn field of view by field of view, so that memory does not grow with the size.
 """
 
@@ -40,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="seed of everything that is drawn (0)")
     add("--electron", action="store_true", help="a scanning electron micrograph, not optical")
     add("--metal", type=pathlib.Path, metavar="MASK", help="draw this mask as metal, in its size")
+    add("--metals", type=int, default=1, metavar="N", help="number of metal layers, 1 to 4 (1)")
     add("--pixel-size", type=float, default=0.1, help="side of a pixel in micrometres (0.1)")
 
 
@@ -83,6 +87,12 @@ def draw_die(arguments: argparse.Namespace):
         raise UserError(f"--seed is {arguments.seed}: it must be at least 0")
     if not 0 < arguments.pixel_size < math.inf:
         raise UserError(f"--pixel-size is {arguments.pixel_size}: it must be above 0 micrometres")
-    drawn = die.Die(height, width, arguments.seed, not arguments.electron, arguments.metal)
+    if not 1 <= arguments.metals <= die.MAX_METALS:
+        raise UserError(f"--metals is {arguments.metals}: name 1 to {die.MAX_METALS}")
+    if arguments.metals > 1 and arguments.metal is not None:
+        raise UserError("--metal draws one layer: remove --metals")
+    drawn = die.Die(height, width, arguments.seed, not arguments.electron, arguments.metal,
+                    arguments.metals)  # fmt: skip
     sample_die.write_die(arguments.folder, drawn, arguments.pixel_size)
-    print(f"a die layer of {width}x{height} pixels in {arguments.folder}")
+    layers = "a die layer" if arguments.metals == 1 else f"{arguments.metals} layers of a die"
+    print(f"{layers} of {width}x{height} pixels in {arguments.folder}")

@@ -50,25 +50,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_layout_options(parser)
 
 
-def _image_with_size(images: list, override: float | None):
-    """Return the first image whose file states its pixel size, or None.
-
-    Raises:
-      UserError: two state different sizes, and the user names none.
-    """
-    sized = [image for image in images if image.pixel_size]
-    for image in sized[1:] if override is None else ():
-        if any(
-            abs(a - b) > 1e-3 * b
-            for a, b in zip(sized[0].pixel_size, image.pixel_size, strict=True)
-        ):
-            raise UserError(
-                f"{sized[0].path} has pixels of {sized[0].pixel_size[1]:g} um, and {image.path} of "
-                f"{image.pixel_size[1]:g} um: name --pixel-size"
-            )
-    return sized[0] if sized else None
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Run `eal-icnet layout`."""
     options = shape_options(arguments)
@@ -78,7 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("there is no mask: name a mask of the metal, or one of the vias with --via")
 
     from eal_icnet_jax.imaging import masks as mask_files
-    from eal_icnet_jax.imaging import mosaic_files
+    from eal_icnet_jax.imaging import mosaic_files, mosaics
     from eal_icnet_jax.system.files import check_replaceable
     from eal_icnet_jax.system.terminal import warn
     from eal_icnet_jax.vector.layout_files import layout_summary, write_layout
@@ -95,7 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
     for mask in masks.values():
         for note in mask.notes:
             warn(f"{mask.mosaic.path} {note}")
-    image = _image_with_size(list(images.values()), arguments.pixel_size)
+    image = mosaics.image_with_pixel_size(images.values(), arguments.pixel_size)
     pixel_size = pixel_size_of(arguments, image.pixel_size if image else None)
     counts = write_layout(arguments.output, masks, pixel_size, options)
     print(layout_summary(arguments.output, counts))

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import zarr
@@ -89,6 +89,31 @@ def check_pixel_count(name: str, shape: tuple[int, int]):
 def blocks(shape: tuple[int, int], side: int = 4096) -> Iterator[tuple[slice, slice]]:
     """Yield blocks of rows and columns that make up an image of a height and width."""
     return itertools.product(*(slices_of(length, side) for length in shape))
+
+
+def image_with_pixel_size(images: Iterable[Mosaic], override: float | None) -> Mosaic | None:
+    """Return the first image whose file states its pixel size, or None.
+
+    Args:
+      images: that must have pixels of one size.
+      override: side of a pixel in micrometres that the user names, so that none is compared.
+
+    Raises:
+      UserError: two state different sizes, and the user names none.
+    """
+    first = None
+    for image in images:
+        if first is None and image.pixel_size:
+            first = image
+        if first is None or not image.pixel_size or override is not None:
+            continue
+        pairs = zip(first.pixel_size, image.pixel_size, strict=True)
+        if any(abs(a - b) > 1e-3 * b for a, b in pairs):
+            raise UserError(
+                f"{first.path} has pixels of {first.pixel_size[1]:g} um, and {image.path} of "
+                f"{image.pixel_size[1]:g} um: name --pixel-size"
+            )
+    return first
 
 
 def mosaic_from_array(path: pathlib.Path, image: np.ndarray, **attributes) -> Mosaic:

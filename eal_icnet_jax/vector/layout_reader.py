@@ -27,6 +27,8 @@ BLOCK = 512
 MAX_SHAPES = 2_000_000
 """Largest number of shapes in such a part. A few bytes of a file can repeat a shape without end."""
 
+MAX_FLAT_SHAPES = 20_000_000
+"""Largest number of shapes of a layer that is read as a whole."""
 
 GRID_STEPS = 1e-9, 1e4
 """Smallest and largest grid of a layout in micrometres."""
@@ -141,6 +143,30 @@ class DrawnLayout:
     def image_box(shape: tuple[int, int], pixel_size: float) -> Box:
         """Return the place of an image of a height and width, in pixels of a size in um."""
         return Box(0, 0, shape[1] * pixel_size, shape[0] * pixel_size)
+
+    def region(self, layer: tuple[int, int]) -> kdb.Region:
+        """Return the shapes of a layer, flattened and merged.
+
+        Raises:
+          UserError: there are too many shapes.
+        """
+        index = self._layout.find_layer(*layer)
+        if index is None:
+            return kdb.Region()
+        counts: dict[int, int] = {}
+        for below in self._layout.each_cell_bottom_up():
+            cell = self._layout.cell(below)
+            instances = ((inst.cell_index, inst.size()) for inst in cell.each_inst())
+            counts[below] = cell.shapes(index).size() + sum(
+                counts[child] * copies for child, copies in instances
+            )
+        if counts[self._cell.cell_index()] > MAX_FLAT_SHAPES:
+            raise UserError(
+                f"{self.path} has over {MAX_FLAT_SHAPES:,} shapes on layer {layer[0]}/{layer[1]}: "
+                "merge them"
+            )
+        region = kdb.Region(self._cell.begin_shapes_rec(index))
+        return region.merged()
 
     def mask(self, layer: tuple[int, int], shape: tuple[int, int], pixel_size: float):
         """Return a layer as a mask `[H, W]`; see `LayoutMask`."""

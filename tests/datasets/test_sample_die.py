@@ -1,5 +1,6 @@
 """Drawn dies: one geometry for all fields of view, exact masks, and errors leave no folder."""
 
+import csv
 import filecmp
 
 import numpy as np
@@ -60,6 +61,32 @@ def test_a_die_is_written_as_its_fields(fields, tmp_path):
     assert filecmp.cmp(tmp_path / "a/image.ome.tif", tmp_path / "b/image.ome.tif", shallow=False)
 
 
+def test_layers_of_a_stack_fit(tmp_path):
+    """Vias end on metal below and above, and their layer is the same for every number."""
+    shape = 900, 1000
+    drawn = die.Die(*shape, seed=1, metals=2)
+    sample_die.write_die(tmp_path / "stack", drawn, 0.1)
+
+    def mask(layer, name):
+        mosaic = mosaic_files.open_mosaic(tmp_path / "stack" / f"layer{layer}" / f"{name}.ome.tif")
+        return mosaic[0 : shape[0], 0 : shape[1]] > 0
+
+    metal1, via1, metal2 = mask(1, "metal"), mask(1, "via"), mask(2, "metal")
+    assert via1.any() and metal1[via1].all() and metal2[via1].all()
+    assert np.mean(metal1 != metal2) > 0.1
+    assert not (tmp_path / "stack/layer2/via.ome.tif").exists()
+    top = die.draw_field(die.Die(*shape, seed=1, metals=2, number=2), 0)
+    np.testing.assert_array_equal(top["metal"] > 0, metal2)
+    with (tmp_path / "stack/nets.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == sample_die.NET_COLUMNS
+    layers = {"metal1": metal1, "via1": via1, "metal2": metal2}
+    for name, layer in layers.items():
+        mine = [row for row in rows if row["layer"] == name]
+        assert sum(int(row["pixels"]) for row in mine) == layer.sum()
+        assert all(layer[int(row["y"]), int(row["x"])] for row in mine)
+
+
 def test_a_given_mask_is_drawn_as_metal(tmp_path):
     mask = np.zeros((150, 200), np.uint8)
     mask[40:60, 20:180] = mask[60:120, 90:110] = 255
@@ -87,6 +114,7 @@ def test_an_existing_folder_is_reported(tmp_path):
         ("--size=8", "the die is 8x8: draw at least 64x64"),
         ("--pixel-size=0", "--pixel-size is 0.0"),
         ("--seed=-1", "--seed is -1: it must be at least 0"),
+        ("--metals=5", "--metals is 5: name 1 to 4"),
     ],
 )
 def test_bad_arguments_are_reported(tmp_path, argument, expected):

@@ -1,0 +1,74 @@
+"""Extract the nets of a stack of layers, from masks or layouts.
+
+    eal-icnet nets --metal1=m1.png --via1=v1.png --metal2=m2.png -o chip.l2n
+
+Via 1 connects metal 1 to metal 2, and so on, for any number of layers. A layer is a mask, or a
+layout from which metal is read on layer 1/0 and vias on 2/0; chip.gds@31/0 names another layer.
+Writes chip.l2n for KLayout, chip.csv with a line for each net, and chip.gds with the name of each
+net as a text. Needs the extra `labels`: pip install 'eal-icnet-jax[labels]'.
+"""
+
+import argparse
+import pathlib
+
+from eal_icnet_jax.system.errors import UserError
+
+MOST_METALS = 16
+"""Largest number of metal layers."""
+
+SHOWN = 3
+"""Number of metal layers whose options `--help` shows."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `eal-icnet nets`."""
+    for number in range(1, MOST_METALS + 1):
+        for kind in ("metal", "via"):
+            text = f"mask or layout of metal {number}"
+            if kind == "via":
+                text = f"mask or layout of the vias between metal {number} and {number + 1}"
+            parser.add_argument(
+                f"--{kind}{number}",
+                metavar="FILE",
+                help=text if number <= SHOWN else argparse.SUPPRESS,
+            )
+    add = parser.add_argument
+    add("-o", "--output", type=pathlib.Path, required=True, metavar="FILE.l2n",
+        help="for the nets")  # fmt: skip
+    add("--labels", type=pathlib.Path, metavar="CSV",
+        help="names of nets: lines of name,layer,x,y, in micrometres as in the layout")  # fmt: skip
+    add("--pixel-size", type=float, metavar="MICROMETRES",
+        help="side of a mask's pixel (default: as its file states it)")  # fmt: skip
+    add("--force", action="store_true", help="replace files that another program wrote")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run `eal-icnet nets`."""
+    from eal_icnet_jax.netlist import extraction, net_files, stack
+    from eal_icnet_jax.system.terminal import warn
+    from eal_icnet_jax.vector.layout_options import check_pixel_size
+
+    output = arguments.output
+    if output.suffix.lower() != ".l2n":
+        raise UserError(f"{output} is no .l2n file: let it end in .l2n")
+    if not output.parent.is_dir():
+        raise UserError(f"{output.parent} is not a folder: make it, or name another one")
+    check_pixel_size(arguments.pixel_size)
+    net_files.check_outputs(output, arguments.force)
+    sources = [
+        stack.source_of(name, text)
+        for number in range(1, MOST_METALS + 1)
+        for name in (f"metal{number}", f"via{number}")
+        if (text := getattr(arguments, name)) is not None
+    ]
+    for source in sources:
+        if source.path.resolve() in {p.resolve() for p in net_files.paths_beside(output)}:
+            raise UserError(f"{source.path} would be replaced by a result: name another --output")
+    labels = extraction.read_net_labels(arguments.labels) if arguments.labels else []
+    found = extraction.extract(stack.read_stack(sources, arguments.pixel_size), labels)
+    paths = net_files.write_nets(output, found)
+    for note in (*found.stack.notes, *found.notes):
+        warn(note)
+    joined = sum(len(net.shapes) > 1 for net in found.nets)
+    print(f"{len(found.nets):,} nets, {joined:,} of them on several layers, in "
+          f"{', '.join(map(str, paths))}")  # fmt: skip

@@ -1,0 +1,144 @@
+"""The connected regions of a stack of masks, and the nets that they form."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from eal_icnet_jax.imaging.masks import MosaicMask
+from eal_icnet_jax.imaging.pyramid import slices_of
+from eal_icnet_jax.imaging.regions import connected_regions
+
+Mask = np.ndarray | MosaicMask
+
+BLOCK = 2048
+"""Side in pixels of the parts that are looked at one after another."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StackRegions:
+    """The 8-connected regions of masks that lie one above the other, and their nets.
+
+    Regions of neighbouring masks belong to one net if they share a pixel.
+
+    Attributes:
+      layer: index of the mask of each region, `[N]`.
+      boxes: left, top, right and bottom pixel of each region, inclusive, `[N, 4]`.
+      pixels: number of pixels of each region, `[N]`.
+      points: column and row of a pixel of each region, the leftmost of its topmost, `[N, 2]`.
+      nets: net of each region, from 0, `[N]`.
+    """
+
+    layer: np.ndarray
+    boxes: np.ndarray
+    pixels: np.ndarray
+    points: np.ndarray
+    nets: np.ndarray
+
+
+class _Pieces:
+    """The pieces of regions that blocks cut out, and which of them are connected."""
+
+    def __init__(self):
+        self.count = 0
+        self.tables: list[np.ndarray] = []
+        self.within: list[np.ndarray] = []  # pairs of pieces of one mask
+        self.across: list[np.ndarray] = []  # pairs of pieces of neighbouring masks
+
+    def add(self, layer: int, mask: np.ndarray, left: int, top: int) -> np.ndarray:
+        """Add the pieces of a block, and return the piece of each pixel, from 1; 0 is ground."""
+        regions, statistics = connected_regions(mask)
+        low = statistics[1:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]] + (left, top)
+        high = low + statistics[1:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]] - 1
+        inside = np.flatnonzero(regions)[::-1]
+        first = np.empty(len(statistics), np.int64)
+        first[regions.ravel()[inside]] = inside  # the last assignment counts
+        rows, columns = np.divmod(first[1:], mask.shape[1])
+        self.tables.append(
+            np.column_stack([
+                np.full(len(low), layer), low, high, statistics[1:, cv2.CC_STAT_AREA],
+                columns + left, rows + top,
+            ]).astype(np.int64)
+        )  # fmt: skip
+        pieces = np.where(regions > 0, regions + self.count, 0)
+        self.count += len(low)
+        return pieces
+
+    def connect(self, a: np.ndarray, b: np.ndarray, pairs: list[np.ndarray]):
+        """Connect the pieces at equal places of two arrays."""
+        both = (a > 0) & (b > 0)
+        if both.any():
+            pairs.append(np.unique(np.stack([a[both], b[both]], 1), axis=0) - 1)
+
+    def components(self, *kinds: list[np.ndarray]) -> np.ndarray:
+        """Return the number of the connected component of each piece."""
+        pairs = np.concatenate([np.empty((0, 2), int), *(p for kind in kinds for p in kind)])
+        graph = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(self.count,) * 2)
+        return connected_components(graph, directed=False)[1]
+
+
+def _connect_edges(pieces: _Pieces, before: np.ndarray, after: np.ndarray):
+    """Connect the pieces of two lines of pixels that lie side by side, also diagonally."""
+    for a, b in ((before, after), (before[1:], after[:-1]), (before[:-1], after[1:])):
+        pieces.connect(a, b, pieces.within)
+
+
+def find_nets(masks: Sequence[Mask], block: int = BLOCK) -> StackRegions:
+    """Find the regions of masks, block by block, and the nets that they form.
+
+    Args:
+      masks: `[H, W]` of one size, from the lowest to the highest: metal, via, metal, and so on.
+      block: side in pixels of the parts that are read. The result does not depend on it.
+    """
+    height, width = masks[0].shape
+    pieces = _Pieces()
+    above: list[np.ndarray] = [np.zeros(width, np.int64) for _ in masks]
+    for rows in slices_of(height, block):
+        last = [np.zeros(width, np.int64) for _ in masks]
+        beside: list[np.ndarray | None] = [None for _ in masks]
+        for columns in slices_of(width, block):
+            below = None
+            for layer, mask in enumerate(masks):
+                part = np.asarray(mask[rows, columns]) != 0
+                here = pieces.add(layer, part, columns.start, rows.start)
+                edge = slice(max(0, columns.start - 1), columns.stop + 1)
+                first = np.zeros(min(columns.stop + 1, width) - edge.start, np.int64)
+                first[columns.start - edge.start :][: here.shape[1]] = here[0]
+                _connect_edges(pieces, above[layer][edge], first)
+                left = beside[layer]
+                if left is not None:
+                    _connect_edges(pieces, left, here[:, 0])
+                if below is not None:
+                    pieces.connect(below, here, pieces.across)
+                last[layer][columns], beside[layer], below = here[-1], here[:, -1], here
+        above = last
+    return _regions(pieces)
+
+
+def _regions(pieces: _Pieces) -> StackRegions:
+    """Join the pieces of each region."""
+    table = np.concatenate([np.empty((0, 8), np.int64), *pieces.tables])
+    region = pieces.components(pieces.within)
+    net = pieces.components(pieces.within, pieces.across)
+    order = np.lexsort((table[:, 6], table[:, 7], region))  # topmost, then leftmost pixel first
+    table, region, net = table[order], region[order], net[order]
+    starts = np.flatnonzero(np.diff(region, prepend=-1))
+    if not len(starts):
+        return StackRegions(*(np.empty((0, *shape), int) for shape in ((), (4,), (), (2,), ())))
+    low = np.minimum.reduceat(table[:, 1:3], starts)
+    high = np.maximum.reduceat(table[:, 3:5], starts)
+    layer, points = table[starts, 0], table[starts, 6:8]
+    rank = np.lexsort((points[:, 0], points[:, 1], layer))  # by layer, then as one reads
+    _, first, nets = np.unique(net[starts][rank], return_index=True, return_inverse=True)
+    by_place = np.empty(len(first), int)
+    by_place[np.argsort(first)] = np.arange(len(first))
+    return StackRegions(
+        layer=layer[rank],
+        boxes=np.concatenate([low, high], 1)[rank],
+        pixels=np.add.reduceat(table[:, 5], starts)[rank],
+        points=points[rank],
+        nets=by_place[nets],
+    )

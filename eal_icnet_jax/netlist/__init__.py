@@ -1,0 +1,1 @@
+"""Nets of a stack of layers: KLayout extracts them from masks or layouts."""
