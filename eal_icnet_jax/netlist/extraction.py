@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import math
 import pathlib
 from typing import NamedTuple
 
@@ -12,6 +13,10 @@ from eal_icnet_jax.vector.layout_reader import Box, kdb
 
 MAX_LABELS = 1_000_000
 """Largest number of lines of a file of names."""
+
+
+MAX_COORDINATE = 1e6
+"""Largest coordinate of a name in micrometres, a metre."""
 
 
 class NetLabel(NamedTuple):
@@ -89,9 +94,9 @@ def read_net_labels(path: pathlib.Path) -> list[NetLabel]:
                 try:
                     x, y = float(row["x"]), float(row["y"])
                 except (TypeError, ValueError):
-                    raise UserError(
-                        f"{path}, line {reader.line_num}: x and y must be micrometres"
-                    ) from None
+                    x = y = math.nan
+                if not max(abs(x), abs(y)) < MAX_COORDINATE:
+                    raise UserError(f"{path}, line {reader.line_num}: x and y must be micrometres")
                 name = (row["name"] or "").strip()
                 if not name:
                     raise UserError(f"{path}, line {reader.line_num}: the name is empty")

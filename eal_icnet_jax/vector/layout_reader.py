@@ -27,7 +27,7 @@ BLOCK = 512
 MAX_SHAPES = 2_000_000
 """Largest number of shapes in such a part. A few bytes of a file can repeat a shape without end."""
 
-MAX_FLAT_SHAPES = 20_000_000
+MAX_FLAT_SHAPES = 5_000_000
 """Largest number of shapes of a layer that is read as a whole."""
 
 GRID_STEPS = 1e-9, 1e4

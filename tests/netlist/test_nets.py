@@ -233,7 +233,7 @@ def test_an_array_without_end_is_refused(masks, tmp_path):
     top.insert(kdb.CellInstArray(part.cell_index(), kdb.Trans(), *step, 30_000, 30_000))
     path = tmp_path / "bomb.gds"
     layout.write(str(path))
-    with pytest.raises(UserError, match="has over 20,000,000 shapes on layer 1/0: merge them"):
+    with pytest.raises(UserError, match="has over 5,000,000 shapes on layer 1/0: merge them"):
         extracted({**masks, "metal1": path})
 
 
@@ -242,6 +242,8 @@ def test_an_array_without_end_is_refused(masks, tmp_path):
     [
         ("net,x,y\n", "has no column layer, name: its first line must be name,layer,x,y"),
         ("name,layer,x,y\nA,metal1,one,2\n", "line 2: x and y must be micrometres"),
+        ("name,layer,x,y\nA,metal1,nan,2\n", "line 2: x and y must be micrometres"),
+        ("name,layer,x,y\nA,metal1,1,-1e300\n", "line 2: x and y must be micrometres"),
         ("name,layer,x,y\n,metal1,1,2\n", "line 2: the name is empty"),
     ],
 )

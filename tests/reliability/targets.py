@@ -16,6 +16,7 @@ import zarr
 from eal_icnet_jax.evaluation import calibration
 from eal_icnet_jax.imaging import decoding, mosaic_files
 from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
+from eal_icnet_jax.netlist import extraction
 from eal_icnet_jax.review import session, strokes
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training import verification
@@ -120,6 +121,11 @@ def read_calibration(data: bytes, folder: pathlib.Path):
         found.chance_of_foreground(0.3)
 
 
+def read_net_labels(data: bytes, folder: pathlib.Path):
+    (folder / "names.csv").write_bytes(data)
+    extraction.read_net_labels(folder / "names.csv")
+
+
 def _strokes() -> bytes:
     """Return a file of strokes of every shape."""
     shapes = [
@@ -172,6 +178,7 @@ def _seeds() -> dict[str, list[bytes]]:
         "metadata": [json.dumps(spec).encode()],
         "strokes": [_strokes()],
         "places": [json.dumps({"places": [place]}).encode()],
+        "net_labels": [b'name,layer,x,y\nVDD,metal1,12.5,180.2\n"a, b",via1,-1e2,0\n'],
         "calibration": [json.dumps({"calibration": {"label": counted.to_json()}}).encode()],
         "config": [small_config.get_config().to_json().encode()],
     }
@@ -190,6 +197,7 @@ TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
     "strokes": read_strokes,
     "places": read_places,
     "calibration": read_calibration,
+    "net_labels": read_net_labels,
     "config": read_config,
 }
 
