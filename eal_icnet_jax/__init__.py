@@ -13,7 +13,9 @@ if TYPE_CHECKING:
         aggregated_jaccard,
         electrically_significant_differences,
         evaluate_masks,
+        net_differences,
     )
+    from eal_icnet_jax.evaluation.stack_differences import NetDifferences
     from eal_icnet_jax.imaging.mosaic_files import open_mosaic
     from eal_icnet_jax.inference.image_prediction import ImagePredictor
     from eal_icnet_jax.inference.predictor import Predictor
@@ -33,6 +35,7 @@ __all__ = [
     "MODELS",
     "ElectricalDifferences",
     "ImagePredictor",
+    "NetDifferences",
     "Predictor",
     "ShapeOptions",
     "UserError",
@@ -45,6 +48,7 @@ __all__ = [
     "from_torch",
     "load_model",
     "load_pretrained",
+    "net_differences",
     "open_mosaic",
     "save_model",
     "to_torch",
@@ -57,7 +61,9 @@ _MODULES = {
         "aggregated_jaccard",
         "electrically_significant_differences",
         "evaluate_masks",
+        "net_differences",
     ),
+    "evaluation.stack_differences": ("NetDifferences",),
     "imaging.mosaic_files": ("open_mosaic",),
     "inference.image_prediction": ("ImagePredictor",),
     "inference.predictor": ("Predictor",),

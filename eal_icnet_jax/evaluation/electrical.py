@@ -87,7 +87,7 @@ class Matching:
         )
 
 
-def _reaches_inside(
+def reaches_inside(
     low: np.ndarray, high: np.ndarray, size: Sequence[int], border: int | None
 ) -> np.ndarray:
     """Return which boxes do not lie entirely within the image's border, `[N]` bool.
@@ -123,7 +123,7 @@ class Regions:
         image, statistics = connected_regions(mask)
         low = statistics[:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]]
         high = low + statistics[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]] - 1
-        counted = _reaches_inside(low, high, mask.shape[::-1], border)
+        counted = reaches_inside(low, high, mask.shape[::-1], border)
         counted &= statistics[:, cv2.CC_STAT_AREA] >= min_area
         counted[0] = False
         return cls(image, np.concatenate([low, high], axis=1), counted)
@@ -142,7 +142,7 @@ class Regions:
         return dataclasses.replace(self, counted=self.counted & ~(is_small & is_cut))
 
 
-def _distinct_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def distinct_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the distinct pairs `[P, 2]` of two arrays of indices of one length."""
     width = int(b.max(initial=0)) + 1
     return np.stack(np.divmod(np.unique(a.astype(np.int64) * width + b), width), axis=1)
@@ -151,7 +151,7 @@ def _distinct_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def match_masks(nets: Regions, wires: Regions) -> Matching:
     """Match wires and nets that share a pixel."""
     both = nets.counted[nets.image] & wires.counted[wires.image]
-    pairs = _distinct_pairs(wires.image[both], nets.image[both])
+    pairs = distinct_pairs(wires.image[both], nets.image[both])
     return Matching(nets.counted, wires.counted, pairs)
 
 
@@ -186,7 +186,7 @@ def find_faults(nets: Regions, wires: Regions) -> list[Fault]:
         part = np.where(joined.counted[joined.image], joined.image, 0)
         # Pieces of one mask's regions outside the other's, and the regions that each piece touches.
         between = Regions.of_mask(joining.counted[joining.image] & (part == 0), 1, 0)
-        touching = _distinct_pairs(*_neighbours(between.image, part))
+        touching = distinct_pairs(*_neighbours(between.image, part))
         joins = np.bincount(touching[:, 0], minlength=len(between.boxes)) > 1
         faults += [Fault(kind, *map(int, box)) for box in between.boxes[joins]]
     return faults
@@ -230,7 +230,7 @@ def match_polygons(
         if size is None or not len(shapes):
             return shapes
         boxes = shapely.bounds(shapes)
-        return shapes[_reaches_inside(boxes[:, :2], boxes[:, 2:], size[::-1], border)]
+        return shapes[reaches_inside(boxes[:, :2], boxes[:, 2:], size[::-1], border)]
 
     nets = outside_border(nets)
     wires = outside_border(wires[shapely.area(wires) >= min_wire_area])
@@ -241,5 +241,5 @@ def match_polygons(
     if len(nets):
         count, net = connected_components(touching, directed=False)
     wire, polygon = tree.query(wires, predicate="intersects")
-    pairs = _distinct_pairs(wire, net[polygon] if count else polygon)
+    pairs = distinct_pairs(wire, net[polygon] if count else polygon)
     return Matching(np.ones(count, bool), np.ones(len(wires), bool), pairs)

@@ -7,9 +7,11 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from eal_icnet_jax.evaluation import electrical
+from eal_icnet_jax.evaluation import electrical, stack_differences
 from eal_icnet_jax.evaluation.electrical import ElectricalDifferences
+from eal_icnet_jax.evaluation.stack_differences import NetDifferences
 from eal_icnet_jax.imaging.regions import connected_regions
+from eal_icnet_jax.imaging.stack_regions import Mask
 
 METRICS = ("mIoU", "MPA", "Dice", "AJI", "AJI_plus")
 """Names of the metrics that `evaluate_masks` returns."""
@@ -196,6 +198,42 @@ def electrically_significant_differences(
         raise ValueError("valid is for masks: cut the polygons instead")
     matching = electrical.match_polygons(list(label), list(prediction), size, min_wire_area, border)
     return matching.differences()
+
+
+def net_differences(
+    label: Sequence[Mask],
+    prediction: Sequence[Mask],
+    *,
+    min_wire_area: float = electrical.MIN_WIRE_AREA,
+    border: int | None = None,
+) -> NetDifferences:
+    """Count opens, shorts, false positives and false negatives of nets that go over layers.
+
+    The definition of `electrically_significant_differences`, carried to stacks: a net is what is
+    connected in the label's stack, through vias too, a wire what is connected in the prediction's,
+    and they touch where their metal shares a pixel of one layer.
+
+    Args:
+      label: masks `[H, W]` of one size, from the lowest to the highest: metal, via, metal, and so
+        on; non-zero is inside.
+      prediction: likewise.
+      min_wire_area: smallest number of metal pixels of a wire.
+      border: width in pixels of the image's border; nets and wires within it do not count. None for
+        35, or an eighth of the image's shorter side if that is less.
+
+    Returns:
+      The numbers, and the place of each open and short.
+
+    Raises:
+      ValueError: the stacks differ in size or number of layers, or end with vias.
+    """
+    shapes = {mask.shape for mask in (*label, *prediction)}
+    if len(shapes) != 1 or len(label) != len(prediction) or len(label) % 2 == 0:
+        raise ValueError(
+            "the stacks must have the same layers of one size, metal below and above all vias, but "
+            f"have {len(label)} and {len(prediction)} layers of {sorted(shapes)}"
+        )
+    return stack_differences.compare_stacks(label, prediction, min_wire_area, border)
 
 
 def electrical_regions(

@@ -9,7 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from eal_icnet_jax.imaging.masks import MosaicMask
-from eal_icnet_jax.imaging.pyramid import slices_of
+from eal_icnet_jax.imaging.mosaics import blocks
 from eal_icnet_jax.imaging.regions import connected_regions
 
 Mask = np.ndarray | MosaicMask
@@ -86,6 +86,68 @@ def _connect_edges(pieces: _Pieces, before: np.ndarray, after: np.ndarray):
         pieces.connect(a, b, pieces.within)
 
 
+class StackLabels:
+    """The regions of a stack, found block by block.
+
+    `label` is called for the blocks of `mosaics.blocks` in their order. Then `net_of_piece` and
+    `regions` are known.
+
+    Args:
+      masks: `[H, W]` of one size, from the lowest to the highest: metal, via, metal, and so on.
+    """
+
+    def __init__(self, masks: Sequence[Mask]):
+        self._masks, self._pieces = masks, _Pieces()
+        width = masks[0].shape[1]
+        self._above = [np.zeros(width, np.int64) for _ in masks]
+        self._last = [np.zeros(width, np.int64) for _ in masks]
+        self._beside: list[np.ndarray | None] = [None for _ in masks]
+
+    def label(self, rows: slice, columns: slice) -> list[np.ndarray]:
+        """Return the piece of a region that each pixel of a block belongs to.
+
+        Returns:
+          `[h, w]` for each mask, from 1; 0 is ground. A region has a piece in each block.
+        """
+        pieces, out = self._pieces, []
+        if columns.start == 0:
+            self._above, self._beside = self._last, [None for _ in self._masks]
+            self._last = [np.zeros_like(line) for line in self._above]
+        for layer, mask in enumerate(self._masks):
+            part = np.asarray(mask[rows, columns]) != 0
+            here = pieces.add(layer, part, columns.start, rows.start)
+            edge = slice(max(0, columns.start - 1), columns.stop + 1)
+            above = self._above[layer][edge]
+            first = np.zeros(len(above), np.int64)
+            first[columns.start - edge.start :][: here.shape[1]] = here[0]
+            _connect_edges(pieces, above, first)
+            left = self._beside[layer]
+            if left is not None:
+                _connect_edges(pieces, left, here[:, 0])
+            if out:
+                pieces.connect(out[-1], here, pieces.across)
+            self._last[layer][columns], self._beside[layer] = here[-1], here[:, -1]
+            out.append(here)
+        return out
+
+    def net_of_piece(self) -> np.ndarray:
+        """Return the net of each piece, `[N + 1]`: a number from 1; that of ground is 0."""
+        nets = self._pieces.components(self._pieces.within, self._pieces.across)
+        return np.concatenate([[0], nets + 1])
+
+    def region_of_piece(self) -> np.ndarray:
+        """Return the region of each piece, `[N + 1]`: a number from 1; that of ground is 0."""
+        return np.concatenate([[0], self._pieces.components(self._pieces.within) + 1])
+
+    def piece_table(self) -> np.ndarray:
+        """Return layer, left, top, right, bottom and pixels of each piece, `[N, 6]`."""
+        return np.concatenate([np.empty((0, 8), np.int64), *self._pieces.tables])[:, :6]
+
+    def regions(self) -> StackRegions:
+        """Return the regions and their nets."""
+        return _regions(self._pieces)
+
+
 def find_nets(masks: Sequence[Mask], block: int = BLOCK) -> StackRegions:
     """Find the regions of masks, block by block, and the nets that they form.
 
@@ -93,29 +155,10 @@ def find_nets(masks: Sequence[Mask], block: int = BLOCK) -> StackRegions:
       masks: `[H, W]` of one size, from the lowest to the highest: metal, via, metal, and so on.
       block: side in pixels of the parts that are read. The result does not depend on it.
     """
-    height, width = masks[0].shape
-    pieces = _Pieces()
-    above: list[np.ndarray] = [np.zeros(width, np.int64) for _ in masks]
-    for rows in slices_of(height, block):
-        last = [np.zeros(width, np.int64) for _ in masks]
-        beside: list[np.ndarray | None] = [None for _ in masks]
-        for columns in slices_of(width, block):
-            below = None
-            for layer, mask in enumerate(masks):
-                part = np.asarray(mask[rows, columns]) != 0
-                here = pieces.add(layer, part, columns.start, rows.start)
-                edge = slice(max(0, columns.start - 1), columns.stop + 1)
-                first = np.zeros(min(columns.stop + 1, width) - edge.start, np.int64)
-                first[columns.start - edge.start :][: here.shape[1]] = here[0]
-                _connect_edges(pieces, above[layer][edge], first)
-                left = beside[layer]
-                if left is not None:
-                    _connect_edges(pieces, left, here[:, 0])
-                if below is not None:
-                    pieces.connect(below, here, pieces.across)
-                last[layer][columns], beside[layer], below = here[-1], here[:, -1], here
-        above = last
-    return _regions(pieces)
+    labels = StackLabels(masks)
+    for rows, columns in blocks(masks[0].shape, block):
+        labels.label(rows, columns)
+    return labels.regions()
 
 
 def _regions(pieces: _Pieces) -> StackRegions:
