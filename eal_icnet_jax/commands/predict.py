@@ -67,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("mosaics").add_argument
     add("--tiles", metavar="PATTERN",
         help="INPUT is a folder of tiles with names such as tile_{row}_{column}.png")  # fmt: skip
+    add("--tile-overlap", type=lambda text: float(text) / 100, default=0.0, metavar="PERCENT",
+        help="part of a tile's side that neighbours share (0: they lie side by side)")  # fmt: skip
     add("--window", type=int, metavar="PIXELS",
         help="side of a window (512, or that of the crops of a network that knows a width of "
         "wires; once magnified)")  # fmt: skip
@@ -93,8 +95,8 @@ def _options(arguments: argparse.Namespace) -> "PredictionOptions":
         layout = LayoutOutput(arguments.layout, arguments.kinds, arguments.pixel_size, shapes)
     names = (
         "input", "output", "threshold", "probabilities", "uncertainty", "overlay",
-        "remove_specks", "fill_holes", "tiles", "window", "overlap", "batch", "format", "scale",
-        "tta", "multiscale", "white", "page", "force",
+        "remove_specks", "fill_holes", "tiles", "tile_overlap", "window", "overlap", "batch",
+        "format", "scale", "tta", "multiscale", "white", "page", "force",
     )  # fmt: skip
     return PredictionOptions(layout=layout, **{name: getattr(arguments, name) for name in names})
 

@@ -18,8 +18,8 @@ def normalized(name: str) -> str:
 
 
 def stem_of(path: pathlib.Path) -> str:
-    """Return the name of an image or Zarr without its endings, such as `.ome.tif`."""
-    endings = "|".join(map(re.escape, (*SUFFIXES, ".svg", ".zarr")))
+    """Return the name of an image, Zarr or file of tiles without its endings, as `.ome.tif`."""
+    endings = "|".join(map(re.escape, (*SUFFIXES, ".svg", ".zarr", ".csv", ".txt")))
     return re.sub(rf"(\.ome)?({endings})$", "", normalized(path.name), flags=re.I)
 
 

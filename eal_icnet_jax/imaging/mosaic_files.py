@@ -3,10 +3,9 @@
 import os
 import pathlib
 
-from eal_icnet_jax.imaging import decoding, image_folders
+from eal_icnet_jax.imaging import decoding, image_folders, placed_mosaic, tile_positions
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.imaging.tiff_mosaic import open_tiff
-from eal_icnet_jax.imaging.tiled_mosaic import open_tiles
 from eal_icnet_jax.imaging.zarr_mosaic import open_zarr
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import cannot_be_read
@@ -44,16 +43,20 @@ def find_mosaics(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def open_mosaic(
-    path: str | os.PathLike, tiles: str | None = None, page: int | None = None
+    path: str | os.PathLike,
+    tiles: str | None = None,
+    page: int | None = None,
+    tile_overlap: float = 0.0,
 ) -> Mosaic:
     """Open an image of any size, with the pixels that the file holds.
 
     `levels.in_full_range` turns it into what networks take, `masks.MosaicMask` into a mask.
 
     Args:
-      path: an image file, a Zarr, or with `tiles` a folder.
+      path: an image file, a Zarr, a file of positions of tiles, or with `tiles` a folder.
       tiles: pattern of the names of the folder's tiles, with `{row}` and `{column}` for numbers.
       page: number of the image among those of the file, from 1; None if it holds one.
+      tile_overlap: part of a tile's side that neighbours share, in [0, 0.5].
 
     Raises:
       UserError: it cannot be read, holds several images and none is named, or its pixels are of a
@@ -63,7 +66,9 @@ def open_mosaic(
     if page is not None and page < 1:
         raise UserError(f"--page is {page}: name a page from 1 up")
     if tiles is not None:
-        return open_tiles(path, tiles)
+        return placed_mosaic.open_tiles(path, tiles, tile_overlap)
+    if path.suffix.lower() in tile_positions.SUFFIXES and path.is_file():
+        return placed_mosaic.open_positions(path)
     if is_zarr(path):
         return open_zarr(path, page)
     if is_tiff(path):

@@ -35,6 +35,7 @@ class Mosaic:
       pixel_size_source: what states the pixel size.
       white: level of white that the file states, such as 4095 of 12 bits in 16; otherwise None.
       notes: a sentence for each thing about the file that a user should know.
+      files: that hold its pixels, if `path` only names them.
     """
 
     path: pathlib.Path
@@ -45,6 +46,7 @@ class Mosaic:
     pixel_size_source: str = ""
     white: int | None = None
     notes: tuple[str, ...] = ()
+    files: tuple[pathlib.Path, ...] = ()
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         """Return a part, `[h, w]` or RGB `[h, w, 3]`.
@@ -64,7 +66,7 @@ class Mosaic:
 
     def stamp(self) -> dict:
         """Return a JSON object that changes with the image and whenever its files are changed."""
-        contents = self.path.rglob("*") if self.path.is_dir() else (self.path,)
+        contents = self.path.rglob("*") if self.path.is_dir() else (self.path, *self.files)
         statuses = [path.stat() for path in contents if path.is_file()]
         return {
             "input": self.path.name,

@@ -1,6 +1,7 @@
 """A folder of tiles as a mosaic."""
 
 import functools
+import itertools
 import pathlib
 import re
 
@@ -26,7 +27,7 @@ def open_tiles(folder: pathlib.Path, pattern: str) -> Mosaic:
     Raises:
       UserError: the pattern is wrong, tiles are missing, or the first or last cannot be read.
     """
-    tiles = _TileGrid(_complete_grid(folder, _find_tiles(folder, pattern)))
+    tiles = _TileGrid(_complete_grid(folder, find_tiles(folder, pattern)))
     return Mosaic(
         folder,
         tiles.shape,
@@ -40,7 +41,7 @@ def open_tiles(folder: pathlib.Path, pattern: str) -> Mosaic:
     )
 
 
-def _find_tiles(folder: pathlib.Path, pattern: str) -> dict[tuple[int, int], pathlib.Path]:
+def find_tiles(folder: pathlib.Path, pattern: str) -> dict[tuple[int, int], pathlib.Path]:
     """Return the files whose names match a pattern, by row and column."""
     if sorted(re.findall(r"{(\w*)}", pattern)) != ["column", "row"]:
         raise UserError(f"--tiles is {pattern}: name tiles as in tile_{{row}}_{{column}}.png")
@@ -85,22 +86,36 @@ def _overlap(first: np.ndarray, second: np.ndarray) -> int:
     return column + STRIP if best > 0.9 and goes_on < 0.5 else 0
 
 
+def _ranges(paths: dict[tuple[int, int], pathlib.Path]) -> tuple[range, range]:
+    """Return the rows and the columns of a grid of tiles."""
+    rows, columns = (range(min(numbers), max(numbers) + 1) for numbers in zip(*paths, strict=True))
+    return rows, columns
+
+
+def missing_tiles(paths: dict[tuple[int, int], pathlib.Path]) -> list[tuple[int, int]]:
+    """Return row and column of each tile that a grid lacks."""
+    return [place for place in itertools.product(*_ranges(paths)) if place not in paths]
+
+
 def _complete_grid(
     folder: pathlib.Path, paths: dict[tuple[int, int], pathlib.Path]
 ) -> list[list[pathlib.Path]]:
     """Return rows of paths, or raise a `UserError` that names the missing tiles."""
-    rows, columns = (range(min(numbers), max(numbers) + 1) for numbers in zip(*paths, strict=True))
-    missing = [(row, column) for row in rows for column in columns if (row, column) not in paths]
-    if missing:
+    rows, columns = _ranges(paths)
+    if missing := missing_tiles(paths):
         examples = ", ".join(f"row {row} column {column}" for row, column in missing[:3])
         raise UserError(f"{folder} lacks {len(missing)} tiles of its grid ({examples}): add them")
     return [[paths[row, column] for column in columns] for row in rows]
 
 
-def _read_tile(path: pathlib.Path) -> np.ndarray:
+def read_tile(path: pathlib.Path) -> Mosaic:
+    """Return a tile as it is stored."""
+    return decoding.open_encoded(decoding.read_bytes(path), str(path))
+
+
+def tile_pixels(path: pathlib.Path) -> np.ndarray:
     """Return the pixels of a tile as they are stored."""
-    tile = decoding.open_encoded(decoding.read_bytes(path), str(path))
-    return np.ascontiguousarray(tile[slice(None), slice(None)])
+    return np.ascontiguousarray(read_tile(path)[slice(None), slice(None)])
 
 
 class _TileGrid:
@@ -117,8 +132,8 @@ class _TileGrid:
 
     def __init__(self, grid: list[list[pathlib.Path]]):
         self._grid = grid
-        self._decoded = functools.lru_cache(2 * len(grid[0]))(_read_tile)
-        self.first = decoding.open_encoded(decoding.read_bytes(grid[0][0]), str(grid[0][0]))
+        self._decoded = functools.lru_cache(2 * len(grid[0]))(tile_pixels)
+        self.first = read_tile(grid[0][0])
         first, last = self._decoded(grid[0][0]), self._decoded(grid[-1][-1])
         self.dtype, self._channels = first.dtype, first.shape[2:]
         self._size, self._last_size = first.shape[:2], last.shape[:2]

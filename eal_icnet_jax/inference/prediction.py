@@ -166,7 +166,9 @@ class PredictionRun:
     def _predict(self, number: int, path: pathlib.Path) -> ImageResult | None:
         """Do this process's part of an image; return the result if this process reports it."""
         start = time.perf_counter()
-        mosaic = mosaic_files.open_mosaic(path, self._options.tiles, self._options.page)
+        mosaic = mosaic_files.open_mosaic(
+            path, self._options.tiles, self._options.page, self._options.tile_overlap
+        )
         image = ImagePrediction(mosaic, self._choice, self._options)
         pixel_size = None
         if self._options.layout:

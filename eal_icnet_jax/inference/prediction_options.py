@@ -130,6 +130,7 @@ class PredictionOptions(ImageOptions):
       remove_specks: as for `cleaning.clean_mask`; None for `ImagePrediction.speck_area`.
       fill_holes: as for `cleaning.clean_mask`.
       tiles: pattern of tile names with `{row}` and `{column}`; `input` is then one mosaic.
+      tile_overlap: part of a tile's side that neighbours share, in [0, 0.5].
       format: of mosaics, "tiff" or "zarr"; if not given, that of the input.
       layout: layout file to write too.
       page: number of the image in files that hold several, from 1.
@@ -147,6 +148,7 @@ class PredictionOptions(ImageOptions):
     remove_specks: int | None = None
     fill_holes: int = 0
     tiles: str | None = None
+    tile_overlap: float = 0.0
     format: str | None = None
     layout: LayoutOutput | None = None
     page: int | None = None
@@ -155,6 +157,11 @@ class PredictionOptions(ImageOptions):
     def __post_init__(self):
         super().__post_init__()
         check_threshold(self.threshold)
+        if not 0 <= self.tile_overlap <= 0.5:
+            percent = 100 * self.tile_overlap
+            raise UserError(f"--tile-overlap is {percent:g}: name 0 to 50 percent")
+        if self.tile_overlap and self.tiles is None:
+            raise UserError("--tile-overlap is for tiles whose names --tiles describes: name it")
         if self.page is not None and self.page < 1:
             raise UserError(f"--page is {self.page}: name a page from 1 up")
         cleaning.check_areas(self.remove_specks or 0, self.fill_holes)

@@ -14,7 +14,7 @@ import tifffile
 import zarr
 
 from eal_icnet_jax.evaluation import calibration
-from eal_icnet_jax.imaging import decoding, mosaic_files
+from eal_icnet_jax.imaging import decoding, mosaic_files, tile_positions
 from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
 from eal_icnet_jax.netlist import extraction
 from eal_icnet_jax.review import session, strokes
@@ -126,6 +126,14 @@ def read_net_labels(data: bytes, folder: pathlib.Path):
     extraction.read_net_labels(folder / "names.csv")
 
 
+def read_tile_positions(data: bytes, folder: pathlib.Path):
+    (folder / "a.png").write_bytes(b"")
+    for name in ("tiles.txt", "tiles.csv"):
+        (folder / name).write_bytes(data)
+        with contextlib.suppress(UserError):
+            tile_positions.read_positions(folder / name)
+
+
 def _strokes() -> bytes:
     """Return a file of strokes of every shape."""
     shapes = [
@@ -178,6 +186,11 @@ def _seeds() -> dict[str, list[bytes]]:
         "metadata": [json.dumps(spec).encode()],
         "strokes": [_strokes()],
         "places": [json.dumps({"places": [place]}).encode()],
+        "tile_positions": [
+            b"dim = 2\na.png; ; (0.0, 1e1)\n",
+            b"file: a.png; corr: 0.9; position: (3, -4.5); grid: (0, 0);\n",
+            b"name,x,y\na.png,0,7\n",
+        ],
         "net_labels": [b'name,layer,x,y\nVDD,metal1,12.5,180.2\n"a, b",via1,-1e2,0\n'],
         "calibration": [json.dumps({"calibration": {"label": counted.to_json()}}).encode()],
         "config": [small_config.get_config().to_json().encode()],
@@ -198,6 +211,7 @@ TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
     "places": read_places,
     "calibration": read_calibration,
     "net_labels": read_net_labels,
+    "tile_positions": read_tile_positions,
     "config": read_config,
 }
 

@@ -1,0 +1,104 @@
+"""Find the places of overlapping tiles, and write them as one image or as a table of positions.
+
+    eal-icnet stitch TILES --tiles=tile_{row}_{column}.png --tile-overlap=15 -o die.ome.tif
+
+With -o positions.csv, only the places are written: every command opens such a file as one image. It
+must lie in the folder of the tiles or above it.
+"""
+
+import argparse
+import pathlib
+
+from eal_icnet_jax.system.errors import UserError
+
+IMAGES = (".ome.tif", ".ome.tiff")
+"""Endings of an image that is written, in lower case."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `eal-icnet stitch`."""
+    add = parser.add_argument
+    add("folder", type=pathlib.Path, metavar="TILES", help="folder of the tiles")
+    add("--tiles", metavar="PATTERN", required=True,
+        help="names of the tiles, such as tile_{row}_{column}.png")  # fmt: skip
+    add("--tile-overlap", type=float, metavar="PERCENT", required=True,
+        help="part of a tile's side that neighbours share, about")  # fmt: skip
+    add("--search", type=float, metavar="PERCENT",
+        help="largest deviation, as part of a tile's side (half of the overlap)")  # fmt: skip
+    add("-o", "--output", type=pathlib.Path, required=True, metavar="FILE",
+        help=f"{IMAGES[0]} for the image, or .csv for the positions")  # fmt: skip
+    add("--force", action="store_true", help="replace a file that another program wrote")
+
+
+def _check_is_table(path: pathlib.Path):
+    """Raise a `UserError` if a file is no table of positions, which this command may replace."""
+    from eal_icnet_jax.imaging.tile_positions import read_positions
+
+    try:
+        read_positions(path)
+    except UserError as error:
+        raise UserError(
+            f"{path} exists and holds no positions of tiles: name another output, or replace it "
+            "with --force"
+        ) from error
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run `eal-icnet stitch`."""
+    overlap, output = arguments.tile_overlap / 100, arguments.output
+    search = overlap / 2 if arguments.search is None else arguments.search / 100
+    if not 0 < overlap <= 0.5:
+        raise UserError(f"--tile-overlap is {arguments.tile_overlap:g}: name 1 to 50 percent")
+    if not 0 < search < overlap:
+        raise UserError(
+            f"--search is {100 * search:g}: name less than the overlap of {100 * overlap:g} percent"
+        )
+    is_table = output.suffix.lower() == ".csv"
+    if not is_table and not output.name.lower().endswith(IMAGES):
+        raise UserError(f"{output} is no result: let it end in {IMAGES[0]} or .csv")
+    if not output.parent.is_dir():
+        raise UserError(f"{output.parent} is not a folder: make it, or name another one")
+    folder = arguments.folder.resolve()
+    if is_table and not folder.is_relative_to(output.parent.resolve()):
+        raise UserError(
+            f"{output} must lie in {arguments.folder} or above it, so that it can name the tiles"
+        )
+
+    from eal_icnet_jax.imaging import (
+        mosaic_writing,
+        placed_mosaic,
+        stitching,
+        tile_positions,
+        tiled_mosaic,
+    )
+    from eal_icnet_jax.system.files import check_replaceable, write_atomically
+    from eal_icnet_jax.system.terminal import warn
+
+    if not is_table:
+        check_replaceable(output, arguments.force)
+    elif output.exists() and not arguments.force:
+        _check_is_table(output)
+    grid = tiled_mosaic.find_tiles(folder, arguments.tiles)
+    if output.resolve() in grid.values():
+        raise UserError(f"{output} is one of the tiles: name another --output")
+    found = stitching.stitch(grid, overlap, search)
+    print(
+        f"{len(found.tiles)} tiles placed by {found.pairs} pairs of neighbours, which agree to "
+        f"{found.deviation:.2f} pixels"
+    )
+    if missing := tiled_mosaic.missing_tiles(grid):
+        warn(f"{arguments.folder} lacks {len(missing)} tiles of its grid, such as row "
+             f"{missing[0][0]} column {missing[0][1]}")  # fmt: skip
+    if found.unsure:
+        warn(f"{found.unsure} pairs of neighbours show nothing to place them by, or contradict the "
+             "others")  # fmt: skip
+    if is_table:
+        table = tile_positions.positions_table(found.tiles, output.parent.resolve())
+        write_atomically(output, table)
+        print(f"positions in {output}")
+        return
+    mosaic = placed_mosaic.open_placed_tiles(arguments.folder, found.tiles)
+    for note in mosaic.notes:
+        warn(f"{arguments.folder}: {note}")
+    mosaic_writing.write_ome_tiff(output, mosaic)
+    print(f"{mosaic.shape[1]}x{mosaic.shape[0]} pixels in {output}")

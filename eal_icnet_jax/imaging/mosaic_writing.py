@@ -1,0 +1,47 @@
+"""A mosaic written as one file, part by part."""
+
+import pathlib
+import shutil
+import tempfile
+
+from eal_icnet_jax.imaging import pyramid
+from eal_icnet_jax.imaging.mosaics import Mosaic, blocks
+from eal_icnet_jax.system.files import MADE_BY, atomic_file, cannot_be_written
+from eal_icnet_jax.system.terminal import progress_bar
+
+
+def write_ome_tiff(path: pathlib.Path, mosaic: Mosaic):
+    """Write an image as tiled OME-TIFF with a pyramid, completely or not at all.
+
+    Equal pixels give equal bytes. The memory needed does not grow with the size.
+
+    Args:
+      path: of the file.
+      mosaic: of uint8 or uint16, grey or RGB.
+
+    Raises:
+      UserError: it cannot be written or read.
+    """
+    channels = mosaic[0:1, 0:1].shape[2:]
+    folder = None
+    try:
+        # Beside the file, where there is room for it.
+        folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+        group = pyramid.create_pyramid(
+            pathlib.Path(folder) / "image.zarr", path.name, (*mosaic.shape, *channels),
+            mosaic.dtype, mosaic.pixel_size,
+        )  # fmt: skip
+        parts = list(blocks(mosaic.shape, 2048))
+        with progress_bar("writing", len(parts), "part", disable=None) as bar:
+            for part in parts:
+                group["0"][part] = mosaic[part]
+                bar.update()
+        pyramid.fill_levels(group)
+        with atomic_file(path) as partial:
+            description = {"software": MADE_BY.decode()}
+            pyramid.write_tiff(group, partial, mosaic.pixel_size, description)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,142 @@
+"""Places of overlapping tiles: those they were cut from, and doubt where nothing shows them."""
+
+import numpy as np
+import pytest
+
+from eal_icnet_jax.datasets.ic_synthetic import die
+from eal_icnet_jax.imaging import mosaic_files, png
+from eal_icnet_jax.imaging.stitching import stitch
+from eal_icnet_jax.system.errors import UserError
+from tests import cli
+
+SIDE, STEP, JITTER = 256, 218, 8
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """A drawn photograph, grey `[920, 920]`."""
+    return die.draw_field(die.Die(920, 920, seed=6, optical=False), 0)["image"]
+
+
+def cut(whole, folder, seed=0, missing=()):
+    """Write jittered tiles with steps of brightness and noise; return grid and true places."""
+    rng = np.random.default_rng(seed)
+    grid, places = {}, {}
+    for row in range(4):
+        for column in range(4):
+            jitter = rng.integers(-JITTER, JITTER + 1, 2)
+            y, x = np.clip(np.multiply((row, column), STEP) + jitter, 0, 920 - SIDE)
+            part = whole[y : y + SIDE, x : x + SIDE] * rng.uniform(0.95, 1.05)
+            noisy = np.clip(part + rng.normal(0, 3, part.shape), 0, 255).astype(np.uint8)
+            if (row, column) not in missing:
+                grid[row, column] = folder / f"t_{row}_{column}.png"
+                png.write(grid[row, column], noisy)
+                places[row, column] = x, y
+    return grid, places
+
+
+def errors(found, places):
+    """Return by how many pixels each tile is off, apart from a common shift."""
+    true = np.array([places[key] for key in sorted(places)], float)
+    off = np.array([tile[1:] for tile in found.tiles]) - true
+    return np.abs(off - np.median(off, 0)).max(1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tiles_lie_where_they_were_cut(whole, tmp_path, seed):
+    grid, places = cut(whole, tmp_path, seed)
+    found = stitch(grid, 0.15, 0.07)
+    assert found.pairs == 24 and found.unsure == 0
+    assert errors(found, places).max() < 0.5
+
+
+def test_a_missing_tile_leaves_the_others_in_place(whole, tmp_path):
+    grid, places = cut(whole, tmp_path, missing=((1, 1), (3, 0)))
+    assert errors(stitch(grid, 0.15, 0.07), places).max() < 0.5
+
+
+def test_lines_place_tiles_only_across_them(tmp_path):
+    """Along parallel lines nothing shows where tiles lie, so that they stay where they should."""
+    rows = np.zeros(920)
+    for top in np.cumsum(np.random.default_rng(0).integers(14, 40, 40)):
+        rows[top : top + 8] = 120
+    lines = 60 + np.repeat(rows[:, None], 920, 1)
+    grid, places = cut(lines, tmp_path)
+    found = stitch(grid, 0.15, 0.07)
+    true = np.array([places[key] for key in sorted(places)], float)
+    off = np.array([tile[1:] for tile in found.tiles]) - true
+    off -= np.median(off, 0)
+    assert np.abs(off[:, 1]).max() < 0.5
+    assert np.abs(off[:, 0]).max() < 3 * JITTER
+
+
+def test_one_wrong_pair_moves_no_tile(whole, tmp_path):
+    """A piece of another place covers what one tile shares with its neighbour."""
+    grid, places = cut(whole, tmp_path)
+    path = grid[1, 1]
+    tile = mosaic_files.open_mosaic(path)[0:SIDE, 0:SIDE].copy()
+    tile[20:230, 180:] = tile[20:230, 60:136]
+    png.write(path, tile)
+    assert errors(stitch(grid, 0.15, 0.07), places).max() < 1
+
+
+def test_tiles_that_share_nothing_are_reported(tmp_path):
+    rng = np.random.default_rng(0)
+    grid = {}
+    for k in range(4):
+        grid[divmod(k, 2)] = tmp_path / f"{k}.png"
+        png.write(tmp_path / f"{k}.png", rng.integers(0, 255, (128, 128)).astype(np.uint8))
+    with pytest.raises(UserError, match="no two neighbours fit with an overlap of 30%"):
+        stitch(grid, 0.3, 0.1)
+    png.write(grid[1, 1], np.zeros((120, 128), np.uint8))
+    with pytest.raises(UserError, match=r"has 120x128 pixels .* and the first 128x128"):
+        stitch(grid, 0.3, 0.1)
+    with pytest.raises(UserError, match="share 13 pixels, too few to search for shifts of 6"):
+        stitch(grid, 0.1, 0.05)
+
+
+def test_the_command_writes_the_image_or_its_positions(whole, tmp_path):
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    _, places = cut(whole, tiles, missing=((3, 3),))
+    arguments = "stitch", tiles, "--tiles=t_{row}_{column}.png", "--tile-overlap=15"
+    result = cli.call(*arguments, "-o", tiles / "positions.csv")
+    assert result.returncode == 0, result.stderr
+    assert "15 tiles placed by 22 pairs of neighbours, which agree to 0.0" in result.stdout
+    assert "lacks 1 tiles of its grid, such as row 3 column 3" in result.stderr
+    placed = mosaic_files.open_mosaic(tiles / "positions.csv")
+    out = tmp_path / "die.ome.tif"
+    assert cli.call(*arguments, "-o", out).returncode == 0
+    first = out.read_bytes()
+    image = mosaic_files.open_mosaic(out)
+    assert image.shape == placed.shape
+    height, width = image.shape
+    np.testing.assert_array_equal(image[0:height, 0:width], placed[0:height, 0:width])
+    x, y = (min(place[k] for place in places.values()) for k in (0, 1))
+    part = whole[y : y + 600, x : x + 600].astype(float)
+    assert np.abs(image[0:600, 0:600] - part * image[0:600, 0:600].mean() / part.mean()).mean() < 6
+    assert cli.call(*arguments, "-o", out).returncode == 0
+    assert out.read_bytes() == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["die.ome.tif", "tiles"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--tile-overlap=0", "-o", "a.csv"), "--tile-overlap is 0: name 1 to 50 percent"),
+        (("--tile-overlap=10", "--search=12", "-o", "a.csv"), "--search is 12: name less than"),
+        (("--tile-overlap=10", "-o", "a.png"), "a.png is no result: let it end in .ome.tif or"),
+        (("--tile-overlap=10", "-o", "/tmp/none/a.csv"), "/tmp/none is not a folder: make it"),
+    ],
+)
+def test_wrong_options_are_reported(tmp_path, options, message):
+    assert message in cli.error_of("stitch", tmp_path, "--tiles=t_{row}_{column}.png", *options)
+
+
+def test_foreign_files_are_not_replaced(tmp_path):
+    (tmp_path / "a.csv").write_text("mine\n")
+    arguments = "stitch", tmp_path, "--tiles=t_{row}_{column}.png", "--tile-overlap=15", "-o"
+    assert "a.csv exists and holds no positions" in cli.error_of(*arguments, tmp_path / "a.csv")
+    (tmp_path / "below").mkdir()
+    error = cli.error_of(*arguments, tmp_path / "below" / "a.csv")
+    assert "must lie in" in error and "or above it" in error
