@@ -3,10 +3,11 @@
     python benchmarks/stitching.py --die=DIE --work=WORK [--checkpoint=CKPT]
 
 DIE is a folder that `eal-icnet draw die` wrote. Its photograph is cut into tiles that overlap by
-15%, lie up to 15 pixels beside their place in a grid, and differ in brightness by up to 5%. Prints
-the part of the tiles that `eal-icnet stitch` places to within a pixel, with seconds and memory, and
-likewise for m2stitch if it is installed. With a checkpoint, the whole photograph and the tiles are
-predicted, and the opens and shorts of both are printed.
+15%, lie up to 15 pixels beside their place in a grid, differ in brightness by up to 5%, and have
+noise of 3 levels each, as photographs of their own. Prints the part of the tiles that `eal-icnet
+stitch` places to within a pixel, with seconds and memory, and likewise for m2stitch if it is
+installed. With a checkpoint, the whole photograph and the tiles are predicted, and the opens and
+shorts of both are printed.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from eal_icnet_jax.inference.prediction import PredictionRun
 from eal_icnet_jax.inference.prediction_options import PredictionOptions
 from eal_icnet_jax.models import checkpoints
 
-OVERLAP, JITTER, BRIGHTNESS = 0.15, 15, 0.05
+OVERLAP, JITTER, BRIGHTNESS, NOISE = 0.15, 15, 0.05, 3.0
 
 
 def cut(image, side: int, folder: pathlib.Path, seed: int) -> tuple[dict, np.ndarray]:
@@ -44,6 +45,7 @@ def cut(image, side: int, folder: pathlib.Path, seed: int) -> tuple[dict, np.nda
                 for k, length in zip((row, column), image.shape, strict=True)
             )
             tile = image[y : y + side, x : x + side] * rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS)
+            tile += rng.normal(0, NOISE, tile.shape)
             grid[row, column] = folder / f"tile_{row:03}_{column:03}.png"
             png.write(grid[row, column], np.clip(np.rint(tile), 0, 255).astype(np.uint8))
             places.append((x, y))

@@ -2,8 +2,9 @@
 
 Each pair of neighbours gives a shift and how sure it is in each direction, since lines say nothing
 about shifts along them. The places of all tiles are those that fit all pairs best, where pairs that
-contradict the others count little. m2stitch and ASHLAR join tiles along a spanning tree instead;
-on drawn dies with parallel lines, m2stitch 0.7.2 placed 94% of the tiles to within a pixel.
+contradict the others count little. m2stitch and ASHLAR join tiles along a spanning tree instead: of
+drawn electron photographs, m2stitch 0.7.2 placed 93% and 96% of the tiles to within a pixel, and
+this all of them (`python benchmarks/stitching.py`, two seeds).
 """
 
 import dataclasses
