@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.system.files import cannot_be_read
+from eal_icnet_jax.system.tables import Row, read_table, read_text
 
 SUFFIXES = (".txt", ".csv")
 """Endings of files of positions, in lower case."""
 
-MAX_BYTES = 2**26
-"""Largest size of a file of positions."""
-
 MAX_TILES = 200_000
 """Largest number of tiles."""
+
+MAX_PLACE = 1e8
+"""Largest coordinate in pixels."""
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
@@ -53,22 +53,22 @@ def read_positions(path: pathlib.Path) -> list[PlacedTile]:
     Raises:
       UserError: it cannot be read, is of another form, or names a tile that is not there.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path} has over {MAX_BYTES >> 20} MB: it is no file of positions")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise cannot_be_read(path, error) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text: name a file of positions of tiles") from error
-    rows = _table(path, text) if path.suffix.lower() == ".csv" else _lines(path, text)
+    if path.suffix.lower() == ".csv":
+        rows = [_of_table(row) for row in read_table(path, COLUMNS)]
+    else:
+        rows = _lines(path, read_text(path))
     if not rows:
         raise UserError(f"{path} names no tile: write a line for each")
     return _checked(path, rows)
 
 
-def _lines(path: pathlib.Path, text: str) -> list[tuple[int, str, float, float]]:
-    """Return line number, name, x and y of each line of Fiji's or MIST's form."""
+def _of_table(row: Row) -> tuple[str, str, float, float]:
+    x, y = (row.number(axis, "pixels", MAX_PLACE) for axis in ("x", "y"))
+    return row.place, row.values["name"], x, y
+
+
+def _lines(path: pathlib.Path, text: str) -> list[tuple[str, str, float, float]]:
+    """Return place in the file, name, x and y of each line of Fiji's or MIST's form."""
     out = []
     for number, line in enumerate(text.splitlines(), 1):
         line = line.strip()
@@ -80,51 +80,30 @@ def _lines(path: pathlib.Path, text: str) -> list[tuple[int, str, float, float]]
                 f"{path}, line {number} is no position of a tile: write it as in Fiji's "
                 "TileConfiguration.txt, such as tile_1.png; ; (0.0, 0.0)"
             )
-        out.append((number, match["name"].strip(), float(match["x"]), float(match["y"])))
+        place = f"{path}, line {number}"
+        x, y = float(match["x"]), float(match["y"])
+        if max(abs(x), abs(y)) >= MAX_PLACE:
+            raise UserError(f"{place}: positions must be in pixels")
+        out.append((place, match["name"].strip(), x, y))
     return out
 
 
-def _table(path: pathlib.Path, text: str) -> list[tuple[int, str, float, float]]:
-    """Return line number, name, x and y of each row of a CSV file."""
-    out = []
-    try:
-        reader = csv.DictReader(io.StringIO(text))
-        missing = set(COLUMNS) - set(reader.fieldnames or ())
-        if missing:
-            raise UserError(
-                f"{path} has no column {', '.join(sorted(missing))}: its first line must be "
-                f"{','.join(COLUMNS)}"
-            )
-        for row in reader:
-            try:
-                x, y = float(row["x"]), float(row["y"])
-            except (TypeError, ValueError):
-                raise UserError(f"{path}, line {reader.line_num}: x and y must be pixels") from None
-            out.append((reader.line_num, (row["name"] or "").strip(), x, y))
-    except csv.Error as error:
-        raise UserError(f"{path} is no CSV file ({error}): export it again") from error
-    return out
-
-
-def _checked(path: pathlib.Path, rows: Sequence[tuple[int, str, float, float]]) -> list[PlacedTile]:
+def _checked(path: pathlib.Path, rows: Sequence[tuple[str, str, float, float]]) -> list[PlacedTile]:
     """Return rows as tiles whose files exist, each named once."""
     if len(rows) > MAX_TILES:
         raise UserError(f"{path} names over {MAX_TILES:,} tiles: split it")
     folder = path.parent.resolve()
-    seen: dict[str, int] = {}
+    seen: set[str] = set()
     out, missing = [], []
-    for number, name, x, y in rows:
-        place = f"{path}, line {number}"
-        if not max(abs(x), abs(y)) < 1e8:  # also if it is not a number
-            raise UserError(f"{place}: x and y must be pixels")
+    for place, name, x, y in rows:
         if name in seen:
-            raise UserError(f"{place}: {name} is named in line {seen[name]} too: remove one")
-        seen[name] = number
+            raise UserError(f"{place}: {name} is named above too: remove one")
+        seen.add(name)
         tile = path.parent / name
         if not name or not (folder / name).resolve().is_relative_to(folder):
             raise UserError(f"{place}: name a tile in the folder of {path.name}")
         if not tile.is_file():
-            missing.append(f"{name} (line {number})")
+            missing.append(name)
         out.append(PlacedTile(tile, x, y))
     if missing:
         raise UserError(

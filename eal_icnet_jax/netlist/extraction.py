@@ -1,14 +1,12 @@
 """Nets of a stack, extracted by KLayout."""
 
-import csv
 import dataclasses
-import math
 import pathlib
 from typing import NamedTuple
 
 from eal_icnet_jax.netlist.stack import Stack
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.system.files import cannot_be_read
+from eal_icnet_jax.system.tables import read_table
 from eal_icnet_jax.vector.layout_reader import Box, kdb
 
 MAX_LABELS = 1_000_000
@@ -22,11 +20,11 @@ MAX_COORDINATE = 1e6
 class NetLabel(NamedTuple):
     """A name for the net at a point of a layer.
 
-    line: of the file that holds it, from 1.
+    place: where it stands, for error messages.
     x, y: in micrometres, y upwards.
     """
 
-    line: int
+    place: str
     name: str
     layer: str
     x: float
@@ -78,33 +76,15 @@ def read_net_labels(path: pathlib.Path) -> list[NetLabel]:
     Raises:
       UserError: it cannot be read.
     """
+    rows = read_table(path, ("name", "layer", "x", "y"))
+    if len(rows) > MAX_LABELS:
+        raise UserError(f"{path} has over {MAX_LABELS:,} lines: split it")
     out = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = {"name", "layer", "x", "y"} - set(reader.fieldnames or ())
-            if missing:
-                raise UserError(
-                    f"{path} has no column {', '.join(sorted(missing))}: its first line must be "
-                    "name,layer,x,y"
-                )
-            for row in reader:
-                if len(out) >= MAX_LABELS:
-                    raise UserError(f"{path} has over {MAX_LABELS:,} lines: split it")
-                try:
-                    x, y = float(row["x"]), float(row["y"])
-                except (TypeError, ValueError):
-                    x = y = math.nan
-                if not max(abs(x), abs(y)) < MAX_COORDINATE:
-                    raise UserError(f"{path}, line {reader.line_num}: x and y must be micrometres")
-                name = (row["name"] or "").strip()
-                if not name:
-                    raise UserError(f"{path}, line {reader.line_num}: the name is empty")
-                out.append(NetLabel(reader.line_num, name, (row["layer"] or "").strip(), x, y))
-    except OSError as error:
-        raise cannot_be_read(path, error) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is no CSV file of UTF-8 text: export it again") from error
+    for row in rows:
+        x, y = (row.number(axis, "micrometres", MAX_COORDINATE) for axis in ("x", "y"))
+        if not row.values["name"]:
+            raise UserError(f"{row.place}: the name is empty")
+        out.append(NetLabel(row.place, row.values["name"], row.values["layer"], x, y))
     return out
 
 
@@ -186,14 +166,14 @@ def _names(
     for label in labels:
         if label.layer not in layers:
             raise UserError(
-                f"line {label.line} of the names is on the layer {label.layer!r}: the layers are "
+                f"{label.place}: there is no layer {label.layer!r}; the layers are "
                 f"{', '.join(layers)}"
             )
         net = database.probe_net(layers[label.layer], kdb.DPoint(label.x, label.y))
         if net is None:
             raise UserError(
-                f"line {label.line} of the names: there is nothing on {label.layer} at "
-                f"x {label.x:g}, y {label.y:g} um"
+                f"{label.place}: there is nothing on {label.layer} at x {label.x:g}, "
+                f"y {label.y:g} um"
             )
         if label.name not in by_id[net.cluster_id]:
             by_id[net.cluster_id].append(label.name)

@@ -69,17 +69,17 @@ def test_written_positions_are_read_again(folder):
         (
             "t.txt",
             "a.png; ; (0, 0)\nz.png; ; (9, 9)\n",
-            r"names 1 tiles .* z.png \(line 2\)",
+            r"names 1 tiles that are not there, such as z.png: add",
         ),
-        ("t.txt", "a.png; ; (0, 0)\na.png; ; (9, 9)\n", "line 2: a.png is named in line 1 too"),
+        ("t.txt", "a.png; ; (0, 0)\na.png; ; (9, 9)\n", "line 2: a.png is named above too"),
         ("t.txt", "../t.txt; ; (0, 0)\n", "line 1: name a tile in the folder of t.txt"),
         ("t.txt", "/etc/passwd; ; (0, 0)\n", "line 1: name a tile in the folder of t.txt"),
-        ("t.txt", "a.png; ; (1e300, 0)\n", "line 1: x and y must be pixels"),
+        ("t.txt", "a.png; ; (1e300, 0)\n", "line 1: positions must be in pixels"),
         ("t.csv", "name,x\na.png,0\n", "has no column y: its first line must be name,x,y"),
-        ("t.csv", "name,x,y\na.png,0,far\n", "line 2: x and y must be pixels"),
-        ("t.csv", "name,x,y\na.png,nan,0\n", "line 2: x and y must be pixels"),
+        ("t.csv", "name,x,y\na.png,0,far\n", "line 2: y must be a number of pixels"),
+        ("t.csv", "name,x,y\na.png,nan,0\n", "line 2: x must be a number of pixels"),
         ("t.csv", "name,x,y\n,0,0\n", "line 2: name a tile in the folder of t.csv"),
-        ("t.txt", "\udcff", "is no text"),
+        ("t.txt", "\udcff", "is no text in UTF-8"),
     ],
 )
 def test_files_that_say_nothing_are_reported(folder, name, text, message):
