@@ -10,11 +10,7 @@ area, wires, opens and shorts. The picture shows the whole die, a part of it, an
 
 import argparse
 import json
-import os
 import pathlib
-import subprocess
-import sys
-import time
 
 import cv2
 import klayout.db as kdb
@@ -25,23 +21,13 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
+from reporting import run_command
 
 from eal_icnet_jax.evaluation import electrical, metrics
 from eal_icnet_jax.imaging import mosaic_files, mosaics, pyramid
 from eal_icnet_jax.imaging.masks import MosaicMask
 
 Polygons = list[shapely.Polygon]
-
-
-def run(*arguments) -> dict:
-    """Run an `eal-icnet` command. Returns its seconds, and its peak memory in MB."""
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "eal_icnet_jax", *map(str, arguments)])
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"error: {arguments[0]} ended with status {process.returncode}")
-    return {"seconds": time.perf_counter() - start, "peak_mb": usage.ru_maxrss / 1e3}
 
 
 def read_metal(path: pathlib.Path, height: int, pixel_size: float) -> tuple[Polygons, float]:
@@ -183,11 +169,13 @@ def main():
     work.mkdir(parents=True)
     image = mosaic_files.open_mosaic(die / "image.ome.tif")
     results = {"shape": image.shape, "pixel_size": image.pixel_size[0]}
-    results["predict"] = run(
+    results["predict"] = run_command(
         "predict", image.path, f"--output={work}", f"--checkpoint={arguments.checkpoint}",
         f"--layout={work / 'metal.gds'}", *(f"--{option}" for option in arguments.more),
     )  # fmt: skip
-    results["layout"] = run("layout", die / "metal.ome.tif", f"--output={work / 'drawn.gds'}")
+    results["layout"] = run_command(
+        "layout", die / "metal.ome.tif", f"--output={work / 'drawn.gds'}"
+    )
     figures, drawn, predicted = compare(die, work)
     text = json.dumps(results | figures, indent=1, default=float)
     print(text)

@@ -2,8 +2,12 @@
 
 import argparse
 import csv
+import os
 import pathlib
 import platform
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from importlib import metadata
 
@@ -30,6 +34,17 @@ def add_photographs(parser: argparse.ArgumentParser):
     """Add the options that name labelled photographs, in the form of real.py."""
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder of the sets")
     parser.add_argument("--sets", default="", help="names of sets (all)")
+
+
+def run_command(*arguments) -> dict:
+    """Run an `eal-icnet` command. Returns its seconds, and its peak memory in MB."""
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "eal_icnet_jax", *map(str, arguments)])
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"error: {arguments[0]} ended with status {process.returncode}")
+    return {"seconds": time.perf_counter() - start, "peak_mb": usage.ru_maxrss / 1e3}
 
 
 def _vector_extension() -> str:
