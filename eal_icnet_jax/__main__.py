@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a network as a config file describes",
     "evaluate": "compare predictions with labels: metrics, tables and pictures",
     "predict": "write the masks of photographs and mosaics",
+    "diff": "compare a layout or mask with a golden one",
     "stitch": "join overlapping tiles to one image",
     "compare": "train several networks and compare what they reach and cost",
     "convert": "convert PyTorch weights to a checkpoint, or back",

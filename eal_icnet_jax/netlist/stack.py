@@ -11,11 +11,14 @@ from eal_icnet_jax.imaging.masks import MosaicMask
 from eal_icnet_jax.imaging.mosaics import Mosaic, image_with_pixel_size
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.vector.layout_files import write_layout
-from eal_icnet_jax.vector.layout_options import LAYERS, ShapeOptions, layer_of, square_pixel_size
+from eal_icnet_jax.vector.layout_options import (
+    LAYERS,
+    LAYOUT_READ_SUFFIXES,
+    ShapeOptions,
+    layer_of,
+    square_pixel_size,
+)
 from eal_icnet_jax.vector.layout_reader import DrawnLayout, kdb, read_layout
-
-LAYOUTS = (".gds", ".gds2", ".gdsii", ".oas", ".oasis")
-"""Endings of files that are layouts, in lower case. All others are masks."""
 
 SHAPES = ShapeOptions(via_shape="box")
 """How masks become shapes."""
@@ -43,7 +46,7 @@ class LayerSource:
     @property
     def is_layout(self) -> bool:
         """Whether the file is a layout."""
-        return self.path.suffix.lower() in LAYOUTS
+        return self.path.suffix.lower() in LAYOUT_READ_SUFFIXES
 
 
 def source_of(name: str, text: str) -> LayerSource:

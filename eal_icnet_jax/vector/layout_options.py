@@ -11,6 +11,9 @@ from eal_icnet_jax.system.errors import UserError
 LAYOUT_SUFFIXES = (".gds", ".oas", ".svg")
 """Endings of GDSII, OASIS and SVG files, in lower case."""
 
+LAYOUT_READ_SUFFIXES = (".gds", ".gds2", ".gdsii", ".oas", ".oasis")
+"""Endings of layouts that are read, in lower case."""
+
 LAYERS = {"metal": (1, 0), "via": (2, 0)}
 """GDSII layer and datatype of each kind of mask."""
 

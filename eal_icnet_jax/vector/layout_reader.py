@@ -168,9 +168,15 @@ class DrawnLayout:
         region = kdb.Region(self._cell.begin_shapes_rec(index))
         return region.merged()
 
-    def mask(self, layer: tuple[int, int], shape: tuple[int, int], pixel_size: float):
+    def mask(
+        self,
+        layer: tuple[int, int],
+        shape: tuple[int, int],
+        pixel_size: float,
+        corner: tuple[float, float] = (0.0, 0.0),
+    ) -> "LayoutMask":
         """Return a layer as a mask `[H, W]`; see `LayoutMask`."""
-        return LayoutMask(self, self._layout.find_layer(*layer), shape, pixel_size)
+        return LayoutMask(self, self._layout.find_layer(*layer), shape, pixel_size, corner)
 
     def coverage(
         self, index: int, left: float, bottom: float, size: tuple[int, int], pixel_size: float
@@ -227,19 +233,26 @@ class LayoutMask:
     """A layer of a layout as a mask `[H, W]`. Indexing it with slices computes that part.
 
     A pixel is inside if more than half of its area is: a hole of one pixel whose neighbours meet at
-    its corners is half covered in layouts of `layout_files.write_layout`. The lower-left corner of
-    the image is the origin of the layout.
+    its corners is half covered in layouts of `layout_files.write_layout`.
 
     Args:
       file: the layout.
       index: of the layer in KLayout.
       shape: height and width of the image in pixels.
       pixel_size: side of a pixel in micrometres.
+      corner: place (x, y) of the image's lower-left corner in the layout, in micrometres.
     """
 
-    def __init__(self, file: DrawnLayout, index: int, shape: tuple[int, int], pixel_size: float):
+    def __init__(
+        self,
+        file: DrawnLayout,
+        index: int,
+        shape: tuple[int, int],
+        pixel_size: float,
+        corner: tuple[float, float] = (0.0, 0.0),
+    ):
         self._file, self._index, self._pixel_size = file, index, pixel_size
-        self.shape = shape
+        self.shape, self._corner = shape, corner
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         """Return a part, `[h, w]` bool."""
@@ -250,9 +263,10 @@ class LayoutMask:
         for y in range(top, end, BLOCK):
             for x in range(left, right, BLOCK):
                 size = min(BLOCK, end - y), min(BLOCK, right - x)
-                bottom = (self.shape[0] - y - size[0]) * self._pixel_size
+                left_edge = self._corner[0] + x * self._pixel_size
+                bottom = self._corner[1] + (self.shape[0] - y - size[0]) * self._pixel_size
                 coverage = self._file.coverage(
-                    self._index, x * self._pixel_size, bottom, size, self._pixel_size
+                    self._index, left_edge, bottom, size, self._pixel_size
                 )
                 part = out[y - top : y - top + size[0], x - left : x - left + size[1]]
                 part[:] = coverage[::-1] > 0.5 + 1 / UNITS
