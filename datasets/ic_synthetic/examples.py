@@ -236,10 +236,15 @@ def draw_example(
     }
 
 
+def example_name(split: str, index: int) -> str:
+    """Return the name of an example."""
+    return f"{split}_{index:05d}"
+
+
 def encoded_example(
     kind: Kind, split: str, layouts: tuple[pathlib.Path, ...], index: int
 ) -> tuple[str, dict]:
     """Return an example's name, and its features with the images as PNG bytes."""
-    name = f"{split}_{index:05d}"
+    name = example_name(split, index)
     example = draw_example(kind, split, index, layouts)
     return name, {"name": name, **{key: png.encode(value) for key, value in example.items()}}

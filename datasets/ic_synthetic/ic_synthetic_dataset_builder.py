@@ -6,6 +6,7 @@ import pathlib
 
 import tensorflow_datasets.public_api as tfds
 from etils import epath
+from tensorflow_datasets.core import hashing
 
 from eal_icnet_jax.data import tfds_builder
 from eal_icnet_jax.data.dataset_builders import file_digest
@@ -18,6 +19,12 @@ SHARD = 1000
 """Number of examples in a file."""
 
 
+def _shuffled(split: str, count: int) -> list[int]:
+    """Return the indices of a split's examples in the order in which TFDS shuffles them."""
+    hasher = hashing.Hasher(split)
+    return sorted(range(count), key=lambda k: hasher.hash_key(examples.example_name(split, k)))
+
+
 @dataclasses.dataclass(kw_only=True)
 class Config(tfds.core.BuilderConfig):
     """A kind of drawn examples as a builder config."""
@@ -28,8 +35,8 @@ class Config(tfds.core.BuilderConfig):
 class Builder(tfds_builder.ReproducibleBuilder, tfds.core.ShardBasedBuilder):
     """Builder with the features image, label and name, and via_label if the config has it.
 
-    It writes the examples in the order in which they are drawn. To shuffle more than a gigabyte,
-    TFDS would import TensorFlow.
+    The examples lie in the order of a hash of their names, in which TFDS itself shuffles. But to
+    shuffle more than a gigabyte, TFDS would import TensorFlow.
     """
 
     pkg_dir_path = epath.Path(__file__).parent  # of README, citation and tags
@@ -66,7 +73,9 @@ class Builder(tfds_builder.ReproducibleBuilder, tfds.core.ShardBasedBuilder):
         self.info.metadata["layouts"] = {path.name: file_digest(path) for path in layouts}
         return {
             split: [
-                functools.partial(self._shard, split, range(count)[start : start + SHARD], layouts)
+                functools.partial(
+                    self._shard, split, _shuffled(split, count)[start : start + SHARD], layouts
+                )
                 for start in range(0, count, SHARD)
             ]
             for split, count in zip(examples.SPLITS, kind.images, strict=True)
@@ -89,7 +98,7 @@ class Builder(tfds_builder.ReproducibleBuilder, tfds.core.ShardBasedBuilder):
             )
         return photograph_geometry.find_layouts(folder)
 
-    def _shard(self, split: str, indices: range, layouts: tuple[pathlib.Path, ...]):
+    def _shard(self, split: str, indices: list[int], layouts: tuple[pathlib.Path, ...]):
         # Encoded bytes, because TFDS encodes arrays with TensorFlow.
         draw = functools.partial(examples.encoded_example, self.builder_config.kind, split, layouts)
         with progress_bar(f"drawing {split}", len(indices), "image", disable=None) as bar:

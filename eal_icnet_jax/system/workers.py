@@ -5,7 +5,7 @@ import concurrent.futures
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from eal_icnet_jax.system.errors import UserError
@@ -55,7 +55,7 @@ def map_in_threads(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R
                 future.cancel()
 
 
-def map_in_processes(function: Callable[[int], R], indices: range) -> Iterator[R]:
+def map_in_processes(function: Callable[[int], R], indices: Sequence[int]) -> Iterator[R]:
     """Yield the function of each index in turn, computed in one process per core.
 
     Args:
