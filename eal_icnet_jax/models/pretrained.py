@@ -29,8 +29,8 @@ KINDS = ("metal", "via")
 
 PRETRAINED = {
     "optical": PackagedWeights(
-        sha256="faa0b03e8c4f6d83ad68a65256a0ddea8c1aec23334aaf7c5035411feeaa8912",
-        preprocessing=Preprocessing((0.5, 99.5), 20.0, 256),
+        sha256="141fbd3ffd8b57aabf294f6d1acae522eda556f349833a2c1b7c62c374535c1d",
+        preprocessing=Preprocessing((0.5, 99.5), 20.0, 384),
         about="photographs of an optical microscope",
     ),
     "sem": PackagedWeights(

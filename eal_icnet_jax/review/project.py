@@ -162,5 +162,5 @@ class Project:
             "--config.dataset.allow_empty_labels=True",  # few squares may have no via
             "--config.preprocessing.stretch=()",
             "--config.preprocessing.wire_width=0",
-            f"--config.dataset.crop_size={spec.preprocessing.crop_size or 256}",
+            f"--config.dataset.crop_size={min(spec.preprocessing.crop_size or 256, 256)}",
         ]

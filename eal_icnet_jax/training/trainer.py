@@ -97,7 +97,8 @@ def _with_outputs_for(model: Network, labels: int) -> Network:
 def preprocessing_of(config: ConfigDict, default: Preprocessing) -> Preprocessing:
     """Return the preprocessing that a config names, or else the one that a checkpoint carries.
 
-    The size of the crops is always the config's.
+    The size of the crops is the config's, unless those of the checkpoint were larger: then it still
+    predicts windows of their size, where it sees more around each place.
 
     Raises:
       UserError: there is a width of wires, but no crops that could be magnified to it.
@@ -112,7 +113,7 @@ def preprocessing_of(config: ConfigDict, default: Preprocessing) -> Preprocessin
     return Preprocessing(
         (stretch[0], stretch[1]) if stretch else default.stretch,
         wire_width,
-        config.dataset.crop_size if wire_width else 0,
+        max(config.dataset.crop_size, default.crop_size) if wire_width else 0,
     )
 
 

@@ -79,8 +79,10 @@ def test_packaged_weights_are_trained_further_on_metal_alone(config, capsys):
     assert "of the outputs metal and via, metal is trained" in capsys.readouterr().out
     assert dict(model.spec.options)["classes"] == 1 and model.spec.outputs == ("metal",)
     packaged = checkpoints.load_model("sem")
-    own = dataclasses.replace(packaged.spec.preprocessing, crop_size=64)
-    assert model.spec.preprocessing == own != packaged.spec.preprocessing
+    assert model.spec.preprocessing == packaged.spec.preprocessing
+    config.dataset.crop_size = 512
+    larger = dataclasses.replace(packaged.spec.preprocessing, crop_size=512)
+    assert create_model(config).spec.preprocessing == larger
     np.testing.assert_array_equal(
         model.classifier.kernel[...][..., 0], packaged.classifier.kernel[...][..., 0]
     )
