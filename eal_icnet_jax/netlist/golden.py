@@ -64,6 +64,11 @@ class Difference(NamedTuple):
     missing: int
     added: int
 
+    @property
+    def matters(self) -> bool:
+        """Whether it changes nets, or is a via."""
+        return bool(self.effects) or self.kind.endswith("via")
+
 
 def is_layout(path: pathlib.Path) -> bool:
     """Return whether a file is a layout by its ending."""
@@ -138,14 +143,15 @@ def _metal_differences(
         if fewer + more < smallest:
             continue
         left, top, width, height = (int(value) for value in statistics[k, :4])
-        box = left + reach // 2, top + reach // 2
-        far = left + width - 1 - reach // 2, top + height - 1 - reach // 2
+        part = slice(top, top + height), slice(left, left + width)
+        rows, columns = np.nonzero((missing | added)[part] & (regions[part] == k))
+        box = left + columns.min(), top + rows.min(), left + columns.max(), top + rows.max()
         kind = (
             "moved metal"
             if min(fewer, more) >= smallest
             else ("missing metal" if fewer > more else "added metal")
         )
-        yield Difference(kind, (), (*box, *far), fewer, more)
+        yield Difference(kind, (), tuple(map(int, box)), fewer, more)
 
 
 def _via_differences(golden: np.ndarray, found: np.ndarray) -> Iterator[Difference]:
@@ -210,5 +216,5 @@ def find_differences(
     if "via" in golden.masks and "via" in masks:
         out += _via_differences(golden.masks["via"] & inside, masks["via"] & inside)
     return sorted(out, key=lambda item: (
-        not (item.effects or item.kind.endswith("via")), -(item.missing + item.added), item.box,
+        not item.matters, -(item.missing + item.added), item.box,
     ))  # fmt: skip

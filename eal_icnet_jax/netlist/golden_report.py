@@ -30,6 +30,9 @@ of the golden mask from the upper left, with the last one; missing and added cou
 CROP = 96
 """Smallest side in pixels of what a picture shows."""
 
+MOST_RINGS = 20
+"""Number of differences with a ring where none changes nets."""
+
 MOST_PICTURES = 100
 """Number of differences that get a picture."""
 
@@ -133,12 +136,16 @@ def _write_markers(path: pathlib.Path, golden: Side, differences: list[Differenc
 def _overview(
     metal: np.ndarray, over: np.ndarray, inside: np.ndarray, differences: list[Difference]
 ) -> np.ndarray:
-    """Return both masks with a numbered ring around the first differences, RGB."""
+    """Return both masks with numbered rings, RGB.
+
+    They are around what changes nets and around vias, or else around the first differences.
+    """
     image = pictures.error_map(metal, over, inside)
     factor = min(1.0, 1600 / max(image.shape[:2]))
     size = [max(1, round(length * factor)) for length in image.shape[1::-1]]
     image = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-    for number, difference in enumerate(differences[:MOST_PICTURES], 1):
+    count = sum(difference.matters for difference in differences) or MOST_RINGS
+    for number, difference in enumerate(differences[:count], 1):
         left, top, right, bottom = difference.box
         middle = round(factor * (left + right) / 2), round(factor * (top + bottom) / 2)
         radius = max(9, round(0.7 * factor * max(right - left, bottom - top)))
