@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> None:
     from eal_icnet_jax.netlist import golden, golden_report
     from eal_icnet_jax.netlist.registration import register
     from eal_icnet_jax.system.terminal import warn
-    from eal_icnet_jax.vector.layout_options import check_pixel_size
+    from eal_icnet_jax.vector.layout_options import check_pixel_size, is_layout
 
     check_pixel_size(arguments.pixel_size)
     if not 0 < arguments.tolerance < 100:
@@ -45,9 +45,9 @@ def run(arguments: argparse.Namespace) -> None:
              "found": (arguments.found, arguments.found_via)}  # fmt: skip
     size = arguments.pixel_size
     for name, (path, via) in sides.items():
-        if via is not None and golden.is_layout(path):
+        if via is not None and is_layout(path):
             raise UserError(f"--{name}-via is for masks, and {path} is a layout: remove it")
-        if size is None and not golden.is_layout(path):
+        if size is None and not is_layout(path):
             size = golden.stated_pixel_size(path)
     if size is None:
         raise UserError(

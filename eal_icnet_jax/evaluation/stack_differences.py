@@ -70,13 +70,13 @@ def compare_stacks(
     """
     shape, layers = label[0].shape, len(label)
     stacks = StackLabels(label), StackLabels(prediction)
+    touching = _Pairs()
     # Of each stack's via layers: its pieces with the other's vias, metal below and metal above.
-    touching = [_Pairs() for _ in label]
     around = [[(_Pairs(), _Pairs(), _Pairs()) for _ in range(layers // 2)] for _ in stacks]
     for rows, columns in blocks(shape, block):
         found = [stack.label(rows, columns) for stack in stacks]
         for layer in range(0, layers, 2):
-            touching[layer].add(found[1][layer], found[0][layer])
+            touching.add(found[1][layer], found[0][layer])
         for k in range(layers // 2):
             via = 2 * k + 1
             for mine, other, pairs in ((found[0], found[1], around[0]),
@@ -85,7 +85,7 @@ def compare_stacks(
                     collected.add(mine[via], other[via + step])
     nets = _Nets.of(stacks[0], shape, 0, border)
     wires = _Nets.of(stacks[1], shape, min_wire_area, border)
-    pairs = np.concatenate([part.all() for part in touching])
+    pairs = touching.all()
     pairs = np.stack([wires.of_piece[pairs[:, 0]], nets.of_piece[pairs[:, 1]]], 1)
     pairs = pairs[wires.counted[pairs[:, 0]] & nets.counted[pairs[:, 1]]]
     matching = Matching(nets.counted, wires.counted, distinct_pairs(*pairs.T))
@@ -103,7 +103,7 @@ class _Nets:
     of_piece: net of each piece, from 1; 0 is ground.
     counted: whether each net counts.
     table: of `StackLabels`, of the pieces from 1 up.
-    regions: region of each piece in its mask, from 1.
+    region_of_piece: region of each piece in its mask, from 1; 0 is ground.
     """
 
     of_piece: np.ndarray

@@ -14,6 +14,7 @@ from eal_icnet_jax.imaging.tile_positions import PlacedTile, read_positions
 from eal_icnet_jax.imaging.tiled_mosaic import (
     find_tiles,
     missing_tiles,
+    mosaic_of_tiles,
     read_tile,
     tile_pixels,
 )
@@ -70,18 +71,8 @@ def open_placed_tiles(path: pathlib.Path, placed: Sequence[PlacedTile]) -> Mosai
         apart that they cannot be pixels.
     """
     tiles = _PlacedTiles(path, placed)
-    return Mosaic(
-        path,
-        tiles.shape,
-        tiles.first.dtype,
-        tiles.first.pixel_size,
-        tiles.read,
-        pixel_size_source=tiles.first.pixel_size_source
-        and f"{tiles.first.pixel_size_source} of {tiles.first.path.name}",
-        white=tiles.first.white,
-        notes=(*tiles.first.notes, *tiles.notes()),
-        files=tuple(tile.path for tile in tiles.tiles),
-    )
+    files = tuple(tile.path for tile in tiles.tiles)
+    return mosaic_of_tiles(path, tiles.first, tiles.shape, tiles.read, tiles.notes(), files)
 
 
 class _PlacedTiles:
@@ -110,8 +101,10 @@ class _PlacedTiles:
         )
         self._check_cover()
         self._decoded = functools.lru_cache(self._tiles_in_memory())(tile_pixels)
-        self._reach = self._usual_overlap()
-        self._gains = self._find_gains()
+        overlaps = self._overlaps()
+        sides = [min(right - left, low - high) for _, _, (left, high, right, low) in overlaps]
+        self._reach = max(1, int(np.median(sides))) if sides else 1  # of the weights at an edge
+        self._gains = self._find_gains(overlaps)
 
     def _check_kind(self, path: pathlib.Path, image: Mosaic):
         channels = [tile[:1, :1].shape[2:] for tile in (image, self.first)]
@@ -141,36 +134,28 @@ class _PlacedTiles:
         in_band = np.searchsorted(tops, tops + high) - np.searchsorted(np.sort(bottoms), tops)
         return int(2 * max(in_band)) + 2
 
-    def _neighbours(self) -> list[tuple[int, int]]:
-        """Return the pairs of tiles that overlap."""
+    def _overlaps(self) -> list[tuple[int, int, tuple[int, int, int, int]]]:
+        """Return the pairs of tiles that overlap, and the box that they share."""
         out, high = [], max(tile.height for tile in self.tiles)
         tops = np.array([tile.top for tile in self.tiles])
         for k, tile in enumerate(self.tiles):
-            first = int(np.searchsorted(tops, tile.top - high))
-            out += [(j, k) for j in range(first, k) if self.tiles[j].overlap(tile)]
+            for j in range(int(np.searchsorted(tops, tile.top - high)), k):
+                if box := self.tiles[j].overlap(tile):
+                    out.append((j, k, box))
         return out
-
-    def _usual_overlap(self) -> int:
-        """Return the median of the shorter sides of all overlaps, at least 1 pixel."""
-        sides = []
-        for j, k in self._neighbours():
-            left, top, right, bottom = self.tiles[j].overlap(self.tiles[k])
-            sides.append(min(right - left, bottom - top))
-        return max(1, int(np.median(sides))) if sides else 1
 
     def _part(self, tile: _Tile, box: tuple[int, int, int, int]) -> np.ndarray:
         left, top, right, bottom = box
         pixels = self._decoded(tile.path)
         return pixels[top - tile.top : bottom - tile.top, left - tile.left : right - tile.left]
 
-    def _find_gains(self) -> np.ndarray:
+    def _find_gains(self, overlaps: list) -> np.ndarray:
         """Return the factor of each tile's brightness, with a geometric mean of 1.
 
         Least squares of the differences that remain in the overlaps, weighted by their area.
         """
         pairs, steps, weights = [], [], []
-        for j, k in self._neighbours():
-            box = self.tiles[j].overlap(self.tiles[k])
+        for j, k, box in overlaps:
             left, top, right, bottom = box
             if min(right - left, bottom - top) < SMALLEST_OVERLAP:
                 continue
@@ -276,10 +261,10 @@ def open_tiles(folder: pathlib.Path, pattern: str, overlap: float = 0.0) -> Mosa
 
 
 def grid_positions(tiles: dict[tuple[int, int], pathlib.Path], overlap: float) -> list[PlacedTile]:
-    """Return the places of tiles of a grid, by row and column, that overlap by a part of a tile.
+    """Return the places of the tiles of a grid whose neighbours share a part of their side.
 
     Args:
-      tiles: the files, some of which may be missing.
+      tiles: the file of each tile that is there, by row and column.
       overlap: part of a tile's side that neighbours share, in [0, 0.5].
     """
     height, width = read_tile(next(iter(tiles.values()))).shape

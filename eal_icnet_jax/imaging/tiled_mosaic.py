@@ -4,12 +4,13 @@ import functools
 import itertools
 import pathlib
 import re
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
 from eal_icnet_jax.imaging import decoding
-from eal_icnet_jax.imaging.mosaics import Mosaic
+from eal_icnet_jax.imaging.mosaics import Mosaic, Reader
 from eal_icnet_jax.system.errors import UserError
 
 STRIP = 16
@@ -28,17 +29,32 @@ def open_tiles(folder: pathlib.Path, pattern: str) -> Mosaic:
       UserError: the pattern is wrong, tiles are missing, or the first or last cannot be read.
     """
     tiles = _TileGrid(_complete_grid(folder, find_tiles(folder, pattern)))
+    return mosaic_of_tiles(folder, tiles.first, tiles.shape, tiles.read, notes=tiles.overlaps())
+
+
+def mosaic_of_tiles(
+    path: pathlib.Path,
+    first: Mosaic,
+    shape: tuple[int, int],
+    read: Reader,
+    notes: Iterable[str],
+    files: tuple[pathlib.Path, ...] = (),
+) -> Mosaic:
+    """Return tiles as one image, of which the first tile states the kind and size of the pixels.
+
+    Args:
+      path: of the image.
+      first: the first tile.
+      shape: height and width of the image.
+      read: reads a part of it.
+      notes: what a user should know of the tiles, besides what the first one says.
+      files: of the tiles, if `path` is not their folder.
+    """
+    source = first.pixel_size_source and f"{first.pixel_size_source} of {first.path.name}"
     return Mosaic(
-        folder,
-        tiles.shape,
-        tiles.dtype,
-        tiles.first.pixel_size,
-        tiles.read,
-        pixel_size_source=tiles.first.pixel_size_source
-        and f"{tiles.first.pixel_size_source} of {tiles.first.path.name}",
-        white=tiles.first.white,
-        notes=(*tiles.first.notes, *tiles.overlaps()),
-    )
+        path, shape, first.dtype, first.pixel_size, read, pixel_size_source=source,
+        white=first.white, notes=(*first.notes, *notes), files=files,
+    )  # fmt: skip
 
 
 def find_tiles(folder: pathlib.Path, pattern: str) -> dict[tuple[int, int], pathlib.Path]:

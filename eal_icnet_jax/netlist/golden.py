@@ -15,7 +15,7 @@ from eal_icnet_jax.imaging.mosaics import check_pixel_count
 from eal_icnet_jax.imaging.regions import connected_regions
 from eal_icnet_jax.netlist.registration import Registration
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.vector.layout_options import LAYERS, LAYOUT_READ_SUFFIXES, square_pixel_size
+from eal_icnet_jax.vector.layout_options import LAYERS, is_layout, square_pixel_size
 from eal_icnet_jax.vector.layout_reader import Box, DrawnLayout, read_layout
 
 EFFECTS = {
@@ -68,11 +68,6 @@ class Difference(NamedTuple):
     def matters(self) -> bool:
         """Whether it changes nets, or is a via."""
         return bool(self.effects) or self.kind.endswith("via")
-
-
-def is_layout(path: pathlib.Path) -> bool:
-    """Return whether a file is a layout by its ending."""
-    return path.suffix.lower() in LAYOUT_READ_SUFFIXES
 
 
 def stated_pixel_size(path: pathlib.Path) -> float | None:

@@ -13,8 +13,8 @@ from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.vector.layout_files import write_layout
 from eal_icnet_jax.vector.layout_options import (
     LAYERS,
-    LAYOUT_READ_SUFFIXES,
     ShapeOptions,
+    is_layout,
     layer_of,
     square_pixel_size,
 )
@@ -46,7 +46,7 @@ class LayerSource:
     @property
     def is_layout(self) -> bool:
         """Whether the file is a layout."""
-        return self.path.suffix.lower() in LAYOUT_READ_SUFFIXES
+        return is_layout(self.path)
 
 
 def source_of(name: str, text: str) -> LayerSource:
@@ -55,11 +55,11 @@ def source_of(name: str, text: str) -> LayerSource:
     Raises:
       UserError: the text is neither.
     """
-    match = re.fullmatch(r"(?P<path>.+\.(?:gds|gds2|gdsii|oas|oasis))@(?P<layer>[^@]*)", text, re.I)
-    if match is None:
+    path, mark, layer = text.rpartition("@")
+    if not mark or not is_layout(pathlib.Path(path)):
         return LayerSource(name, pathlib.Path(text))
     try:
-        return LayerSource(name, pathlib.Path(match["path"]), layer_of(match["layer"]))
+        return LayerSource(name, pathlib.Path(path), layer_of(layer))
     except ValueError:
         raise UserError(
             f"--{name} is {text}: name a layer behind the @, such as chip.gds@31/0"

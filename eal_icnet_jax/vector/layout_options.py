@@ -64,6 +64,11 @@ def check_layout_path(path: pathlib.Path):
         )
 
 
+def is_layout(path: pathlib.Path) -> bool:
+    """Return whether a file is a layout that is read, by its ending."""
+    return path.suffix.lower() in LAYOUT_READ_SUFFIXES
+
+
 def layer_of(text: str) -> tuple[int, int]:
     """Return layer and datatype from a text such as `1/0` or `1`.
 
