@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "compare predictions with labels: metrics, tables and pictures",
     "predict": "write the masks of photographs and mosaics",
     "diff": "compare a layout or mask with a golden one",
+    "align": "move the image of a layer over that of another one",
     "stitch": "join overlapping tiles to one image",
     "compare": "train several networks and compare what they reach and cost",
     "convert": "convert PyTorch weights to a checkpoint, or back",

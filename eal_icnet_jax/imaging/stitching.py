@@ -12,11 +12,10 @@ import functools
 import pathlib
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.linalg import spsolve
+from scipy.sparse import coo_array, eye_array, kron
 
+from eal_icnet_jax.imaging import matching
 from eal_icnet_jax.imaging.placed_mosaic import grid_positions
 from eal_icnet_jax.imaging.tile_positions import PlacedTile
 from eal_icnet_jax.imaging.tiled_mosaic import read_tile, tile_pixels
@@ -28,17 +27,8 @@ Grid = dict[tuple[int, int], pathlib.Path]
 SMALLEST_FIT = 0.3
 """Smallest correlation of a pair that is used."""
 
-CLEAR_LEAD = 0.05
-"""By how much a shift must fit better than others to be sure."""
-
 SMALLEST_SIDE = 16
 """Smallest side in pixels of the part of a tile that is looked for in its neighbour."""
-
-TOLERANCE = 1.0
-"""Deviation of a pair in pixels from which on it counts less."""
-
-ROUNDS = 30
-"""Number of times that the places are computed with new weights of the pairs."""
 
 
 class _Pair(NamedTuple):
@@ -113,7 +103,7 @@ def stitch(grid: Grid, overlap: float, search: float) -> Stitching:
         )
     nominal = np.array([tile[1:] for tile in expected])
     found, deviations = _solve(nominal, pairs, reach)
-    fitting = deviations <= 3 * TOLERANCE
+    fitting = deviations <= 3 * matching.TOLERANCE
     return Stitching(
         tuple(PlacedTile(tile.path, *map(float, place))
               for tile, place in zip(expected, found, strict=True)),
@@ -151,27 +141,8 @@ def _shift(
     window = first[top + y - reach : bottom + y + reach, left + x - reach : right + x + reach]
     if min(template.shape) < SMALLEST_SIDE or template.std() < 1 or window.std() < 1:
         return None
-    fit = np.nan_to_num(cv2.matchTemplate(window, template, cv2.TM_CCOEFF_NORMED))
-    _, best, _, (column, row) = cv2.minMaxLoc(fit)
-    inside = 0 < column < 2 * reach and 0 < row < 2 * reach
-    if best < SMALLEST_FIT or not inside:
-        return None
-    near = fit[row - 1 : row + 2, column - 1 : column + 2].astype(float)
-    slope = np.array([near[1, 2] - near[1, 0], near[2, 1] - near[0, 1]]) / 2
-    cross = (near[2, 2] + near[0, 0] - near[0, 2] - near[2, 0]) / 4
-    bend = np.array([[2 * near[1, 1] - near[1, 0] - near[1, 2], -cross],
-                     [-cross, 2 * near[1, 1] - near[0, 1] - near[2, 1]]])  # fmt: skip
-    values, axes = np.linalg.eigh(bend)
-    values = np.maximum(values, 1e-9)
-    refined = np.clip(axes @ ((axes.T @ slope) / values), -0.5, 0.5)
-    # A second place that fits nearly as well makes the first one doubtful, unless it lies on the
-    # same ridge: along it, the shift is unknown anyway.
-    _, ridges = cv2.connectedComponents((fit > best - CLEAR_LEAD).astype(np.uint8))
-    ridge = (ridges == ridges[row, column]).astype(np.uint8)
-    others = fit[cv2.dilate(ridge, np.ones((7, 7), np.uint8)) == 0]
-    clear = np.clip((best - others.max()) / CLEAR_LEAD, 0.01, 1) if others.size else 1.0
-    information = clear * (axes * values) @ axes.T / (1 - min(best, 0.99))
-    return np.array([x + column - reach, y + row - reach]) + refined, information
+    found = matching.match(window, template, SMALLEST_FIT)
+    return found and (np.array([x - reach, y - reach]) + found.shift, found.information)
 
 
 def _solve(nominal: np.ndarray, pairs: list[_Pair], reach: int) -> tuple[np.ndarray, np.ndarray]:
@@ -186,48 +157,18 @@ def _solve(nominal: np.ndarray, pairs: list[_Pair], reach: int) -> tuple[np.ndar
     if not pairs:
         return nominal, np.empty(0)
     first, second = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
-    shift = np.array([pair.shift for pair in pairs])
     information = np.array([pair.information for pair in pairs])
+    row = np.arange(len(pairs))
+    ones = np.ones(len(pairs))
+    differences = coo_array(
+        (np.concatenate([ones, -ones]),
+         (np.concatenate([row, row]), np.concatenate([second, first]))),
+        shape=(len(pairs), count),
+    )  # fmt: skip
+    # The unknowns are the distances from the expected places, which a little weight keeps small.
     prior = 1e-3 * np.median(np.trace(information, axis1=1, axis2=2)) / reach**2
-    weight, places = np.ones(len(pairs)), nominal
-    deviations = np.zeros(len(pairs))
-    for _ in range(ROUNDS):
-        matrix, right = _normal_equations(
-            count, first, second, shift, weight[:, None, None] * information
-        )
-        diagonal = coo_array(
-            (np.full(2 * count, prior), (np.arange(2 * count), np.arange(2 * count)))
-        )
-        solved = spsolve((matrix + diagonal).tocsc(), right + prior * nominal.ravel())
-        places = solved.reshape(count, 2)
-        difference = places[second] - places[first] - shift
-        # Along a direction about which a pair says nothing it contradicts nothing.
-        sure = (
-            information / np.maximum(np.linalg.eigvalsh(information)[:, -1], 1e-12)[:, None, None]
-        )
-        deviations = np.sqrt(np.einsum("ni,nij,nj->n", difference, sure, difference).clip(0))
-        new = 1 / (1 + (deviations / TOLERANCE) ** 2) ** 2
-        if np.abs(new - weight).max() < 1e-4:
-            break
-        weight = new
-    return places, deviations
-
-
-def _normal_equations(
-    count: int, first: np.ndarray, second: np.ndarray, shift: np.ndarray, information: np.ndarray
-) -> tuple[coo_array, np.ndarray]:
-    """Return matrix `[2 N, 2 N]` and right side of the least squares of all pairs."""
-    rows, columns, values = [], [], []
-    right = np.zeros((count, 2))
-    force = np.einsum("nij,nj->ni", information, shift)
-    np.add.at(right, second, force)
-    np.add.at(right, first, -force)
-    for a, b, sign in ((first, first, 1), (second, second, 1), (first, second, -1),
-                       (second, first, -1)):  # fmt: skip
-        for i in range(2):
-            for j in range(2):
-                rows.append(2 * a + i)
-                columns.append(2 * b + j)
-                values.append(sign * information[:, i, j])
-    entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
-    return coo_array(entries, shape=(2 * count, 2 * count)), right.ravel()
+    moved = np.array([pair.shift for pair in pairs]) - (nominal[second] - nominal[first])
+    unknowns, deviations = matching.fit_places(
+        kron(differences, eye_array(2)).tocsr(), moved, information, prior * eye_array(2 * count)
+    )
+    return nominal + unknowns.reshape(count, 2), deviations

@@ -14,7 +14,14 @@ import tifffile
 import zarr
 
 from eal_icnet_jax.evaluation import calibration
-from eal_icnet_jax.imaging import decoding, mosaic_files, tile_positions
+from eal_icnet_jax.imaging import (
+    decoding,
+    mosaic_files,
+    mosaics,
+    moved_mosaic,
+    smooth_maps,
+    tile_positions,
+)
 from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
 from eal_icnet_jax.netlist import extraction
 from eal_icnet_jax.review import session, strokes
@@ -126,6 +133,12 @@ def read_net_labels(data: bytes, folder: pathlib.Path):
     extraction.read_net_labels(folder / "names.csv")
 
 
+def read_layer_map(data: bytes, folder: pathlib.Path):
+    (folder / "map.json").write_bytes(data)
+    mapped, _ = moved_mosaic.read_map(folder / "map.json")
+    mapped(np.zeros((1, 2)))
+
+
 def read_tile_positions(data: bytes, folder: pathlib.Path):
     (folder / "a.png").write_bytes(b"")
     for name in ("tiles.txt", "tiles.csv"):
@@ -144,6 +157,13 @@ def _strokes() -> bytes:
     changes = [{"do": "add", "stroke": stroke.to_json()} for stroke in shapes]
     lines = [{"photograph": {"input": "a"}}, *changes, {"do": "undo"}, {"do": "redo"}]
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def _layer_map() -> bytes:
+    """Return a file of how a layer lies over another one."""
+    mapped = smooth_maps.map_of_matrix((40, 50), np.eye(2, 3))
+    image = mosaics.mosaic_from_array(pathlib.Path("a.png"), np.zeros((40, 50), np.uint8))
+    return moved_mosaic.map_as_json(mapped, image).encode()
 
 
 def _layouts(mask: np.ndarray) -> list[bytes]:
@@ -191,6 +211,7 @@ def _seeds() -> dict[str, list[bytes]]:
             b"file: a.png; corr: 0.9; position: (3, -4.5); grid: (0, 0);\n",
             b"name,x,y\na.png,0,7\n",
         ],
+        "layer_map": [_layer_map()],
         "net_labels": [b'name,layer,x,y\nVDD,metal1,12.5,180.2\n"a, b",via1,-1e2,0\n'],
         "calibration": [json.dumps({"calibration": {"label": counted.to_json()}}).encode()],
         "config": [small_config.get_config().to_json().encode()],
@@ -211,6 +232,7 @@ TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
     "places": read_places,
     "calibration": read_calibration,
     "net_labels": read_net_labels,
+    "layer_map": read_layer_map,
     "tile_positions": read_tile_positions,
     "config": read_config,
 }

@@ -1,0 +1,193 @@
+"""A layer over another one: its place is found where they share something, else it is refused."""
+
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+
+from eal_icnet_jax.datasets.ic_synthetic import die
+from eal_icnet_jax.imaging import alignment, mosaic_files, moved_mosaic, png, smooth_maps
+from eal_icnet_jax.imaging.mosaics import mosaic_from_array
+from eal_icnet_jax.system.errors import UserError
+from tests import cli
+
+SIZE = 1000
+
+
+@pytest.fixture(scope="module")
+def layers():
+    """Photographs and masks of the two layers of a drawn stack."""
+    drawn = [die.Die(SIZE, SIZE, seed=5, metals=2, number=number) for number in (1, 2)]
+    return [die.draw_field(layer, 0) for layer in drawn]
+
+
+def true_map(points, bend=1.0):
+    """Return where points of the reference lie in the other image: turned, scaled and bent."""
+    middle = SIZE / 2
+    x, y = (np.asarray(points, float) - middle).T
+    angle, scale = np.radians(0.8), 1.006
+    u = scale * (np.cos(angle) * x - np.sin(angle) * y) + middle + 12
+    v = scale * (np.sin(angle) * x + np.cos(angle) * y) + middle - 9
+    u += 6 * bend * np.sin(np.pi * y / SIZE)
+    return np.stack([u, v + 5 * bend * np.cos(np.pi * x / SIZE)], -1)
+
+
+def distorted(image, bend=1.0):
+    """Return an image whose pixel `true_map(p)` shows what the given one shows at p."""
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    wanted = np.stack([columns, rows], -1).reshape(-1, 2).astype(float)
+    source = wanted.copy()
+    for _ in range(20):
+        source += wanted - true_map(source, bend)
+    at = source.reshape(SIZE, SIZE, 2).astype(np.float32)
+    return cv2.remap(image, at, None, cv2.INTER_LINEAR)
+
+
+def mosaic(image):
+    return mosaic_from_array(pathlib.Path("image.png"), image)
+
+
+PLACES = np.stack(np.meshgrid(*[np.arange(60.0, 960, 60)] * 2), -1).reshape(-1, 2)
+
+
+@pytest.fixture
+def few_places(monkeypatch):
+    """Look for the first part in one place only, which takes less time."""
+    monkeypatch.setattr(alignment, "FIRST_PLACES", ((0.5, 0.5),))
+
+
+@pytest.fixture(scope="module")
+def found(layers):
+    """How the bent mask of a layer lies over its photograph."""
+    images = layers[0]["image"], distorted(layers[0]["metal"])
+    return alignment.align(*map(mosaic, images), "bend", 64)
+
+
+def test_a_bent_mask_is_found_over_its_photograph(found):
+    errors = np.hypot(*(found.map(PLACES) - true_map(PLACES)).T)
+    assert np.mean(errors <= 1) >= 0.95, np.sort(errors)[-5:]
+    assert found.doubt < 0.5
+
+
+def test_a_layer_is_found_over_the_one_below_it(layers):
+    """The lower metal shows in the photograph of the upper one."""
+    images = layers[0]["image"], distorted(layers[1]["image"], bend=0)
+    found = alignment.align(*map(mosaic, images), "affine", 64)
+    errors = np.hypot(*(found.map(PLACES) - true_map(PLACES, bend=0)).T)
+    assert np.mean(errors <= 1) >= 0.9, np.sort(errors)[-5:]
+    assert found.doubt < 1
+
+
+def test_the_moved_mask_lies_over_the_photograph(layers, found):
+    moving, metal = mosaic(distorted(layers[0]["metal"])), layers[0]["metal"]
+    moved = moved_mosaic.moved(moving, found.map, True, mosaic(layers[0]["image"]))
+    whole, inside = moved[0:SIZE, 0:SIZE], slice(40, SIZE - 40)
+    wrong, unmoved = (
+        np.mean((image[inside, inside] > 127) != (metal[inside, inside] > 127))
+        for image in (whole, moving)
+    )
+    assert wrong < 0.02 < unmoved / 5
+    part = moved[301:423, 77:502]
+    assert np.array_equal(part, whole[301:423, 77:502])
+
+
+def test_two_other_layers_do_not_fit(layers, few_places):
+    other = die.draw_field(die.Die(SIZE, SIZE, seed=9, metals=2, number=2), 0)["image"]
+    with pytest.raises(UserError, match="shows nothing that clearly fits"):
+        alignment.align(mosaic(layers[0]["image"]), mosaic(other), "bend", 64)
+
+
+@pytest.mark.parametrize("kind", ["flat", "lines"])
+def test_where_there_is_nothing_to_hold_on_to_nothing_is_invented(kind, few_places):
+    image = np.full((SIZE, SIZE), 90, np.uint8)
+    if kind == "lines":
+        image[np.arange(SIZE) % 32 < 12] = 180
+    noise = np.random.default_rng(0)
+    images = [np.clip(image + noise.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+              for _ in range(2)]  # fmt: skip
+    with pytest.raises(UserError, match="shows nothing that clearly fits"):
+        alignment.align(*map(mosaic, images), "affine", 64)
+
+
+@pytest.mark.parametrize("model", smooth_maps.MODELS)
+def test_points_by_hand_give_the_map(model):
+    points = np.random.default_rng(1).uniform(0, 900, (12, 2))
+    turn = np.radians(4)
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    targets = points @ matrix.T + (30, -12)
+    found = alignment.from_points((SIZE, SIZE), model, points, targets)
+    other = np.random.default_rng(2).uniform(0, 900, (50, 2))
+    assert np.abs(found.map(other) - other @ matrix.T - (30, -12)).max() < 0.01
+    assert found.doubt < 0.01
+
+
+def test_one_wrong_point_moves_no_map():
+    points = np.random.default_rng(1).uniform(0, 900, (12, 2))
+    targets = points + np.array([5, 7])
+    targets[3] += (80, -40)
+    found = alignment.from_points((SIZE, SIZE), "affine", points, targets)
+    assert np.abs(found.map(points) - points - (5, 7)).max() < 0.1
+    assert np.argmax(found.unseen) == 3
+
+
+def test_the_command_writes_image_map_and_places(tmp_path, layers):
+    """With points as a start; the map that it writes moves other images of the frame."""
+    paths = [tmp_path / name for name in ("below.png", "above.png")]
+    metal = layers[0]["metal"]
+    for path, image in zip(paths, (layers[0]["image"], distorted(metal)), strict=True):
+        png.write(path, image)
+    places = np.array([[100.0, 100], [900, 150], [500, 880], [850, 800]])
+    table = ["reference_x,reference_y,x,y"]
+    table += [",".join(map(str, (*p, *q))) for p, q in zip(places, true_map(places), strict=True)]
+    (tmp_path / "points.csv").write_text("\n".join(table))
+    points, output = f"--points={tmp_path / 'points.csv'}", tmp_path / "moved.ome.tif"
+    done = cli.call("align", *paths, "-o", output, points)
+    assert done.returncode == 0 and "places deviate" in done.stdout, done.stderr
+    beside = {path.name for path in tmp_path.glob("moved*")}
+    assert beside == {"moved.ome.tif", "moved.json", "moved_places.csv", "moved_places.png"}
+    first = output.read_bytes()
+    assert cli.call("align", *paths, "-o", output, points).returncode == 0
+    assert output.read_bytes() == first
+    png.write(paths[1], 255 * (distorted(metal) > 127).astype(np.uint8))
+    other = tmp_path / "mask.ome.tif"
+    done = cli.call("align", *paths, "-o", other, f"--map={tmp_path / 'moved.json'}")
+    assert done.returncode == 0, done.stderr
+    mask, inside = mosaic_files.open_mosaic(other)[0:SIZE, 0:SIZE], slice(40, SIZE - 40)
+    assert set(np.unique(mask)) == {0, 255}
+    assert np.mean(mask[inside, inside] != metal[inside, inside]) < 0.02
+
+
+def test_bad_input_is_refused_in_a_sentence(tmp_path, layers):
+    below, above, output = (tmp_path / name for name in ("a.png", "b.png", "moved.ome.tif"))
+    for path in (below, above):
+        png.write(path, layers[0]["image"][:600, :600])
+
+    def refused(message, *options, output=output):
+        assert message in cli.error_of("align", below, above, "-o", output, *options)
+        assert not output.exists()
+
+    line, file = tmp_path / "line.csv", tmp_path / "map.json"
+    line.write_text("reference_x,reference_y,x,y\n1,1,1,1\n200,200,200,200\n400,400,400,400\n")
+    refused("no three points that form a triangle", f"--points={line}")
+    line.write_text("reference_x,reference_y,x\n1,1,1\n")
+    refused("has no column y", f"--points={line}")
+    file.write_text('{"offsets": [[[0, 0]]]}')
+    refused("is no map", f"--map={file}")
+    mapped = smooth_maps.map_of_matrix((600, 500), np.eye(2, 3))
+    file.write_text(moved_mosaic.map_as_json(mapped, mosaic(layers[0]["image"])))
+    refused("is for 600x500", f"--map={file}")
+    refused("let it end in .ome.tif", output=tmp_path / "moved.png")
+
+
+def test_maps_survive_their_file(tmp_path):
+    rng = np.random.default_rng(0)
+    mapped = smooth_maps.SmoothMap((300, 400), rng.normal(0, 5, (6, 7, 2)))
+    path = tmp_path / "map.json"
+    path.write_text(moved_mosaic.map_as_json(mapped, mosaic(np.zeros((50, 60), np.uint8))))
+    read, shape = moved_mosaic.read_map(path)
+    points = rng.uniform(-20, 420, (40, 2))
+    assert shape == (50, 60)
+    assert np.abs(read(points) - mapped(points)).max() < 1e-3
+    grid = mapped.on_grid(np.arange(3.0), np.arange(4.0))
+    assert np.allclose(grid[2, 3], mapped(np.array([[3.0, 2.0]]))[0])
