@@ -5,7 +5,8 @@
 Via 1 connects metal 1 to metal 2, and so on, for any number of layers. A layer is a mask, or a
 layout from which metal is read on layer 1/0 and vias on 2/0; chip.gds@31/0 names another layer.
 Writes chip.l2n for KLayout, chip.csv with a line for each net, and chip.gds with the name of each
-net as a text. Needs the extra `labels`: pip install 'eal-icnet-jax[labels]'.
+net as a text; on request also a project of Degate, the XML of Deroute, and SPICE. Needs the extra
+`labels`: pip install 'eal-icnet-jax[labels]'.
 """
 
 import argparse
@@ -37,6 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for the nets")  # fmt: skip
     add("--labels", type=pathlib.Path, metavar="CSV",
         help="names of nets: lines of name,layer,x,y, in micrometres as in the layout")  # fmt: skip
+    add("--degate", type=pathlib.Path, metavar="DIR", help="also write a project of Degate")
+    add("--deroute", type=pathlib.Path, metavar="XML", help="also write wires and vias for Deroute")
+    add("--spice", type=pathlib.Path, metavar="FILE",
+        help="also write a circuit whose pins are the nets")  # fmt: skip
     add("--pixel-size", type=float, metavar="MICROMETRES",
         help="side of a mask's pixel (default: as its file states it)")  # fmt: skip
     add("--force", action="store_true", help="replace files that another program wrote")
@@ -44,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run `eal-icnet nets`."""
-    from eal_icnet_jax.netlist import extraction, net_files, stack
+    from eal_icnet_jax.netlist import exchange, extraction, net_files, stack
     from eal_icnet_jax.system.terminal import warn
     from eal_icnet_jax.vector.layout_options import check_pixel_size
 
@@ -55,6 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{output.parent} is not a folder: make it, or name another one")
     check_pixel_size(arguments.pixel_size)
     net_files.check_outputs(output, arguments.force)
+    others = arguments.deroute, arguments.spice
+    exchange.check_outputs(arguments.degate, [*others], arguments.force)
     sources = [
         stack.source_of(name, text)
         for number in range(1, MOST_METALS + 1)
@@ -67,6 +74,12 @@ def run(arguments: argparse.Namespace) -> None:
     labels = extraction.read_net_labels(arguments.labels) if arguments.labels else []
     found = extraction.extract(stack.read_stack(sources, arguments.pixel_size), labels)
     paths = net_files.write_nets(output, found)
+    for path, write in ((arguments.degate, exchange.write_degate),
+                        (arguments.deroute, exchange.write_deroute),
+                        (arguments.spice, exchange.write_spice)):  # fmt: skip
+        if path is not None:
+            write(path, found)
+            paths.append(path)
     for note in (*found.stack.notes, *found.notes):
         warn(note)
     joined = sum(len(net.shapes) > 1 for net in found.nets)

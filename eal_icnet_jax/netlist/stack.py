@@ -103,11 +103,15 @@ class Stack:
       layout: its layers have the number that `number_of` returns, and datatype 0.
       names: of the layers, from the lowest to the highest.
       notes: a sentence for each thing about the files that a user should know.
+      pixel_size: side of a pixel in micrometres, or None if there are no pixels.
+      frame: height and width of the masks in pixels, or None if there are only layouts.
     """
 
     layout: kdb.Layout
     names: tuple[str, ...]
     notes: tuple[str, ...]
+    pixel_size: float | None = None
+    frame: tuple[int, int] | None = None
 
     @property
     def cell(self) -> kdb.Cell:
@@ -195,7 +199,10 @@ def read_stack(sources: Sequence[LayerSource], pixel_size: float | None = None) 
     if masks and size is None:
         notes.append("the pixel size is unknown, so that micrometres stand for pixels: name "
                      "--pixel-size")  # fmt: skip
-    return Stack(_joined(drawn), tuple(name for name, *_ in drawn), tuple(notes))
+    frame = next((mask.shape for mask in masks.values()), None)
+    names = tuple(name for name, *_ in drawn)
+    pixel = size or (1.0 if masks else pixel_size)
+    return Stack(_joined(drawn), names, tuple(notes), pixel, frame)
 
 
 def _joined(drawn: list[tuple[str, float, kdb.Region]]) -> kdb.Layout:
