@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # The tests of the converter need no more than the CPU build of torch. Name another release here.
 TORCH ?= torch==2.13.0
 
-.PHONY: demo test test-lowest soak datasets docs lint contract platforms format audit licences clean
+.PHONY: demo chip test test-lowest soak datasets docs lint contract platforms format audit licences clean
 
 # uv installs in seconds what takes pip minutes.
 UV := $(VENV)/bin/uv pip install --quiet --python
@@ -33,6 +33,14 @@ demo: $(VENV)/installed
 		--config.dataset.data_dir=demo/data
 	$(BIN)/python benchmarks/real.py --data=docs/images/photographs \
 		--models=trained=demo/run,packaged --output=demo/photographs
+
+# The whole way from tiles of three layers to nets, as docs/chip.md shows it.
+chip: $(VENV)/installed-labels
+	$(BIN)/python benchmarks/chip.py --work=chip
+
+$(VENV)/installed-labels: $(VENV)/installed
+	$(UV) $(BIN)/python -e .[labels]
+	touch $@
 
 # Every step with the four datasets, on small drawn folders in their on-disk form: `tfds build`, two
 # epochs of the paper's config, evaluation, inspection. Installs TensorFlow for the `tfds` command.
@@ -147,4 +155,4 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(PACKAGE) demo samples site build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(PACKAGE) chip demo samples site build dist *.egg-info

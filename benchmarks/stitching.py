@@ -20,36 +20,14 @@ import time
 
 import numpy as np
 
+from eal_icnet_jax.datasets.ic_synthetic import scans
 from eal_icnet_jax.evaluation import metrics
-from eal_icnet_jax.imaging import mosaic_files, png, stitching
+from eal_icnet_jax.imaging import mosaic_files, stitching
 from eal_icnet_jax.imaging.placed_mosaic import grid_positions
 from eal_icnet_jax.imaging.tile_positions import positions_table
 from eal_icnet_jax.inference.prediction import PredictionRun
 from eal_icnet_jax.inference.prediction_options import PredictionOptions
 from eal_icnet_jax.models import checkpoints
-
-OVERLAP, JITTER, BRIGHTNESS, NOISE = 0.15, 15, 0.05, 3.0
-
-
-def cut(image, side: int, folder: pathlib.Path, seed: int) -> tuple[dict, np.ndarray]:
-    """Write tiles of an image, and return their files by row and column and their true places."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    rng, step = np.random.default_rng(seed), round(side * (1 - OVERLAP))
-    counts = [1 + (length - side - JITTER) // step for length in image.shape]
-    grid, places = {}, []
-    for row in range(counts[0]):
-        for column in range(counts[1]):
-            y, x = (
-                int(np.clip(step * k + rng.integers(-JITTER, JITTER + 1), 0, length - side))
-                for k, length in zip((row, column), image.shape, strict=True)
-            )
-            tile = image[y : y + side, x : x + side] * rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS)
-            tile += rng.normal(0, NOISE, tile.shape)
-            grid[row, column] = folder / f"tile_{row:03}_{column:03}.png"
-            png.write(grid[row, column], np.clip(np.rint(tile), 0, 255).astype(np.uint8))
-            places.append((x, y))
-    return grid, np.array(places, float)
 
 
 def errors(found: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -67,7 +45,7 @@ def by_m2stitch(grid: dict) -> np.ndarray:
     images = [tile[0 : tile.shape[0], 0 : tile.shape[1]].astype(np.float32) for tile in tiles]
     grey = np.stack([image.mean(-1) if image.ndim == 3 else image for image in images])
     grey -= grey.mean((1, 2), keepdims=True)  # its correlation does not subtract the mean
-    nominal = np.array([tile[1:] for tile in grid_positions(grid, OVERLAP)])
+    nominal = np.array([tile[1:] for tile in grid_positions(grid, scans.Scan.overlap)])
     with contextlib.redirect_stderr(io.StringIO()):
         found, _ = m2stitch.stitch_images(
             grey, rows=[key[0] for key in keys], cols=[key[1] for key in keys],
@@ -106,10 +84,15 @@ def main():
     arguments = parser.parse_args()
     image = mosaic_files.open_mosaic(arguments.die / "image.ome.tif")
     tiles = arguments.work / "tiles"
-    grid, places = cut(image, arguments.side, tiles, arguments.seed)
+    shutil.rmtree(tiles, ignore_errors=True)
+    tiles.mkdir(parents=True)
+    scan = scans.Scan(arguments.side)
+    grid, places = scans.cut(
+        image[0 : image.shape[0], 0 : image.shape[1]], scan, tiles, arguments.seed
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
-    found = stitching.stitch(grid, OVERLAP, OVERLAP / 2)
+    found = stitching.stitch(grid, scan.overlap, scan.overlap / 2)
     seconds = time.perf_counter() - start
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     off = errors(np.array([tile[1:] for tile in found.tiles]), places)

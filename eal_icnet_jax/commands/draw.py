@@ -1,7 +1,8 @@
 """Draw synthetic micrographs with exact masks.
 
 `dataset` draws a small dataset in the on-disk form of OMC, OMV, MIIC or HY5SYN, to try preparation,
-training and inspection without the real one. `die` draws a whole die layer as a stitched mosaic.
+training and inspection without the real one. `die` draws a whole die layer as a stitched mosaic,
+and `scans` cuts one into the tiles of a microscope.
 """
 
 import argparse
@@ -20,6 +21,12 @@ With --metals=2 or more, it is a stack of layers, each photographed after the re
 it, in the folders layer1, layer2 and so on, and nets.csv has the net of each region.
 
 It is drawn field of view by field of view, so that memory does not grow with the size.
+"""
+
+SCANS_HELP = """Cut a drawn die or stack into overlapping tiles, as a microscope takes them.
+
+Tiles overlap by 15%, lie up to 15 pixels beside their place, and differ in brightness by up to 5%.
+Layers above the first are turned, scaled and bent by up to some 30 pixels.
 """
 
 SMALLEST_DIE = 64
@@ -45,14 +52,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--metal", type=pathlib.Path, metavar="MASK", help="draw this mask as metal, in its size")
     add("--metals", type=int, default=1, metavar="N", help="number of metal layers, 1 to 4 (1)")
     add("--pixel-size", type=float, default=0.1, help="side of a pixel in micrometres (0.1)")
+    scans = drawings.add_parser("scans", help="the tiles of a drawn die", description=SCANS_HELP)
+    add = scans.add_argument
+    add("die", type=pathlib.Path, metavar="DIE", help="folder that `eal-icnet draw die` wrote")
+    add("folder", type=pathlib.Path, metavar="DIR", help="new folder for the tiles")
+    add("--tile", type=int, default=1024, metavar="PIXELS", help="side of a tile (1024)")
+    add("--seed", type=int, default=0, help="seed of places, brightness and bends (0)")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run `eal-icnet draw`."""
-    if arguments.drawing == "dataset":
-        draw_dataset(arguments)
-    else:
-        draw_die(arguments)
+    drawings = {"dataset": draw_dataset, "die": draw_die, "scans": draw_scans}
+    drawings[arguments.drawing](arguments)
 
 
 def draw_dataset(arguments: argparse.Namespace):
@@ -96,3 +107,16 @@ def draw_die(arguments: argparse.Namespace):
     sample_die.write_die(arguments.folder, drawn, arguments.pixel_size)
     layers = "a die layer" if arguments.metals == 1 else f"{arguments.metals} layers of a die"
     print(f"{layers} of {width}x{height} pixels in {arguments.folder}")
+
+
+def draw_scans(arguments: argparse.Namespace):
+    """Draw the tiles of a die."""
+    from eal_icnet_jax.datasets.ic_synthetic import scans
+
+    if not 64 <= arguments.tile <= 16384:
+        raise UserError(f"--tile is {arguments.tile}: name 64 to 16384 pixels")
+    if arguments.seed < 0:
+        raise UserError(f"--seed is {arguments.seed}: it must be at least 0")
+    scan = scans.Scan(arguments.tile)
+    count = scans.write_scans(arguments.die, arguments.folder, scan, arguments.seed)
+    print(f"{count} tiles, named {scans.TILES}, in {arguments.folder}")

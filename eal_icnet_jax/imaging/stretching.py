@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 
 from eal_icnet_jax.imaging.mosaics import Mosaic, blocks
@@ -13,10 +14,23 @@ MOST_BLOCKS = 64
 """Largest number of blocks of a mosaic whose levels decide; they are evenly spread."""
 
 
+EMPTY = 5
+"""Side in pixels of a square without any light that no photograph covers, as beyond the tiles of a
+mosaic and beside a moved image. Clipped shadows may be as dark: they stay black."""
+
+
 def _histograms(part: np.ndarray) -> np.ndarray:
-    """Return the number of pixels of each level in each channel, `[C, levels]`."""
+    """Return the number of pixels of each level in each channel, `[C, levels]`.
+
+    Pixels in `EMPTY` squares do not count, unless there are no others.
+    """
     channels = part[..., None] if part.ndim == 2 else part
     levels = np.iinfo(part.dtype).max + 1
+    black = (channels == 0).all(-1)
+    if black.any() and not black.all():
+        kernel = np.ones((EMPTY, EMPTY), np.uint8)
+        empty = cv2.morphologyEx(black.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
+        channels = channels[~empty]
     return np.stack(
         [np.bincount(channels[..., k].ravel(), minlength=levels) for k in range(channels.shape[-1])]
     )

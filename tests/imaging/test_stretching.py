@@ -38,3 +38,14 @@ def test_an_image_of_one_level_keeps_it():
     image = np.full((50, 50), 77, np.uint8)
     image[0, 0] = 200
     np.testing.assert_array_equal(stretching.stretch(image, (1, 99))[1:], image[1:])
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_places_without_a_photograph_do_not_count(channels):
+    """Beyond the tiles of a mosaic the image is black; its levels are those of the tiles."""
+    image = np.random.default_rng(0).normal(100, 10, (200, 190, *channels)).astype(np.uint8)
+    framed = np.zeros((260, 250, *channels), np.uint8)
+    framed[40:240, 6:196] = image
+    out = stretching.stretch(framed, (0.5, 99.5))
+    np.testing.assert_array_equal(out[40:240, 6:196], stretching.stretch(image, (0.5, 99.5)))
+    assert not out[:40].any()
