@@ -147,10 +147,10 @@ def table(rows: list[tuple]) -> str:
         mine = [row for row in rows if row[:2] == (name, start)]
         tuned = 100 * np.array([row[4] for row in mine])
         seconds = np.median([row[5] for row in mine])
-        deviation = tuned.std(ddof=1) if len(tuned) > 1 else 0.0
-        lines.append((name, start, f"{100 * mine[0][3]:.1f}", f"{tuned.mean():.1f}",
-                      f"{deviation:.1f}", f"{seconds:.0f}"))  # fmt: skip
-    headings = ("set", "start", "zero-shot", "fine-tuned", "deviation", "seconds")
+        deviation = f"{tuned.std(ddof=1):.1f}" if len(tuned) > 1 else ""
+        lines.append((name, start, len(tuned), f"{100 * mine[0][3]:.1f}", f"{tuned.mean():.1f}",
+                      deviation, f"{seconds:.0f}"))  # fmt: skip
+    headings = ("set", "start", "seeds", "zero-shot", "fine-tuned", "deviation", "seconds")
     return tabulate(lines, headings, "github")
 
 
