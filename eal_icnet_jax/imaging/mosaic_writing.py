@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import tempfile
 
 from eal_icnet_jax.imaging import pyramid
 from eal_icnet_jax.imaging.mosaics import Mosaic, blocks
@@ -23,13 +22,12 @@ def write_ome_tiff(path: pathlib.Path, mosaic: Mosaic):
       UserError: it cannot be written or read.
     """
     channels = mosaic[0:1, 0:1].shape[2:]
-    folder = None
+    folder = path.with_name(f".{path.name}.pyramid")  # beside the file, where there is room for it
     try:
-        # Beside the file, where there is room for it.
-        folder = tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
         group = pyramid.create_pyramid(
-            pathlib.Path(folder) / "image.zarr", path.name, (*mosaic.shape, *channels),
-            mosaic.dtype, mosaic.pixel_size,
+            folder / "image.zarr", path.name, (*mosaic.shape, *channels), mosaic.dtype,
+            mosaic.pixel_size,
         )  # fmt: skip
         parts = list(blocks(mosaic.shape, 2048))
         with progress_bar("writing", len(parts), "part", disable=None) as bar:
@@ -43,5 +41,4 @@ def write_ome_tiff(path: pathlib.Path, mosaic: Mosaic):
     except OSError as error:
         raise cannot_be_written(path, error) from error
     finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -10,6 +10,7 @@ this all of them (`python benchmarks/stitching.py`, two seeds).
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,9 @@ Grid = dict[tuple[int, int], pathlib.Path]
 
 SMALLEST_FIT = 0.3
 """Smallest correlation of a pair that is used."""
+
+SHARED = 0.3
+"""Smallest part of the largest overlap that two tiles share to be compared."""
 
 SMALLEST_SIDE = 16
 """Smallest side in pixels of the part of a tile that is looked for in its neighbour."""
@@ -83,32 +87,80 @@ def stitch(grid: Grid, overlap: float, search: float) -> Stitching:
             f"neighbours share {overlap * min(shape):.0f} pixels, too few to search for shifts of "
             f"{reach} pixels: name a smaller --search"
         )
-    columns = len({column for _, column in places})
-    pixels = functools.lru_cache(columns + 2)(functools.partial(_grey, shape))
-    pairs, count = [], 0
-    for row, column in places:
-        for other in ((row, column - 1), (row - 1, column)):
-            if other in number:
-                count += 1
-                first, second = number[other], number[row, column]
-                step = np.subtract(expected[second][1:], expected[first][1:])
-                images = pixels(expected[first].path), pixels(expected[second].path)
-                found = _shift(*images, np.rint(step).astype(int), reach)
-                if found is not None:
-                    pairs.append(_Pair(first, second, *found))
-    if count and not pairs:
-        raise UserError(
-            f"no two neighbours fit with an overlap of {100 * overlap:g}%: check --tile-overlap, "
-            "and which number of the names is the row"
-        )
+    neighbours = [
+        (number[other], number[row, column])
+        for row, column in places
+        for other in ((row, column - 1), (row - 1, column))
+        if other in number
+    ]
+    hint = (
+        f"with an overlap of {100 * overlap:g}%: check --tile-overlap, and which number of the "
+        "names is the row"
+    )
+    return _stitched(expected, neighbours, shape, reach, hint)
+
+
+def refine(placed: Sequence[PlacedTile], search: float) -> Stitching:
+    """Find the places of tiles that are known roughly, such as from the stage.
+
+    Args:
+      placed: the tiles, all of one size.
+      search: largest difference of two neighbours from that, as part of a tile's side.
+
+    Raises:
+      UserError: a tile cannot be read or has another size, or no pair fits.
+    """
+    expected = sorted(placed, key=lambda tile: (tile.y, tile.x))
+    shape = read_tile(expected[0].path).shape
+    corners = np.array([tile[1:] for tile in expected])
+    shared = {}
+    for k in range(len(expected)):
+        first = int(np.searchsorted(corners[:, 1], corners[k, 1] - shape[0]))
+        sides = np.array(shape[::-1]) - np.abs(corners[first:k] - corners[k])
+        for j in np.flatnonzero((sides > 0).all(1)):
+            shared[first + int(j), k] = float(sides[j].prod())
+    enough = SHARED * max(shared.values(), default=0.0)
+    neighbours = [pair for pair, area in shared.items() if area >= enough]
+    reach = max(2, round(search * min(shape)))
+    hint = "at these positions: check their direction, or name a larger --search"
+    return _stitched(expected, neighbours, shape, reach, hint)
+
+
+def _stitched(
+    expected: Sequence[PlacedTile],
+    neighbours: Sequence[tuple[int, int]],
+    shape: tuple[int, int],
+    reach: int,
+    hint: str,
+) -> Stitching:
+    """Return the places of tiles from pairs of neighbours.
+
+    Args:
+      expected: the tiles where they should lie, row by row.
+      neighbours: the indices of each pair, the second ones ascending.
+      shape: height and width of all tiles.
+      reach: largest difference from the expected places in pixels.
+      hint: what to say if no pair fits.
+    """
+    memory = max((second - first for first, second in neighbours), default=0) + 2
+    pixels = functools.lru_cache(memory)(functools.partial(_grey, shape))
+    pairs = []
+    for first, second in neighbours:
+        step = np.subtract(expected[second][1:], expected[first][1:])
+        images = pixels(expected[first].path), pixels(expected[second].path)
+        found = _shift(*images, np.rint(step).astype(int), reach)
+        if found is not None:
+            pairs.append(_Pair(first, second, *found))
+    if neighbours and not pairs:
+        raise UserError(f"no two neighbours fit {hint}")
     nominal = np.array([tile[1:] for tile in expected])
-    found, deviations = _solve(nominal, pairs, reach)
+    places, deviations = _solve(nominal, pairs, reach)
     fitting = deviations <= 3 * matching.TOLERANCE
     return Stitching(
         tuple(PlacedTile(tile.path, *map(float, place))
-              for tile, place in zip(expected, found, strict=True)),
-        count,
-        count - int(fitting.sum()),
+              for tile, place in zip(expected, places, strict=True)),
+        len(neighbours),
+        len(neighbours) - int(fitting.sum()),
         float(np.median(deviations[fitting])) if fitting.any() else 0.0,
     )  # fmt: skip
 

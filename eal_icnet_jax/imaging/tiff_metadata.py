@@ -141,6 +141,21 @@ class TiffMetadata:
         )
         return units.pixel_size(*sides, "OME metadata")
 
+    def stage_position(self) -> tuple[float, float] | None:
+        """Return the place (x, y) of the stage in micrometres by OME, or None if it is not stated.
+
+        OME's usual unit, "reference frame", is no length.
+        """
+        plane = next(iter(self._ome_tagged("Plane")), {})
+        if not all(plane.get(f"Position{axis}") for axis in "XY"):
+            return None
+        factors = [units.micrometres(plane.get(f"Position{axis}Unit", "")) for axis in "XY"]
+        if None in factors:
+            return None
+        x, y = (float(plane.get(f"Position{axis}")) * factor
+                for axis, factor in zip("XY", factors, strict=True))  # fmt: skip
+        return x, y
+
     def pixel_size(self) -> PixelSize | None:
         """Return the size of a pixel: by OME, by a microscope, by ImageJ, or by the resolution."""
         if size := self._ome_size():

@@ -5,9 +5,14 @@ import io
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import numpy as np
+import tifffile
+
+from eal_icnet_jax.imaging.tiff_metadata import TiffMetadata
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import cannot_be_read
 from eal_icnet_jax.system.tables import Row, read_table, read_text
 
 SUFFIXES = (".txt", ".csv")
@@ -113,17 +118,60 @@ def _checked(path: pathlib.Path, rows: Sequence[tuple[str, str, float, float]]) 
     return out
 
 
+def read_stage_positions(
+    folder: pathlib.Path, flip_x: bool = False, flip_y: bool = False
+) -> list[PlacedTile]:
+    """Read the positions of the stage that the OME-TIFF files of a folder state.
+
+    Args:
+      folder: of the tiles, each a file that ends in .ome.tif or .ome.tiff.
+      flip_x: whether the stage counts from right to left.
+      flip_y: whether it counts from bottom to top.
+
+    Raises:
+      UserError: there are none, or one does not state its position or the size of its pixels.
+    """
+    paths = sorted(
+        p for p in folder.glob("*") if p.name.lower().endswith((".ome.tif", ".ome.tiff"))
+    )
+    if not paths:
+        raise UserError(f"{folder} has no files that end in .ome.tif: name the folder of the tiles")
+    if len(paths) > MAX_TILES:
+        raise UserError(f"{folder} has over {MAX_TILES:,} tiles: split it")
+    out = []
+    for path in paths:
+        try:
+            with tifffile.TiffFile(path) as file:
+                metadata = TiffMetadata(file, cast(tifffile.TiffPage, file.pages[0]))
+                place, size = metadata.stage_position(), metadata.pixel_size()
+        except OSError as error:
+            raise cannot_be_read(path, error) from error
+        except Exception as error:  # damaged metadata raise errors of any type
+            raise UserError(f"{path} is no readable TIFF file: copy it again") from error
+        if place is None or not size or not np.isfinite(place).all():
+            raise UserError(
+                f"{path} does not state where the stage was, in a unit of length, and the size of "
+                "its pixels: name --tiles and --tile-overlap instead"
+            )
+        height, width = size[:2]
+        x, y = place[0] / width, place[1] / height
+        if max(abs(x), abs(y)) >= MAX_PLACE:
+            raise UserError(f"{path} lies at {x:.3g}, {y:.3g} pixels: its pixel size must be wrong")
+        out.append(PlacedTile(path, -x if flip_x else x, -y if flip_y else y))
+    return out
+
+
 def positions_table(tiles: Sequence[PlacedTile], folder: pathlib.Path) -> str:
     """Return tiles as CSV that `read_positions` reads.
 
     Args:
-      tiles: that lie in the folder.
+      tiles: that lie in the folder or below it.
       folder: in which the file will lie.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for tile in tiles:
-        name = tile.path.relative_to(folder).as_posix()
+        name = tile.path.resolve().relative_to(folder.resolve()).as_posix()
         writer.writerow((name, *(f"{round(v, 2):.10g}" for v in tile[1:])))
     return text.getvalue()

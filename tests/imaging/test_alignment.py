@@ -1,6 +1,8 @@
 """A layer over another one: its place is found where they share something, else it is refused."""
 
 import pathlib
+import subprocess
+import time
 
 import cv2
 import numpy as np
@@ -178,6 +180,29 @@ def test_bad_input_is_refused_in_a_sentence(tmp_path, layers):
     file.write_text(moved_mosaic.map_as_json(mapped, mosaic(layers[0]["image"])))
     refused("is for 600x500", f"--map={file}")
     refused("let it end in .ome.tif", output=tmp_path / "moved.png")
+
+
+def test_a_killed_run_leaves_nothing_that_the_next_one_minds(tmp_path, layers):
+    """The same command again ends with the bytes of a run that was not killed."""
+    png.write(tmp_path / "a.png", np.tile(layers[0]["image"], (3, 3, 1)))
+    mapped = smooth_maps.map_of_matrix((3 * SIZE, 3 * SIZE), np.array([[1.0, 0.01, 4], [0, 1, 2]]))
+    image = mosaic_files.open_mosaic(tmp_path / "a.png")
+    (tmp_path / "map.json").write_text(moved_mosaic.map_as_json(mapped, image))
+    out, work = tmp_path / "b.ome.tif", tmp_path / ".b.ome.tif.pyramid"
+    paths = tmp_path / "a.png", tmp_path / "a.png"
+    arguments = "align", *paths, f"--map={tmp_path / 'map.json'}", "-o"
+    process = subprocess.Popen(cli.arguments(*arguments, out), env=cli.default_environment())
+    while process.poll() is None and not work.exists():
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert work.exists() and not out.exists()
+    assert cli.call(*arguments, out).returncode == 0
+    assert not work.exists()
+    other = tmp_path / "other" / out.name
+    other.parent.mkdir()
+    assert cli.call(*arguments, other).returncode == 0
+    assert out.read_bytes() == other.read_bytes()
 
 
 def test_maps_survive_their_file(tmp_path):

@@ -1,11 +1,16 @@
 """Places of overlapping tiles: those they were cut from, and doubt where nothing shows them."""
 
+import subprocess
+import time
+
 import numpy as np
 import pytest
+import tifffile
 
 from eal_icnet_jax.datasets.ic_synthetic import die
 from eal_icnet_jax.imaging import mosaic_files, png
 from eal_icnet_jax.imaging.stitching import stitch
+from eal_icnet_jax.imaging.tile_positions import read_positions
 from eal_icnet_jax.system.errors import UserError
 from tests import cli
 
@@ -140,3 +145,68 @@ def test_foreign_files_are_not_replaced(tmp_path):
     (tmp_path / "below").mkdir()
     error = cli.error_of(*arguments, tmp_path / "below" / "a.csv")
     assert "must lie in" in error and "or above it" in error
+
+
+def write_stage_tiles(whole, folder, unit="µm", flip=1):
+    """Write tiles as OME-TIFF files with roughly the position of the stage; return true places."""
+    grid, places = cut(whole, folder)
+    rng = np.random.default_rng(5)
+    for key, path in grid.items():
+        x, y = (0.2 * (value + rng.uniform(-5, 5)) for value in places[key])
+        tile = mosaic_files.open_mosaic(path)[0:SIDE, 0:SIDE]
+        plane = {"PositionX": x, "PositionY": flip * y} | {f"Position{a}Unit": unit for a in "XY"}
+        sizes = {f"PhysicalSize{a}": 0.2 for a in "XY"} | {
+            f"PhysicalSize{a}Unit": "µm" for a in "XY"
+        }
+        metadata = {"axes": "YX", "Plane": plane, **sizes}
+        tifffile.imwrite(path.with_suffix(".ome.tif"), tile, ome=True, metadata=metadata)
+        path.unlink()
+    return places
+
+
+@pytest.mark.parametrize("flip", [1, -1])
+def test_tiles_lie_where_the_stage_was_and_the_images_say(whole, tmp_path, flip):
+    places = write_stage_tiles(whole, tmp_path, flip=flip)
+    options = ("--stage",) if flip > 0 else ("--stage", "--flip-y")
+    rough, fine = tmp_path / "rough.csv", tmp_path / "fine.csv"
+    done = cli.call("stitch", tmp_path, *options, "-o", rough)
+    assert done.returncode == 0, done.stderr
+    assert "16 tiles placed by 24 pairs of neighbours" in done.stdout
+    assert cli.call("stitch", rough, "-o", fine).returncode == 0
+    for path in (rough, fine):
+        found = {tile.path.name[:5]: tile[1:] for tile in read_positions(path)}
+        names = {key: "t_{}_{}".format(*key) for key in places}
+        off = np.array([np.subtract(found[names[key]], places[key]) for key in places])
+        assert np.abs(off - np.median(off, 0)).max() < 0.5
+
+
+def test_positions_without_a_length_are_refused(whole, tmp_path):
+    write_stage_tiles(whole, tmp_path, unit="reference frame")
+    message = cli.error_of("stitch", tmp_path, "--stage", "-o", tmp_path / "a.csv")
+    assert "does not state where the stage was" in message
+    assert "name the folder of the tiles" in cli.error_of(
+        "stitch", tmp_path.parent, "--stage", "-o", tmp_path.parent / "a.csv"
+    )
+    assert "name --tiles and --tile-overlap" in cli.error_of("stitch", tmp_path, "-o", "a.csv")
+    assert "name --stage too" in cli.error_of("stitch", tmp_path, "--flip-x", "-o", "a.csv")
+
+
+def test_a_killed_run_leaves_nothing_that_the_next_one_minds(whole, tmp_path):
+    """The same command again ends with the bytes of a run that was not killed."""
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    cut(np.tile(whole, (3, 3))[: 4 * SIDE, : 4 * SIDE], tiles)
+    arguments = "stitch", tiles, "--tiles=t_{row}_{column}.png", "--tile-overlap=15", "-o"
+    out, work = tmp_path / "die.ome.tif", tmp_path / ".die.ome.tif.pyramid"
+    process = subprocess.Popen(cli.arguments(*arguments, out), env=cli.default_environment())
+    while process.poll() is None and not work.exists():
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert work.exists() and not out.exists()
+    assert cli.call(*arguments, out).returncode == 0
+    assert not work.exists()
+    other = tmp_path / "other" / out.name
+    other.parent.mkdir()
+    assert cli.call(*arguments, other).returncode == 0
+    assert out.read_bytes() == other.read_bytes()

@@ -62,6 +62,11 @@ def read_tiff(data: bytes, folder: pathlib.Path):
     mosaic_files.open_mosaic(path)[CORNER]
 
 
+def read_stage_tiff(data: bytes, folder: pathlib.Path):
+    (folder / "tile.ome.tif").write_bytes(data)
+    tile_positions.read_stage_positions(folder)
+
+
 def read_zarr(data: bytes, folder: pathlib.Path):
     path = folder / "mosaic.zarr"
     if not path.exists():
@@ -159,6 +164,16 @@ def _strokes() -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
+def _stage_tiff() -> bytes:
+    """Return a tile that states where the stage was."""
+    plane = {"PositionX": 12.5, "PositionY": -3.0, "PositionXUnit": "µm", "PositionYUnit": "mm"}
+    sizes = {"PhysicalSizeX": 0.2, "PhysicalSizeY": 0.2}
+    file = io.BytesIO()
+    metadata = {"axes": "YX", "Plane": plane, **sizes}
+    tifffile.imwrite(file, np.zeros((8, 8), np.uint8), ome=True, metadata=metadata)
+    return file.getvalue()
+
+
 def _layer_map() -> bytes:
     """Return a file of how a layer lies over another one."""
     mapped = smooth_maps.map_of_matrix((40, 50), np.eye(2, 3))
@@ -199,6 +214,7 @@ def _seeds() -> dict[str, list[bytes]]:
         "safetensors": [safetensors.numpy.save(weights)],
         "image": [*encoded.values(), *tiffs],
         "tiff": tiffs,
+        "stage_tiff": [_stage_tiff()],
         "zarr": [json.dumps(array.metadata.to_dict(), default=str).encode()],
         "svg": [svg.to_svg().encode()],
         "drawing": [DRAWING.encode()],
@@ -223,6 +239,7 @@ TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
     "safetensors": read_safetensors,
     "image": read_image,
     "tiff": read_tiff,
+    "stage_tiff": read_stage_tiff,
     "zarr": read_zarr,
     "svg": read_svg,
     "drawing": read_drawing,
