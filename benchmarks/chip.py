@@ -3,9 +3,9 @@
     python benchmarks/chip.py --work=NEW
 
 Runs the commands of docs/chip.md in NEW and prints them with their output. Where a person would
-correct the prediction, the drawn metal stands in for one: the first place where the predicted metal
-of the lowest layer opens or shorts a net is painted as it was drawn. Writes nets.png, a picture of
-the nets as KLayout shows them.
+correct the prediction, the drawn metal stands in for one: the largest place where the predicted
+metal of the lowest layer opens or shorts a net is painted as it was drawn. Writes nets.png, a
+picture of the nets as KLayout shows them.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def run(work: pathlib.Path, command: str):
 
 
 def correct_one_fault(work: pathlib.Path, drawn: pathlib.Path, predicted: str) -> str:
-    """Paint the first place that changes a net as it was drawn, and say what it was."""
+    """Paint the largest place that changes a net as it was drawn, and say what it was."""
     path = work / predicted
     sides = [golden.read_side(mask, None, 0.1) for mask in (drawn, path)]
     registration = register(*(side.masks["metal"] for side in sides))

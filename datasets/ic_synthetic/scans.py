@@ -34,7 +34,7 @@ class Scan:
 
 
 class Distortion:
-    """How a layer is turned, scaled, shifted and bent against the one below it.
+    """How a layer is turned, scaled, shifted and bent against its drawing.
 
     By up to a degree and a percent, though on large dies by fewer: ten and eight pixels at the
     corners. It bends by two waves of up to a period over the die, each of 6 to 12 pixels.

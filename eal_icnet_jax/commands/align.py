@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{output} is no result: let it end in {IMAGES[0]}")
     if not output.parent.is_dir():
         raise UserError(f"{output.parent} is not a folder: make it, or name another one")
-    if not 1 <= arguments.search <= 4096:
-        raise UserError(f"--search is {arguments.search}: name 1 to 4096 pixels")
+    if not 1 <= arguments.search <= 1024:
+        raise UserError(f"--search is {arguments.search}: name 1 to 1024 pixels")
     if arguments.map and arguments.points:
         raise UserError("--map and --points both say how the image lies: name one of them")
     given = (arguments.reference, arguments.moving, arguments.points, arguments.map)
@@ -85,9 +85,10 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         found = _found(arguments, reference, moving)
         mapped = found.map
-        alignment_report.write_report(output, found, reference, moving)
     result = moved_mosaic.moved(moving, mapped, is_mask(moving), reference)
     mosaic_writing.write_ome_tiff(output, result)
+    if not arguments.map:
+        alignment_report.write_report(output, found, reference, moving)
     print(f"{result.shape[1]}x{result.shape[0]} pixels in {output}")
 
 
@@ -105,7 +106,7 @@ def _found(arguments: argparse.Namespace, reference, moving):
         smooth_maps.check_spread(points[1], str(arguments.points))
     try:
         found = alignment.align(reference, moving, arguments.model, arguments.search, points)
-    except UserError:
+    except alignment.NothingFits:
         if points is None:
             raise
         warn(f"{moving.path} shows nothing that clearly fits {reference.path} near the points: the "
@@ -124,5 +125,5 @@ def _found(arguments: argparse.Namespace, reference, moving):
           f"the median, 5% of them by over {rest[1]:.2f}")  # fmt: skip
     if rest[1] > WORTH_A_LOOK:
         picture = alignment_report.paths_beside(arguments.output)["picture"]
-        warn(f"it is unsure in places: see the orange ones in {picture}")
+        warn(f"it is unsure in places: see the orange and red ones in {picture}")
     return found

@@ -68,11 +68,18 @@ def run(arguments: argparse.Namespace) -> None:
         for name in (f"metal{number}", f"via{number}")
         if (text := getattr(arguments, name)) is not None
     ]
-    for source in sources:
-        if source.path.resolve() in {p.resolve() for p in net_files.paths_beside(output)}:
-            raise UserError(f"{source.path} would be replaced by a result: name another --output")
+    results = [*net_files.paths_beside(output), *(path for path in others if path is not None)]
+    inputs = [source.path for source in sources]
+    inputs += [arguments.labels] if arguments.labels else []
+    taken = {path.resolve() for path in inputs}
+    for path in results:
+        if path.resolve() in taken:
+            raise UserError(f"{path} would be replaced by a result: name another one")
+        taken.add(path.resolve())
     labels = extraction.read_net_labels(arguments.labels) if arguments.labels else []
     found = extraction.extract(stack.read_stack(sources, arguments.pixel_size), labels)
+    if arguments.degate or arguments.deroute:
+        exchange.frame_of(found)  # fails before anything is written
     paths = net_files.write_nets(output, found)
     for path, write in ((arguments.degate, exchange.write_degate),
                         (arguments.deroute, exchange.write_deroute),

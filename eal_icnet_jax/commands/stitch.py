@@ -57,6 +57,8 @@ def _check_is_table(path: pathlib.Path):
 def run(arguments: argparse.Namespace) -> None:
     """Run `eal-icnet stitch`."""
     output, source = arguments.output, arguments.source
+    if not source.exists():
+        raise UserError(f"{source} is not there: name a folder of tiles or a file of positions")
     overlap, search = _overlap_and_search(arguments)
     is_table = output.suffix.lower() == ".csv"
     if not is_table and not output.name.lower().endswith(IMAGES):

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.sparse
 
 from eal_icnet_jax.imaging import joint_fit, matching, smooth_maps
-from eal_icnet_jax.imaging.image_pairs import ImagePair
+from eal_icnet_jax.imaging.image_pairs import DEPTHS, ImagePair
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.imaging.smooth_maps import SmoothMap
 from eal_icnet_jax.system.errors import UserError
@@ -53,6 +53,9 @@ reduced image."""
 MOST_BLOCKS = 1500
 """Largest number of blocks that are found outwards."""
 
+FLAT = 1e-3
+"""Standard deviation of features below which an image shows nothing."""
+
 SMALLEST_FIT = 0.05
 """Smallest correlation of a block that is used."""
 
@@ -71,8 +74,15 @@ LAST_BLUR = 1.0
 FEWEST_CELLS = 4
 """Smallest number of parts of the image that must show something by which a map is judged."""
 
+SAME_SIZE = 1e-3
+"""Largest relative difference of pixel sizes that count as equal."""
+
 LARGEST_DOUBT = 1.5
 """Largest median deviation in pixels of such parts from what the others say."""
+
+
+class NothingFits(UserError):
+    """Two images show nothing that clearly fits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +128,15 @@ def align(
         a triangle suffice.
 
     Raises:
-      UserError: nothing in them fits clearly.
+      NothingFits: nothing in them fits clearly.
+      UserError: a file is damaged, or the model cannot fit.
     """
     pair = ImagePair(reference, moving)
+    if model == "rigid" and abs(pair.size_ratio() - 1) > SAME_SIZE:
+        raise UserError(
+            f"{moving.path} has pixels of another size than {reference.path}, and --model=rigid "
+            "keeps the size: name --model=affine"
+        )
     for level in LEVELS["masks" if pair.are_masks else "photographs"]:
         if level > 1 and min(reference.shape) < SMALLEST_SIDE * level:
             continue
@@ -139,7 +155,7 @@ def align(
         out = Alignment(found.map, found.points, found.deviations, found.unseen)
         if len(out.points) >= FEWEST_CELLS and out.doubt <= LARGEST_DOUBT:
             return out
-    raise UserError(
+    raise NothingFits(
         f"{moving.path} shows nothing that clearly fits {reference.path}: name the same places in "
         "both with --points, or a larger --search"
     )
@@ -168,7 +184,7 @@ def _map_from_points(
     """Return a map that starts from points, and the edges whose blocks agree best with it."""
     start = from_points(pair.reference.shape, model, points, targets).map
     if pair.are_masks:
-        return start, PARTS[1]
+        return start, DEPTHS
     centre = points.mean(0)
     near = smooth_maps.nearest_map(start, "affine")
     corners = near(np.array([[0.0, 0], [1, 0], [0, 1]]))
@@ -190,12 +206,13 @@ def _first_map(
     centre: np.ndarray,
 ) -> tuple[SmoothMap, tuple[str, str]]:
     """Return a map of the whole image from a first part, and the edges that are compared."""
-    if not pair.are_masks:
+    if parts != DEPTHS:
         fit = _found_outwards(pair, level, parts, matrix, centre, model)
         if fit is not None:
             return fit.map, parts
     mapped = smooth_maps.map_of_matrix(pair.reference.shape, matrix)
-    for kind in ("rigid", model):  # too few vias lie in a block to find it alone
+    first_model = "rigid" if model == "rigid" else "affine"
+    for kind in (first_model, model):  # too few vias lie in a block to find it alone
         mapped = joint_fit.improve(pair, mapped, level, parts, COARSE_BLUR, kind)
     return mapped, parts
 
@@ -215,11 +232,16 @@ def _first_part(
         square = pair.reference_square(corner, side, level)
         if square is None:
             continue
-        windows = []
+        kinds = (PARTS[1], DEPTHS) if pair.are_masks else PARTS
+        features = {parts: pair.features(level, parts) for parts in kinds}
+        flipped = np.ascontiguousarray(square[:, ::-1])
+        templates = {
+            parts: (first(square), first(flipped)) for parts, (first, _) in features.items()
+        }
+        found = {parts: _Candidate() for parts in kinds if templates[parts][0].std() > FLAT}
         for turn, magnification in itertools.product(TURNS, MAGNIFICATIONS):
             cos, sin = magnification * np.cos(turn), magnification * np.sin(turn)
-            linear = np.array([[cos, -sin], [sin, cos]])
-            linear *= ratio
+            linear = ratio * np.array([[cos, -sin], [sin, cos]])
             matrix = np.column_stack([linear, ratio * centre - linear @ centre])
             window = pair.moved_square(
                 functools.partial(_affine, matrix),
@@ -227,34 +249,47 @@ def _first_part(
                 side + 2 * around,
                 level,
             )
-            if window is not None:
-                windows.append((linear, window))
-        for parts in (("all", "all"),) if pair.are_masks else PARTS:
-            first, second = pair.features(level, parts)
-            templates = [first(square), first(np.ascontiguousarray(square[:, ::-1]))]
-            if not windows or templates[0].std() < 1e-3:
+            if window is None:
                 continue
-            best, chance = (-1.0, None, None), 1e-3
-            for linear, window in windows:
-                seen = second(window)
-                fits = [
-                    np.nan_to_num(cv2.matchTemplate(seen, template, cv2.TM_CCOEFF_NORMED))
-                    for template in templates
-                ]
-                _, fit, _, at = cv2.minMaxLoc(fits[0])
-                chance = max(chance, float(fits[1].max()))
-                if fit > best[0]:
-                    best = fit, linear, np.array(at)
-            fit, linear, at = best
-            if fit > ABOVE_CHANCE * chance and (
-                best_of_all is None or fit / chance > best_of_all[0]
-            ):
-                shift = linear @ ((at - around) * level)
+            for parts, candidate in found.items():
+                seen = features[parts][1](window)
+                if seen.std() > FLAT:
+                    candidate.compare(seen, templates[parts], linear)
+        for parts, candidate in found.items():
+            if candidate.lead > max(ABOVE_CHANCE, best_of_all[0] if best_of_all else 0):
+                linear = candidate.linear
+                shift = linear @ ((candidate.place - around) * level)
                 matrix = np.column_stack([linear, ratio * centre + shift - linear @ centre])
-                best_of_all = fit / chance, parts, matrix, centre
+                best_of_all = candidate.lead, parts, matrix, centre
         if best_of_all is not None:
             return best_of_all[1:]
     return None
+
+
+@dataclasses.dataclass
+class _Candidate:
+    """The best place of a first part so far, and how well its mirror image fits at best."""
+
+    fit: float = -1.0
+    chance: float = 1e-3
+    linear: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(2))
+    place: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
+
+    @property
+    def lead(self) -> float:
+        """By what factor it fits better than its mirror image."""
+        return self.fit / self.chance
+
+    def compare(self, seen: np.ndarray, templates: tuple, linear: np.ndarray):
+        """Take a place that fits better than all before."""
+        fits = [
+            np.nan_to_num(cv2.matchTemplate(seen, template, cv2.TM_CCOEFF_NORMED))
+            for template in templates
+        ]
+        _, fit, _, place = cv2.minMaxLoc(fits[0])
+        self.chance = max(self.chance, float(fits[1].max()))
+        if fit > self.fit:
+            self.fit, self.linear, self.place = fit, linear, np.array(place)
 
 
 def _affine(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -15,8 +15,16 @@ Map = Callable[[np.ndarray], np.ndarray]
 SAMPLES, SAMPLE_SIDE = 4, 384
 """Number, down and across, and side of the squares from which an image is judged."""
 
+DEPTHS = ("depth", "depth")
+"""Instead of edges, how deep inside of two masks their pixels lie."""
+
 LARGEST_STRETCH = 4
 """Largest side of what a square shows of the other image, relative to its own."""
+
+
+def grey_level(value: float, dtype: np.dtype) -> float:
+    """Return the level of 0 to 255 of a value of 8 or 16 bits."""
+    return value / 257 if dtype == np.uint16 else float(value)
 
 
 def grey_square(image: Mosaic, left: int, top: int, side: int, level: int) -> np.ndarray | None:
@@ -43,9 +51,7 @@ def grey_square(image: Mosaic, left: int, top: int, side: int, level: int) -> np
     pixels = image[rows, columns]
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    grey = pixels.astype(np.float32)
-    if pixels.dtype == np.uint16:
-        grey /= 257
+    grey = pixels.astype(np.float32) * np.float32(grey_level(1, pixels.dtype))
     grey = cv2.copyMakeBorder(
         grey, rows.start - top, top + length - rows.stop, columns.start - left,
         left + length - columns.stop, cv2.BORDER_REPLICATE,
@@ -63,16 +69,21 @@ def sample_squares(image: Mosaic, level: int) -> list[np.ndarray]:
     return [square for square in squares if square is not None]
 
 
-def is_mask(image: Mosaic) -> bool:
-    """Return whether an image has only two values, 0 and its largest."""
+def white_of_mask(image: Mosaic) -> int | None:
+    """Return the value of an image that has only that one and 0, or None if it has others."""
     height, width = image.shape
     parts = [
         image[slice(int(y), int(y) + 64), slice(int(x), int(x) + 64)]
         for y in np.linspace(0, max(height - 64, 0), SAMPLES)
         for x in np.linspace(0, max(width - 64, 0), SAMPLES)
     ]
-    values = np.unique(np.concatenate([part.ravel() for part in parts]))
-    return parts[0].ndim == 2 and set(values.tolist()) <= {0, int(values.max())}
+    values = np.unique(np.concatenate([part.ravel() for part in parts])).tolist()
+    return values[1] if parts[0].ndim == 2 and len(values) == 2 and values[0] == 0 else None
+
+
+def is_mask(image: Mosaic) -> bool:
+    """Return whether an image has only two values, 0 and another one."""
+    return white_of_mask(image) is not None
 
 
 class ImagePair:
@@ -80,10 +91,14 @@ class ImagePair:
 
     def __init__(self, reference: Mosaic, moving: Mosaic):
         self.reference, self.moving = reference, moving
-        self.are_masks = is_mask(reference) and is_mask(moving)
+        self._white = [white_of_mask(image) for image in (reference, moving)]
+        self.are_masks = None not in self._white
 
     def size_ratio(self) -> float:
-        """Return how many pixels of the other image one of the reference shows, as they state."""
+        """Return how many pixels of the other image one of the reference shows, by their widths.
+
+        It is 1 if one of the files does not state the size of its pixels.
+        """
         sizes = [image.pixel_size for image in (self.reference, self.moving)]
         return sizes[0][1] / sizes[1][1] if sizes[0] and sizes[1] else 1.0
 
@@ -93,10 +108,15 @@ class ImagePair:
 
         Args:
           level: factor by which both are reduced.
-          parts: which edges of each count, if they are photographs.
+          parts: which edges of each count, or `DEPTHS`.
         """
-        if self.are_masks:
-            return depth_feature, depth_feature
+        if parts == DEPTHS:
+            images = self.reference, self.moving
+            first, second = (
+                functools.partial(depth_feature, white=grey_level(white, image.dtype))
+                for image, white in zip(images, self._white, strict=True)
+            )
+            return first, second
         first, second = (
             edge_feature(sample_squares(image, level), part)
             for image, part in zip((self.reference, self.moving), parts, strict=True)

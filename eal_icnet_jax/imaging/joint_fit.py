@@ -21,7 +21,7 @@ BLOCK = 64
 """Side of a block in pixels of the reduced images."""
 
 MOST_BLOCKS = 4096
-"""Largest number of blocks; of more, evenly spread ones are taken."""
+"""About the largest number of blocks; of more, evenly spread cells are taken."""
 
 CELL = 4
 """Blocks a side of the parts of the image by which a map is judged."""
@@ -86,6 +86,7 @@ class _Surfaces:
             if block is None or window is None:
                 continue
             template = first(block)
+            template = (template - template.mean((0, 1))).astype(np.float32)
             features = cv2.GaussianBlur(second(window), (0, 0), blur)
             features = features.reshape(*window.shape, -1)
             surfaces.append(cv2.matchTemplate(features, template, cv2.TM_CCORR) / BLOCK**2)
@@ -105,11 +106,12 @@ class _Surfaces:
         self.slopes = np.gradient(self.surfaces, axis=(2, 1)) if len(surfaces) else []
 
     def _corners(self, shape: tuple[int, int]) -> np.ndarray:
+        """Return the corners (x, y) of blocks, of large images those of evenly spread cells."""
         length = BLOCK * self.level
-        y, x = (np.arange(0, max(side - length, 0) + 1, length) for side in shape)
-        corners = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
-        every = -(-len(corners) // MOST_BLOCKS)
-        return corners[:: every if every % 2 or every == 1 else every + 1]
+        counts = [max(1, side // length) for side in shape]
+        every = int(np.ceil(np.sqrt(counts[0] * counts[1] / MOST_BLOCKS)))
+        y, x = (length * index[(index // CELL) % every == 0] for index in map(np.arange, counts))
+        return np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
 
     def shifts(self, found: SmoothMap) -> np.ndarray:
         """Return by how many reduced pixels each block moves from the first map, `[N, 2]`."""
@@ -125,6 +127,8 @@ class _Surfaces:
         Newton's method, where the correlation of a block with itself stands for the curvature of
         its surface, and steps that make it worse are shortened (Levenberg and Marquardt).
         """
+        if not len(chosen):
+            return self.start
         shape, middles = self.start.shape, self.middles[chosen]
         counts = smooth_maps.node_counts(shape)
         start = self.start.with_nodes(counts)
@@ -267,6 +271,9 @@ def finish(
     surfaces = _Surfaces(pair, mapped, 1, parts, blur, LAST_REACH)
     everything = np.arange(len(surfaces.middles))
     count = surfaces.cell.max(initial=-1) + 1
+    if count < FOLDS:  # too small an image to judge a map
+        none = np.zeros(0)
+        return JointFit(mapped, np.zeros((0, 2)), none, none)
     fold = np.random.default_rng(0).permutation(count) % FOLDS
     tried = []
     for stiffness in STIFFNESS if model == "bend" else STIFFNESS[:1]:

@@ -8,10 +8,6 @@ import numpy as np
 Feature = Callable[[np.ndarray], np.ndarray]
 """Takes a grey image `[H, W]` float32, returns `[H, W, C]` float32."""
 
-PARTS = ("all", "strong", "faint")
-"""Which edges count. Those of a lower layer are strong in its own photograph and faint in that of
-the layer above it, whose own edges are strong."""
-
 BLUR = 1.2
 """Standard deviation in pixels of the blur before slopes are taken."""
 
@@ -43,7 +39,8 @@ def edge_feature(samples: Sequence[np.ndarray], part: str) -> Feature:
     Args:
       samples: parts of the image, grey `[H, W]` float32, from which is learnt what is noise and
         what a strong edge.
-      part: one of `PARTS`.
+      part: which edges count: "all", "strong" or "faint" ones. Those of a lower layer are strong in
+        its own photograph, and faint in that of the layer above it.
     """
     power = np.concatenate([np.square(_slopes(sample)).sum(0).ravel() for sample in samples])
     noise = float(np.median(power)) + 1e-3
@@ -68,14 +65,17 @@ def edge_feature(samples: Sequence[np.ndarray], part: str) -> Feature:
     return feature
 
 
-def depth_feature(mask: np.ndarray) -> np.ndarray:
+def depth_feature(mask: np.ndarray, white: float) -> np.ndarray:
     """Return how many pixels each one lies deeper in a mask than those around it, `[H, W, 1]`.
 
     The middle of a via then fits the middle of the wire that it lies on.
 
     Args:
-      mask: grey `[H, W]` float32, 0 outside and 255 inside.
+      mask: grey `[H, W]` float32, 0 outside.
+      white: its level inside.
     """
-    depth = cv2.distanceTransform((mask > 127).astype(np.uint8), cv2.DIST_L2, 5).clip(0, DEEPEST)
+    depth = cv2.distanceTransform((mask > white / 2).astype(np.uint8), cv2.DIST_L2, 5).clip(
+        0, DEEPEST
+    )
     narrow, wide = (cv2.GaussianBlur(depth, (0, 0), sigma) for sigma in (BLUR, AROUND))
     return (narrow - wide)[..., None]

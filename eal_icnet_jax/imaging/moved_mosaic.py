@@ -26,19 +26,20 @@ def moved(image: Mosaic, mapped: SmoothMap, is_mask: bool, reference: Mosaic) ->
     """Return an image as it lies over a reference. It is 0 beyond its border.
 
     Args:
-      image: of uint8 or uint16.
+      image: of 1, 8 or 16 bits; one bit becomes 0 and 255.
       mapped: from the reference's pixels to those of the image.
       is_mask: take the nearest pixel, so that no value arises that was not there.
       reference: whose pixel size the result has.
     """
     method = cv2.INTER_NEAREST if is_mask else cv2.INTER_CUBIC
     channels = image[0:1, 0:1].shape[2:]
+    dtype = np.dtype(np.uint8) if image.dtype == bool else image.dtype  # as it is read
 
     def read(rows: slice, columns: slice) -> np.ndarray:
         top, bottom, _ = rows.indices(mapped.shape[0])
         left, right, _ = columns.indices(mapped.shape[1])
         shape = max(0, bottom - top), max(0, right - left)
-        out = np.zeros((*shape, *channels), image.dtype)
+        out = np.zeros((*shape, *channels), dtype)
         if not out.size:
             return out
         # The nodes are the same for every part, and so are the pixels where parts overlap.
@@ -69,6 +70,7 @@ def moved(image: Mosaic, mapped: SmoothMap, is_mask: bool, reference: Mosaic) ->
     return dataclasses.replace(
         image,
         shape=mapped.shape,
+        dtype=dtype,
         read=read,
         notes=(),
         pixel_size=reference.pixel_size,

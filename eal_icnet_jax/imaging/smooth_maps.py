@@ -93,9 +93,9 @@ def _basis(values: np.ndarray, length: int, count: int) -> np.ndarray:
     values = np.asarray(values, float)
     last = max(length - 1, 1)
     knots = last / (count - DEGREE) * (np.arange(count + DEGREE + 1) - DEGREE)
-    inside = np.clip(values, 0, last)
+    inside = np.clip(values, 0, min(last, knots[count]))  # rounded, the last knot may lie before
     out = BSpline.design_matrix(inside, knots, DEGREE).toarray()
-    beyond = values != inside
+    beyond = np.abs(values - inside) > 1e-9 * last
     if beyond.any():
         slopes = BSpline(knots, np.eye(count), DEGREE).derivative()(inside[beyond])
         out[beyond] += (values - inside)[beyond, None] * slopes
@@ -294,6 +294,8 @@ def nearest_map(found: SmoothMap, model: str) -> SmoothMap:
 
 def check_spread(points: np.ndarray, where: str):
     """Raise a `UserError` if points `[N, 2]` are too few or lie on a line, which fits many maps."""
-    spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
-    if len(points) < 3 or spread[-1] < 0.02 * spread[0]:
-        raise UserError(f"{where} names no three points that form a triangle: add points")
+    if len(points) >= 3:
+        spread = np.linalg.svd(points - points.mean(0), compute_uv=False)
+        if spread[-1] > 0.02 * spread[0]:
+            return
+    raise UserError(f"{where} names no three points that form a triangle: add points")

@@ -28,8 +28,8 @@ Grid = dict[tuple[int, int], pathlib.Path]
 SMALLEST_FIT = 0.3
 """Smallest correlation of a pair that is used."""
 
-SHARED = 0.3
-"""Smallest part of the largest overlap that two tiles share to be compared."""
+BESIDE = 0.6
+"""Part of a side that two tiles share at least if they lie beside each other."""
 
 SMALLEST_SIDE = 16
 """Smallest side in pixels of the part of a tile that is looked for in its neighbour."""
@@ -113,15 +113,24 @@ def refine(placed: Sequence[PlacedTile], search: float) -> Stitching:
     expected = sorted(placed, key=lambda tile: (tile.y, tile.x))
     shape = read_tile(expected[0].path).shape
     corners = np.array([tile[1:] for tile in expected])
-    shared = {}
+    reach = max(2, round(search * min(shape)))
+    size = np.array(shape[::-1])
+    neighbours, narrow = [], 0
     for k in range(len(expected)):
         first = int(np.searchsorted(corners[:, 1], corners[k, 1] - shape[0]))
-        sides = np.array(shape[::-1]) - np.abs(corners[first:k] - corners[k])
-        for j in np.flatnonzero((sides > 0).all(1)):
-            shared[first + int(j), k] = float(sides[j].prod())
-    enough = SHARED * max(shared.values(), default=0.0)
-    neighbours = [pair for pair, area in shared.items() if area >= enough]
-    reach = max(2, round(search * min(shape)))
+        sides = size - np.abs(corners[first:k] - corners[k])
+        # Tiles beside each other share most of a side; those at a corner share little.
+        beside = (sides > 0).all(1) & (sides > BESIDE * size).any(1)
+        wide = beside & (sides - reach >= SMALLEST_SIDE).all(1)
+        narrow += int((beside & ~wide).sum())
+        neighbours += [(first + int(j), k) for j in np.flatnonzero(wide)]
+    if len(expected) > 1 and not neighbours:
+        raise UserError(
+            f"neighbours share too little to search for shifts of {reach} pixels: name a smaller "
+            "--search"
+            if narrow
+            else "no two tiles overlap at these positions: check their unit and direction"
+        )
     hint = "at these positions: check their direction, or name a larger --search"
     return _stitched(expected, neighbours, shape, reach, hint)
 
@@ -170,7 +179,10 @@ def _grey(shape: tuple[int, int], path: pathlib.Path) -> np.ndarray:
     pixels = tile_pixels(path)
     if pixels.shape[:2] != shape:
         sizes = ["x".join(map(str, size)) for size in (pixels.shape[:2], shape)]
-        raise UserError(f"{path} has {sizes[0]} pixels (height x width), and the first {sizes[1]}")
+        raise UserError(
+            f"{path} has {sizes[0]} pixels (height x width), and the first {sizes[1]}: crop them "
+            "to one size"
+        )
     return pixels.mean(-1, dtype=np.float32) if pixels.ndim == 3 else pixels.astype(np.float32)
 
 
@@ -189,6 +201,8 @@ def _shift(
     # The part of the second tile that lies within the first one at every shift in reach.
     left, top = max(0, reach - x), max(0, reach - y)
     right, bottom = min(width, width - x - reach), min(height, height - y - reach)
+    if min(right - left, bottom - top) < SMALLEST_SIDE:
+        return None
     template = second[top:bottom, left:right]
     window = first[top + y - reach : bottom + y + reach, left + x - reach : right + x + reach]
     if min(template.shape) < SMALLEST_SIDE or template.std() < 1 or window.std() < 1:

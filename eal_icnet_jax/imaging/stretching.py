@@ -22,12 +22,12 @@ mosaic and beside a moved image. Clipped shadows may be as dark: they stay black
 def _histograms(part: np.ndarray) -> np.ndarray:
     """Return the number of pixels of each level in each channel, `[C, levels]`.
 
-    Pixels in `EMPTY` squares do not count, unless there are no others.
+    Pixels in `EMPTY` squares do not count.
     """
     channels = part[..., None] if part.ndim == 2 else part
     levels = np.iinfo(part.dtype).max + 1
     black = (channels == 0).all(-1)
-    if black.any() and not black.all():
+    if black.any():
         kernel = np.ones((EMPTY, EMPTY), np.uint8)
         empty = cv2.morphologyEx(black.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
         channels = channels[~empty]

@@ -172,6 +172,8 @@ def positions_table(tiles: Sequence[PlacedTile], folder: pathlib.Path) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for tile in tiles:
-        name = tile.path.resolve().relative_to(folder.resolve()).as_posix()
+        name = (
+            (tile.path.parent.resolve() / tile.path.name).relative_to(folder.resolve()).as_posix()
+        )
         writer.writerow((name, *(f"{round(v, 2):.10g}" for v in tile[1:])))
     return text.getvalue()

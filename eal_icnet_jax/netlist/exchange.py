@@ -16,6 +16,7 @@ from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import (
     MADE_BY,
     atomic_file,
+    cannot_be_written,
     check_replaceable,
     check_report_replaceable,
 )
@@ -154,7 +155,10 @@ def write_degate(folder: pathlib.Path, extraction: Extraction):
             "position": position[name], "id": str(int(position[name]) + 1), "type": "metal",
             "description": name, "enabled": "true",
         })  # fmt: skip
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
     _write(folder / MODEL, model)
     _write(folder / PROJECT, project)
 
@@ -219,7 +223,10 @@ def write_spice(path: pathlib.Path, extraction: Extraction):
     writer = kdb.NetlistSpiceWriter()
     writer.use_net_names = True
     with atomic_file(path) as partial:
-        netlist.write(str(partial), writer, MADE_BY.decode())
+        try:
+            netlist.write(str(partial), writer, MADE_BY.decode())
+        except RuntimeError as error:  # KLayout's, of a full disk for one
+            raise cannot_be_written(path, OSError(str(error))) from error
 
 
 def _write(path: pathlib.Path, root: ElementTree.Element):

@@ -2,7 +2,7 @@
 
 A polygon, whose outline is smoothed, is cut into convex parts. Each gives lines from its middle to
 the sides that it shares with others, to the vias on it, and to its ends if it is long. They lie in
-the metal, since the parts are convex, and they meet where the metal does.
+the smoothed outline, since the parts are convex, and they meet where the metal does.
 """
 
 from collections.abc import Iterator

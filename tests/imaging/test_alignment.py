@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from eal_icnet_jax.datasets.ic_synthetic import die
-from eal_icnet_jax.imaging import alignment, mosaic_files, moved_mosaic, png, smooth_maps
+from eal_icnet_jax.imaging import (
+    alignment,
+    image_pairs,
+    mosaic_files,
+    moved_mosaic,
+    png,
+    smooth_maps,
+)
 from eal_icnet_jax.imaging.mosaics import mosaic_from_array
 from eal_icnet_jax.system.errors import UserError
 from tests import cli
@@ -203,6 +210,37 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_minds(tmp_path, layers):
     other.parent.mkdir()
     assert cli.call(*arguments, other).returncode == 0
     assert out.read_bytes() == other.read_bytes()
+
+
+def test_maps_cover_images_of_any_size():
+    """Rounding puts the last knot of some sizes before the last pixel, such as of 900."""
+    for length in (*range(2, 60), *range(61, 4000, 97), 900, 907, 956, 1415):
+        mapped = smooth_maps.map_of_matrix((length, 1200), np.array([[1.0, 0, 3], [0, 1, -2]]))
+        counts = smooth_maps.node_counts((length, 1200))
+        corners = np.array([[0.0, 0], [1199, length - 1]])
+        found = mapped.with_nodes(counts)(corners)
+        assert np.abs(found - corners - (3, -2)).max() < 1e-6, length
+
+
+@pytest.mark.parametrize("value", [1, 255, 4095])
+def test_masks_of_any_value_are_masks(layers, value):
+    dtype = np.uint8 if value < 256 else np.uint16
+    mask = (layers[0]["metal"] > 0).astype(dtype) * dtype(value)
+    assert image_pairs.is_mask(mosaic(mask))
+    other = mosaic(mask[4:, 7:].copy())
+    found = alignment.align(mosaic(mask), other, "affine", 32)
+    assert np.abs(found.map(PLACES) - PLACES + (7, 4)).max() < 1
+
+
+def test_points_beyond_the_image_give_the_map_of_the_points(layers, tmp_path):
+    png.write(tmp_path / "a.png", layers[0]["metal"])
+    lines = ["10,10,5000,5000", "900,20,6000,5010", "30,900,5020,6100"]
+    (tmp_path / "points.csv").write_text("\n".join(["reference_x,reference_y,x,y", *lines]))
+    done = cli.call("align", tmp_path / "a.png", tmp_path / "a.png", "-o", tmp_path / "b.ome.tif",
+                    f"--points={tmp_path / 'points.csv'}")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "the map is that of the points alone" in done.stderr
+    assert "three points do not show how far to trust them" in done.stdout
 
 
 def test_maps_survive_their_file(tmp_path):

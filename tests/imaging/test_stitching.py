@@ -9,8 +9,8 @@ import tifffile
 
 from eal_icnet_jax.datasets.ic_synthetic import die
 from eal_icnet_jax.imaging import mosaic_files, png
-from eal_icnet_jax.imaging.stitching import stitch
-from eal_icnet_jax.imaging.tile_positions import read_positions
+from eal_icnet_jax.imaging.stitching import refine, stitch
+from eal_icnet_jax.imaging.tile_positions import PlacedTile, read_positions
 from eal_icnet_jax.system.errors import UserError
 from tests import cli
 
@@ -167,17 +167,39 @@ def write_stage_tiles(whole, folder, unit="µm", flip=1):
 @pytest.mark.parametrize("flip", [1, -1])
 def test_tiles_lie_where_the_stage_was_and_the_images_say(whole, tmp_path, flip):
     places = write_stage_tiles(whole, tmp_path, flip=flip)
-    options = ("--stage",) if flip > 0 else ("--stage", "--flip-y")
+    options = ("--stage", "--search=5", *(() if flip > 0 else ("--flip-y",)))
     rough, fine = tmp_path / "rough.csv", tmp_path / "fine.csv"
     done = cli.call("stitch", tmp_path, *options, "-o", rough)
     assert done.returncode == 0, done.stderr
-    assert "16 tiles placed by 24 pairs of neighbours" in done.stdout
+    assert "16 tiles placed by" in done.stdout
     assert cli.call("stitch", rough, "-o", fine).returncode == 0
     for path in (rough, fine):
         found = {tile.path.name[:5]: tile[1:] for tile in read_positions(path)}
         names = {key: "t_{}_{}".format(*key) for key in places}
         off = np.array([np.subtract(found[names[key]], places[key]) for key in places])
         assert np.abs(off - np.median(off, 0)).max() < 0.5
+
+
+def test_a_tile_taken_twice_moves_no_other(whole, tmp_path):
+    grid, places = cut(whole, tmp_path)
+    tiles = [PlacedTile(path, *map(float, places[key])) for key, path in grid.items()]
+    again = tmp_path / "again.png"
+    again.write_bytes(grid[1, 1].read_bytes())
+    found = refine([*tiles, PlacedTile(again, *map(float, places[1, 1]))], 0.05)
+    assert found.pairs > 15
+    at = {tile.path: tile[1:] for tile in found.tiles}
+    off = np.array([np.subtract(at[grid[key]], places[key]) for key in grid])
+    assert np.abs(off - np.median(off, 0)).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"), [(10, "no two tiles overlap"), (1.1, "name a smaller --search")]
+)
+def test_positions_at_which_nothing_can_be_compared_are_refused(whole, tmp_path, factor, message):
+    grid, places = cut(whole, tmp_path)
+    tiles = [PlacedTile(path, *(factor * v for v in places[key])) for key, path in grid.items()]
+    with pytest.raises(UserError, match=message):
+        refine(tiles, 0.075)
 
 
 def test_positions_without_a_length_are_refused(whole, tmp_path):

@@ -49,3 +49,11 @@ def test_places_without_a_photograph_do_not_count(channels):
     out = stretching.stretch(framed, (0.5, 99.5))
     np.testing.assert_array_equal(out[40:240, 6:196], stretching.stretch(image, (0.5, 99.5)))
     assert not out[:40].any()
+
+
+def test_parts_of_a_mosaic_without_a_photograph_do_not_count():
+    image = np.random.default_rng(0).normal(100, 10, (400, 200)).astype(np.uint8)
+    whole = np.vstack([image, np.zeros((9000, 200), np.uint8)])
+    mosaic = mosaics.mosaic_from_array(pathlib.Path("a.png"), whole)
+    part = stretching.stretched(mosaic, (0.5, 99.5))[0:400, 0:200]
+    np.testing.assert_array_equal(part, stretching.stretch(image, (0.5, 99.5)))
