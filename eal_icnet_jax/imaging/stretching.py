@@ -1,6 +1,7 @@
 """Percentile stretch: an image's levels spread over the whole range, decided once per image."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -16,24 +17,38 @@ MOST_BLOCKS = 64
 
 EMPTY = 5
 """Side in pixels of a square without any light that no photograph covers, as beyond the tiles of a
-mosaic and beside a moved image. Clipped shadows may be as dark: they stay black."""
+mosaic and beside a moved image."""
+
+MOST_EMPTY = 0.1
+"""Largest part of an image in such squares that does not count. If it is more, the ground itself
+is black."""
 
 
-def _histograms(part: np.ndarray) -> np.ndarray:
+def _histograms(part: np.ndarray) -> tuple[np.ndarray, int]:
     """Return the number of pixels of each level in each channel, `[C, levels]`.
 
-    Pixels in `EMPTY` squares do not count.
+    Also returns how many lie in `EMPTY` squares.
     """
     channels = part[..., None] if part.ndim == 2 else part
     levels = np.iinfo(part.dtype).max + 1
     black = (channels == 0).all(-1)
+    empty = 0
     if black.any():
         kernel = np.ones((EMPTY, EMPTY), np.uint8)
-        empty = cv2.morphologyEx(black.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
-        channels = channels[~empty]
-    return np.stack(
-        [np.bincount(channels[..., k].ravel(), minlength=levels) for k in range(channels.shape[-1])]
-    )
+        empty = np.count_nonzero(cv2.morphologyEx(black.astype(np.uint8), cv2.MORPH_OPEN, kernel))
+    counts = [
+        np.bincount(channels[..., k].ravel(), minlength=levels) for k in range(channels.shape[-1])
+    ]
+    return np.stack(counts), empty
+
+
+def _tables(parts: Iterable[np.ndarray], percentiles: Percentiles, dtype: np.dtype) -> np.ndarray:
+    """Return the new level of each level of each channel, `[C, levels]`, from parts of an image."""
+    histograms, empties = zip(*map(_histograms, parts), strict=True)
+    counts, empty = sum(histograms), sum(empties)
+    if empty <= MOST_EMPTY * counts[0].sum():
+        counts[:, 0] -= empty
+    return np.stack([_table(channel, percentiles, dtype) for channel in counts])
 
 
 def _table(counts: np.ndarray, percentiles: Percentiles, dtype: np.dtype) -> np.ndarray:
@@ -62,8 +77,7 @@ def stretch(image: np.ndarray, percentiles: Percentiles | None) -> np.ndarray:
     """
     if percentiles is None:
         return image
-    tables = [_table(counts, percentiles, image.dtype) for counts in _histograms(image)]
-    return _applied(np.stack(tables), image)
+    return _applied(_tables([image], percentiles, image.dtype), image)
 
 
 def stretched(mosaic: Mosaic, percentiles: Percentiles | None) -> Mosaic:
@@ -72,8 +86,7 @@ def stretched(mosaic: Mosaic, percentiles: Percentiles | None) -> Mosaic:
         return mosaic
     parts = list(blocks(mosaic.shape))
     chosen = np.unique(np.linspace(0, len(parts) - 1, MOST_BLOCKS).round().astype(int))
-    counts = sum(_histograms(mosaic[parts[k]]) for k in chosen)
-    tables = np.stack([_table(channel, percentiles, mosaic.dtype) for channel in counts])
+    tables = _tables((mosaic[parts[k]] for k in chosen), percentiles, mosaic.dtype)
     return dataclasses.replace(
         mosaic, read=lambda rows, columns: _applied(tables, mosaic.read(rows, columns))
     )
