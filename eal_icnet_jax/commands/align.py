@@ -13,10 +13,9 @@ also moves other images of the same layer, such as its masks:
 import argparse
 import pathlib
 
+from eal_icnet_jax.imaging import ome_names
 from eal_icnet_jax.system.errors import UserError
-
-IMAGES = (".ome.tif", ".ome.tiff")
-"""Endings of an image that is written, in lower case."""
+from eal_icnet_jax.system.files import check_parent
 
 SEARCH = 128
 """Largest distance in pixels by default."""
@@ -52,10 +51,9 @@ def run(arguments: argparse.Namespace) -> None:
     from eal_icnet_jax.system.terminal import warn
 
     output = arguments.output
-    if not output.name.lower().endswith(IMAGES):
-        raise UserError(f"{output} is no result: let it end in {IMAGES[0]}")
-    if not output.parent.is_dir():
-        raise UserError(f"{output.parent} is not a folder: make it, or name another one")
+    if not ome_names.is_ome_tiff(output):
+        raise UserError(f"{output} is no result: let it end in {ome_names.SUFFIXES[0]}")
+    check_parent(output)
     if not 1 <= arguments.search <= 1024:
         raise UserError(f"--search is {arguments.search}: name 1 to 1024 pixels")
     if arguments.map and arguments.points:

@@ -50,14 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run `eal-icnet nets`."""
     from eal_icnet_jax.netlist import exchange, extraction, net_files, stack
+    from eal_icnet_jax.system.files import check_parent
     from eal_icnet_jax.system.terminal import warn
     from eal_icnet_jax.vector.layout_options import check_pixel_size
 
     output = arguments.output
     if output.suffix.lower() != ".l2n":
         raise UserError(f"{output} is no .l2n file: let it end in .l2n")
-    if not output.parent.is_dir():
-        raise UserError(f"{output.parent} is not a folder: make it, or name another one")
+    check_parent(output)
     check_pixel_size(arguments.pixel_size)
     net_files.check_outputs(output, arguments.force)
     others = arguments.deroute, arguments.spice

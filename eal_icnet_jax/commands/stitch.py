@@ -12,10 +12,9 @@ opens such a file as one image. It must lie in the folder of the tiles or above 
 import argparse
 import pathlib
 
+from eal_icnet_jax.imaging import ome_names
 from eal_icnet_jax.system.errors import UserError
-
-IMAGES = (".ome.tif", ".ome.tiff")
-"""Endings of an image that is written, in lower case."""
+from eal_icnet_jax.system.files import check_parent
 
 SEARCH = 0.075
 """How far is searched around known positions by default, as part of a tile's side."""
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest deviation, as part of a tile's side (half of the overlap; 7.5 without a "
         "grid)")  # fmt: skip
     add("-o", "--output", type=pathlib.Path, required=True, metavar="FILE",
-        help=f"{IMAGES[0]} for the image, or .csv for the positions")  # fmt: skip
+        help=f"{ome_names.SUFFIXES[0]} for the image, or .csv for the positions")  # fmt: skip
     add("--force", action="store_true", help="replace a file that another program wrote")
 
 
@@ -61,10 +60,9 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError(f"{source} is not there: name a folder of tiles or a file of positions")
     overlap, search = _overlap_and_search(arguments)
     is_table = output.suffix.lower() == ".csv"
-    if not is_table and not output.name.lower().endswith(IMAGES):
-        raise UserError(f"{output} is no result: let it end in {IMAGES[0]} or .csv")
-    if not output.parent.is_dir():
-        raise UserError(f"{output.parent} is not a folder: make it, or name another one")
+    if not is_table and not ome_names.is_ome_tiff(output):
+        raise UserError(f"{output} is no result: let it end in {ome_names.SUFFIXES[0]} or .csv")
+    check_parent(output)
     folder = (source.parent if source.is_file() else source).resolve()
     if is_table and not folder.is_relative_to(output.parent.resolve()):
         raise UserError(f"{output} must lie in {folder} or above it, so that it can name the tiles")

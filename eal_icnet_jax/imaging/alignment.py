@@ -17,6 +17,7 @@ import scipy.sparse
 
 from eal_icnet_jax.imaging import joint_fit, matching, smooth_maps
 from eal_icnet_jax.imaging.image_pairs import DEPTHS, ImagePair
+from eal_icnet_jax.imaging.joint_fit import Alignment
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.imaging.smooth_maps import SmoothMap
 from eal_icnet_jax.system.errors import UserError
@@ -85,30 +86,6 @@ class NothingFits(UserError):
     """Two images show nothing that clearly fits."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Alignment:
-    """A map from the pixels of a reference to those of another image, and how far to trust it.
-
-    Attributes:
-      map: of pixels.
-      points: (x, y) in the reference of the places by which it is judged, `[N, 2]`.
-      deviations: of each place from the map, in pixels, `[N]`.
-      unseen: of each place from the map that the other places give, in pixels, `[N]`. What is
-        compared is each place's own, where it shows something in that direction. Not a number if
-        too few others are left.
-    """
-
-    map: SmoothMap
-    points: np.ndarray
-    deviations: np.ndarray
-    unseen: np.ndarray
-
-    @property
-    def doubt(self) -> float:
-        """The median of `unseen`."""
-        return float(np.median(self.unseen))
-
-
 def align(
     reference: Mosaic,
     moving: Mosaic,
@@ -152,9 +129,8 @@ def align(
             if finer <= level:
                 found_map = joint_fit.improve(pair, found_map, finer, parts, blur, model)
         found = joint_fit.finish(pair, found_map, parts, LAST_BLUR, model)
-        out = Alignment(found.map, found.points, found.deviations, found.unseen)
-        if len(out.points) >= FEWEST_CELLS and out.doubt <= LARGEST_DOUBT:
-            return out
+        if len(found.points) >= FEWEST_CELLS and found.doubt <= LARGEST_DOUBT:
+            return found
     raise NothingFits(
         f"{moving.path} shows nothing that clearly fits {reference.path}: name the same places in "
         "both with --points, or a larger --search"
@@ -164,7 +140,7 @@ def align(
 def from_points(
     shape: tuple[int, int], model: str, points: np.ndarray, targets: np.ndarray
 ) -> Alignment:
-    """Return the map of points that were named by hand, each of which counts alike.
+    """Return the map that points named by hand give. All points count the same.
 
     Args:
       shape: height and width of the reference.
@@ -225,6 +201,8 @@ def _first_part(
     side = min(FIRST_SIDE, max(min(height, width) // level - 2, 16))
     around = max(-(-reach // level), 4)
     ratio = pair.size_ratio()
+    kinds = (PARTS[1], DEPTHS) if pair.are_masks else PARTS
+    features = {parts: pair.features(level, parts) for parts in kinds}
     best_of_all = None
     for place in FIRST_PLACES:
         centre = np.rint(np.multiply(place, (width, height)))
@@ -232,8 +210,6 @@ def _first_part(
         square = pair.reference_square(corner, side, level)
         if square is None:
             continue
-        kinds = (PARTS[1], DEPTHS) if pair.are_masks else PARTS
-        features = {parts: pair.features(level, parts) for parts in kinds}
         flipped = np.ascontiguousarray(square[:, ::-1])
         templates = {
             parts: (first(square), first(flipped)) for parts, (first, _) in features.items()

@@ -3,14 +3,13 @@
 import csv
 import io
 import pathlib
-import re
 
 import cv2
 import numpy as np
 
-from eal_icnet_jax.imaging import png
-from eal_icnet_jax.imaging.alignment import Alignment
+from eal_icnet_jax.imaging import ome_names, png
 from eal_icnet_jax.imaging.image_pairs import grey_level
+from eal_icnet_jax.imaging.joint_fit import Alignment
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.imaging.moved_mosaic import map_as_json
 from eal_icnet_jax.system.files import write_atomically
@@ -33,7 +32,7 @@ COLOURS = (
 """RGB of a place by its deviation in pixels, for colour-blind people too (Okabe and Ito)."""
 
 UNKNOWN = (128, 128, 128)
-"""RGB of a place of which the others say nothing."""
+"""RGB of a place whose deviation from the others is unknown."""
 
 STRIP = 64
 """Rows of the picture that are read at once."""
@@ -41,7 +40,7 @@ STRIP = 64
 
 def paths_beside(output: pathlib.Path) -> dict[str, pathlib.Path]:
     """Return the files beside a moved image: map, table and picture."""
-    stem = re.sub(r"\.ome\.tiff?$", "", output.name, flags=re.IGNORECASE)
+    stem = ome_names.stem_of(output)
     names = {"map": f"{stem}.json", "table": f"{stem}_places.csv", "picture": f"{stem}_places.png"}
     return {kind: output.with_name(name) for kind, name in names.items()}
 

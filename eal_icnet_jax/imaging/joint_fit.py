@@ -46,20 +46,27 @@ CLEAR = 1.8
 
 
 @dataclasses.dataclass(frozen=True)
-class JointFit:
-    """A fitted map, and how well it is known.
+class Alignment:
+    """A map from the pixels of a reference to those of another image, and how far to trust it.
 
     Attributes:
-      map: from pixels of the reference.
-      points: (x, y) in the reference of the middles of cells that show something, `[N, 2]`.
-      deviations: of the best place of each cell from the map, in pixels, `[N]`.
-      unseen: of the best place of each cell from the map that the other cells give, `[N]`.
+      map: of pixels.
+      points: (x, y) in the reference of the places by which it is judged, `[N, 2]`.
+      deviations: of each place from the map, in pixels, `[N]`.
+      unseen: of each place from the map that the other places give, in pixels, `[N]`. What is
+        compared is each place's own, where it shows something in that direction. Not a number if
+        too few others are left.
     """
 
     map: SmoothMap
     points: np.ndarray
     deviations: np.ndarray
     unseen: np.ndarray
+
+    @property
+    def doubt(self) -> float:
+        """The median of `unseen`."""
+        return float(np.median(self.unseen))
 
 
 class _Surfaces:
@@ -143,10 +150,7 @@ class _Surfaces:
             first = np.zeros(to_offsets.shape[1])
         columns = columns.tocsr() / self.level
         tensors = self.tensors[chosen]
-        rows = np.repeat(np.arange(2 * len(chosen)), 2)
-        at = (2 * np.arange(len(chosen))[:, None] + [0, 1, 0, 1]).ravel()
-        weights = scipy.sparse.coo_array((tensors.ravel(), (rows, at))).tocsr()
-        curvature = columns.T @ weights @ columns
+        curvature = columns.T @ matching.block_diagonal(tensors) @ columns
         typical = float(np.mean(np.trace(tensors, axis1=1, axis2=2))) / self.level**2 + 1e-12
         cost = 1e-9 * typical * scipy.sparse.eye_array(len(first)).tocsr()
         if model == "bend":
@@ -223,14 +227,7 @@ def _few_unknowns(
 ) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array]:
     """Return how points, and coefficients of a map, change with a shift and a turn or matrix."""
     middle = np.array(start.shape[::-1]) / 2
-    down, across = start.offsets.shape[:2]
-    y, x = (
-        (np.arange(count) - (smooth_maps.DEGREE - 1) / 2)
-        * (length - 1)
-        / (count - smooth_maps.DEGREE)
-        for count, length in zip((down, across), start.shape, strict=True)
-    )
-    grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
+    grid = smooth_maps.places_of_coefficients(start.shape, start.offsets.shape[:2]).reshape(-1, 2)
     size = max(start.shape)
     parts = (smooth_maps.directions(model, (at - middle) / size) for at in (points, grid))
     changes, offsets = (part.reshape(-1, part.shape[-1]) for part in parts)
@@ -256,7 +253,7 @@ def improve(
 
 def finish(
     pair: ImagePair, mapped: SmoothMap, parts: tuple[str, str], blur: float, model: str
-) -> JointFit:
+) -> Alignment:
     """Return the best map at full resolution, and how well it is known.
 
     The stiffness is the one whose maps, fitted to two thirds of the cells, fit the others best.
@@ -273,7 +270,7 @@ def finish(
     count = surfaces.cell.max(initial=-1) + 1
     if count < FOLDS:  # too small an image to judge a map
         none = np.zeros(0)
-        return JointFit(mapped, np.zeros((0, 2)), none, none)
+        return Alignment(mapped, np.zeros((0, 2)), none, none)
     fold = np.random.default_rng(0).permutation(count) % FOLDS
     tried = []
     for stiffness in STIFFNESS if model == "bend" else STIFFNESS[:1]:
@@ -294,4 +291,4 @@ def finish(
     for k, other in enumerate(maps):
         mine = fold[cells[0]] == k
         unseen[mine] = surfaces.deviations(other, cells)[mine]
-    return JointFit(found, cells[1], surfaces.deviations(found, cells), unseen)
+    return Alignment(found, cells[1], surfaces.deviations(found, cells), unseen)

@@ -92,6 +92,14 @@ def sure_distances(differences: np.ndarray, information: np.ndarray) -> np.ndarr
     return np.sqrt(squares.clip(0))
 
 
+def block_diagonal(blocks: np.ndarray) -> scipy.sparse.csr_array:
+    """Return blocks `[N, 2, 2]` along the diagonal of a matrix `[2 N, 2 N]`."""
+    count = len(blocks)
+    rows = np.repeat(np.arange(2 * count), 2)
+    columns = (2 * np.arange(count)[:, None] + [0, 1, 0, 1]).ravel()
+    return scipy.sparse.coo_array((blocks.ravel(), (rows, columns))).tocsr()
+
+
 def fit_places(
     design: scipy.sparse.csr_array,
     places: np.ndarray,
@@ -110,13 +118,10 @@ def fit_places(
       penalty: `[K, K]`, of the unknowns' squares; makes them unique.
     """
     count = len(places)
-    rows = np.repeat(np.arange(2 * count), 2)
-    columns = (2 * np.arange(count)[:, None] + [0, 1, 0, 1]).ravel()
     weight = np.ones(count)
     unknowns, deviations = np.zeros(design.shape[1]), np.zeros(count)
     for _ in range(ROUNDS):
-        blocks = (weight[:, None, None] * information).ravel()
-        weighted = design.T @ scipy.sparse.coo_array((blocks, (rows, columns))).tocsr()
+        weighted = design.T @ block_diagonal(weight[:, None, None] * information)
         unknowns = spsolve((weighted @ design + penalty).tocsc(), weighted @ places.ravel())
         deviations = sure_distances((design @ unknowns).reshape(count, 2) - places, information)
         tolerance = max(TOLERANCE, float(np.median(deviations)))

@@ -156,7 +156,7 @@ def fit_map(
     model: str,
     separation: float,
 ) -> Fit:
-    """Fit a map to places, of which some may be wrong.
+    """Fit a map to places. Some of them may be wrong.
 
     Args:
       shape: height and width of the reference.
@@ -187,7 +187,10 @@ def fit_map(
 
 
 def _apart(points: np.ndarray, separation: float) -> np.ndarray:
-    """Return the indices of points of which no two are nearer than a distance along both axes."""
+    """Choose points that lie apart: x or y of two of them differ by at least `separation`.
+
+    Returns their indices.
+    """
     chosen: list[int] = []
     for k in np.lexsort(points.T):
         if not chosen or np.abs(points[chosen] - points[k]).max(1).min() >= separation:
@@ -269,15 +272,21 @@ def _turned(model: str, unknowns: np.ndarray) -> np.ndarray:
     return np.array([[cos, -sin], [sin, cos]])
 
 
-def map_of_matrix(shape: tuple[int, int], matrix: np.ndarray) -> SmoothMap:
-    """Return the map of a matrix `[2, 3]`, from (x, y, 1) to (x, y)."""
-    count = DEGREE + 1
-    # A cubic spline with evenly spaced coefficients is a straight line through the same values.
+def places_of_coefficients(shape: tuple[int, int], counts: Sequence[int]) -> np.ndarray:
+    """Return the place (x, y) of each coefficient of splines over an image, `[down, across, 2]`.
+
+    Coefficients that change evenly from place to place give a straight line through their values.
+    """
     y, x = (
         (np.arange(count) - (DEGREE - 1) / 2) * max(length - 1, 1) / (count - DEGREE)
-        for length in shape
+        for length, count in zip(shape, counts, strict=True)
     )
-    grid = np.stack(np.meshgrid(x, y), -1)
+    return np.stack(np.meshgrid(x, y), -1)
+
+
+def map_of_matrix(shape: tuple[int, int], matrix: np.ndarray) -> SmoothMap:
+    """Return the map of a matrix `[2, 3]`, from (x, y, 1) to (x, y)."""
+    grid = places_of_coefficients(shape, (DEGREE + 1, DEGREE + 1))
     return SmoothMap(shape, grid @ matrix[:, :2].T + matrix[:, 2] - grid)
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 import numpy as np
 import tifffile
 
+from eal_icnet_jax.imaging import ome_names
 from eal_icnet_jax.imaging.tiff_metadata import TiffMetadata
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import cannot_be_read
@@ -131,9 +132,7 @@ def read_stage_positions(
     Raises:
       UserError: there are none, or one does not state its position or the size of its pixels.
     """
-    paths = sorted(
-        p for p in folder.glob("*") if p.name.lower().endswith((".ome.tif", ".ome.tiff"))
-    )
+    paths = sorted(filter(ome_names.is_ome_tiff, folder.glob("*")))
     if not paths:
         raise UserError(f"{folder} has no files that end in .ome.tif: name the folder of the tiles")
     if len(paths) > MAX_TILES:

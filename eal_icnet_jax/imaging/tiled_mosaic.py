@@ -40,7 +40,7 @@ def mosaic_of_tiles(
     notes: Iterable[str],
     files: tuple[pathlib.Path, ...] = (),
 ) -> Mosaic:
-    """Return tiles as one image, of which the first tile states the kind and size of the pixels.
+    """Return tiles as one image. Its pixels have the kind and the size of those of the first tile.
 
     Args:
       path: of the image.

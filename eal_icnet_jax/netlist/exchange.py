@@ -17,6 +17,7 @@ from eal_icnet_jax.system.files import (
     MADE_BY,
     atomic_file,
     cannot_be_written,
+    check_parent,
     check_replaceable,
     check_report_replaceable,
 )
@@ -79,8 +80,8 @@ def check_outputs(
       force: whether any file may be replaced.
     """
     for path in [degate, *files]:
-        if path is not None and not path.parent.is_dir():
-            raise UserError(f"{path.parent} is not a folder: make it, or name another one")
+        if path is not None:
+            check_parent(path)
     if degate is not None:
         if degate.exists() and not degate.is_dir():
             raise UserError(f"{degate} is a file: name a folder for the project of Degate")

@@ -48,6 +48,14 @@ def cannot_be_written(path: os.PathLike | str, error: OSError) -> UserError:
     return UserError(f"{path} cannot be written: {os_error_cause(error)}")
 
 
+def check_parent(path: pathlib.Path):
+    """Raise a `UserError` if the folder in which a file is to be written is not there."""
+    if not path.parent.is_dir():
+        raise UserError(
+            f"{path.parent} is not a folder: make it, or name another one for {path.name}"
+        )
+
+
 MADE_BY = b"eal-icnet-jax"
 """Text in the files that commands write for users, by which the commands know them again."""
 

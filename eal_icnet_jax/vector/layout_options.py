@@ -7,6 +7,7 @@ import dataclasses
 import pathlib
 
 from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import check_parent
 
 LAYOUT_SUFFIXES = (".gds", ".oas", ".svg")
 """Endings of GDSII, OASIS and SVG files, in lower case."""
@@ -58,10 +59,7 @@ def check_layout_path(path: pathlib.Path):
     """Raise a `UserError` if no layout can be written at this path."""
     if path.suffix.lower() not in LAYOUT_SUFFIXES:
         raise UserError(f"{path} names no layout: let it end in {', '.join(LAYOUT_SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise UserError(
-            f"{path.parent} is not a folder: make it, or name another one for {path.name}"
-        )
+    check_parent(path)
 
 
 def is_layout(path: pathlib.Path) -> bool:

@@ -1,8 +1,5 @@
 """Places of overlapping tiles: those they were cut from, and doubt where nothing shows them."""
 
-import subprocess
-import time
-
 import numpy as np
 import pytest
 import tifffile
@@ -12,7 +9,7 @@ from eal_icnet_jax.imaging import mosaic_files, png
 from eal_icnet_jax.imaging.stitching import refine, stitch
 from eal_icnet_jax.imaging.tile_positions import PlacedTile, read_positions
 from eal_icnet_jax.system.errors import UserError
-from tests import cli
+from tests import cli, killed_runs
 
 SIDE, STEP, JITTER = 256, 218, 8
 
@@ -219,16 +216,4 @@ def test_a_killed_run_leaves_nothing_that_the_next_one_minds(whole, tmp_path):
     tiles.mkdir()
     cut(np.tile(whole, (3, 3))[: 4 * SIDE, : 4 * SIDE], tiles)
     arguments = "stitch", tiles, "--tiles=t_{row}_{column}.png", "--tile-overlap=15", "-o"
-    out, work = tmp_path / "die.ome.tif", tmp_path / ".die.ome.tif.pyramid"
-    process = subprocess.Popen(cli.arguments(*arguments, out), env=cli.default_environment())
-    while process.poll() is None and not work.exists():
-        time.sleep(0.002)
-    process.kill()
-    process.wait()
-    assert work.exists() and not out.exists()
-    assert cli.call(*arguments, out).returncode == 0
-    assert not work.exists()
-    other = tmp_path / "other" / out.name
-    other.parent.mkdir()
-    assert cli.call(*arguments, other).returncode == 0
-    assert out.read_bytes() == other.read_bytes()
+    killed_runs.assert_the_next_run_ends_alike(arguments, tmp_path / "die.ome.tif")
