@@ -2,12 +2,13 @@
 
     python benchmarks/corrections.py --data=DIR --work=WORK --output=OUT
 
-DIR is a folder as in real.py. Exact masks play the engineer: in each round ten squares of 256
-pixels are labelled, those that `eal-icnet review-list` ranks first or ten random ones, `eal-icnet
+DIR is a folder as in real.py. Exact masks play the engineer: in each round ten squares of 128
+pixels are corrected, those that `eal-icnet review-list` ranks first or ten random ones, `eal-icnet
 finetune` trains on all squares so far, and the photograph is predicted again. Opens and shorts per
-100 nets are those of the network's own mask, without the corrections. A stroke is a connected piece
-of the mask that is wrong in a square, and takes a second. What lies in WORK is not done again.
-Writes corrections.csv, corrections.md and corrections.png.
+100 nets are counted in the network's own mask, and in the mask with the corrections upon it, which
+is what the engineer has. A stroke is a connected piece of the mask that is wrong in a square, and
+takes a second. The first seed goes three rounds, the others one. What lies in WORK is not done
+again. Writes corrections.csv, corrections.md and corrections.png.
 """
 
 import csv
@@ -15,6 +16,7 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,7 +31,10 @@ from eal_icnet_jax.imaging import mosaic_files, png
 from eal_icnet_jax.review.places import find_places_in_blocks, square_around, worst_squares
 from eal_icnet_jax.review.review_list import UnitMap
 
-SIDE, SQUARES, ROUNDS = 256, 10, 3
+SIDE, SQUARES, ROUNDS = 128, 10, 3
+
+CONTEXT = 256
+"""Side of what is stored around a square, as the page stores it. Outside the square is ignored."""
 
 CHOICES = "ranked", "random"
 
@@ -93,13 +98,26 @@ def faults(mask: np.ndarray, photograph: Labelled) -> tuple[int, int]:
     return found.opens + found.shorts, found.nets
 
 
+def corrected(mask: np.ndarray, photograph: Labelled, squares: list) -> np.ndarray:
+    """Return a mask with the exact one in squares."""
+    mask = mask.copy()
+    for square in squares:
+        mask[square] = photograph.metal[square]
+    return mask
+
+
 def write_squares(project: pathlib.Path, photograph: Labelled, squares: list):
-    """Write exact labels of squares into a project."""
-    for rows, columns in squares:
+    """Write exact labels of squares into a project, and what lies around them."""
+    seen = np.zeros(photograph.metal.shape, bool)
+    for square in squares:
+        seen[square] = photograph.valid[square]
+    for square in squares:
+        y, x = ((part.start + part.stop) // 2 for part in square)
+        rows, columns = square_around(x, y, CONTEXT, photograph.metal.shape)
         arrays = {
             "image": photograph.image[rows, columns],
             "label": 255 * photograph.metal[rows, columns].astype(np.uint8),
-            "ignore": 255 * (~photograph.valid[rows, columns]).astype(np.uint8),
+            "ignore": 255 * (~seen[rows, columns]).astype(np.uint8),
         }
         for name, array in arrays.items():
             path = project / "train" / name / f"y{rows.start:05}_x{columns.start:05}.png"
@@ -107,25 +125,44 @@ def write_squares(project: pathlib.Path, photograph: Labelled, squares: list):
             png.write(path, array)
 
 
-def measure(photograph: Labelled, choice: str, seed: int, work: pathlib.Path) -> list[tuple]:
-    """Return a row for each round: set, choice, seed, round, minutes, opens and shorts, nets."""
+class Row(NamedTuple):
+    """Opens and shorts after a round, of which 0 is the packaged weights.
+
+    own: in the network's own mask.
+    with_corrections: in the mask that has the squares so far corrected.
+    """
+
+    set: str
+    choice: str
+    seed: int
+    round: int
+    minutes: float
+    own: int
+    with_corrections: int
+    nets: int
+
+
+def measure(photograph: Labelled, choice: str, seed: int, work: pathlib.Path) -> list[Row]:
+    """Return a row for each round."""
     folder = work / photograph.name / f"{choice}_{seed}"
     weights = "optical" if photograph.has_colour else "sem"
     checkpoint, squares, count = weights, [], 0
     rng, rows = np.random.default_rng(seed), []
-    for number in range(ROUNDS + 1):
+    rounds = ROUNDS if seed == 0 else 1
+    for number in range(rounds + 1):
         place = work / photograph.name / "start" if number == 0 else folder / f"masks{number}"
-        record = folder / f"round{number}.json"
         p = predicted(photograph, checkpoint, place)
-        found = faults(p >= 0.5, photograph)
-        rows.append((photograph.name, choice, seed, number, count / 60, *found))
+        mask = p >= 0.5
+        own, nets = faults(mask, photograph)
+        fixed, _ = faults(corrected(mask, photograph, squares), photograph)
+        rows.append(Row(photograph.name, choice, seed, number, count / 60, own, fixed, nets))
         print(*rows[-1], flush=True)
-        if number == ROUNDS:
+        if number == rounds:
             break
         new = chosen(choice, p, photograph, squares, rng)
-        count += strokes(p >= 0.5, photograph, new)
+        count += strokes(mask, photograph, new)
         squares += new
-        project = folder / f"project{number + 1}"
+        project, record = folder / f"project{number + 1}", folder / f"round{number + 1}.json"
         if not record.exists():
             write_squares(project, photograph, squares)
             command = [
@@ -138,33 +175,61 @@ def measure(photograph: Labelled, choice: str, seed: int, work: pathlib.Path) ->
     return rows
 
 
-def write(rows: list[tuple], output: pathlib.Path):
-    """Write the table and the curves of what has been measured so far."""
+COUNTS = {"own": "the network's own mask", "with_corrections": "with the corrections upon it"}
+
+
+def write(rows: list[Row], output: pathlib.Path):
+    """Write the tables and the curves of what has been measured so far."""
     with (output / "corrections.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("set", "choice", "seed", "round", "minutes", "opens_and_shorts", "nets"))
+        writer.writerow(Row._fields)
         writer.writerows(rows)
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axis, lines = figure.subplots(), []
-    for name in sorted({row[0] for row in rows}):
-        for choice, style in zip(CHOICES, ("o-", "s--"), strict=True):
-            mine = np.array([row[3:] for row in rows if row[:2] == (name, choice)])
-            if not len(mine):
-                continue
-            means = [mine[mine[:, 0] == k].mean(0) for k in range(int(mine[:, 0].max()) + 1)]
-            minutes, per_100 = zip(*((m[1], 100 * m[2] / m[3]) for m in means), strict=True)
-            axis.plot(minutes, per_100, style, label=f"{name}, {choice}")
-            lines.append((name, choice, *(f"{value:.1f}" for value in per_100),
-                          f"{minutes[-1]:.0f}"))  # fmt: skip
-    axis.set(
-        xlabel="minutes of correction, a second a stroke", ylabel="opens and shorts per 100 nets"
-    )
-    axis.grid(alpha=0.3)
+    sets = sorted({row.set for row in rows})
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    curves, removed = [], []
+    for axis, (count, title) in zip(
+        figure.subplots(1, 2, sharey=True), COUNTS.items(), strict=True
+    ):
+        for colour, name in enumerate(sets):
+            for choice, style in zip(CHOICES, ("o-", "s--"), strict=True):
+                mine = [r for r in rows if (r.set, r.choice, r.seed) == (name, choice, 0)]
+                if not mine:
+                    continue
+                per_100 = [100 * getattr(row, count) / row.nets for row in mine]
+                minutes = [row.minutes for row in mine]
+                axis.plot(minutes, per_100, style, color=f"C{colour}", label=f"{name}, {choice}")
+                curves.append((name, choice, title, *(f"{value:.1f}" for value in per_100),
+                               *("" for _ in range(ROUNDS + 1 - len(mine))),
+                               f"{minutes[-1]:.0f}"))  # fmt: skip
+            found = {choice: _removed(rows, name, choice, count) for choice in CHOICES}
+            if all(len(values) for values in found.values()):
+                mean = {choice: np.mean(values) for choice, values in found.items()}
+                removed.append((
+                    name, title, len(found["ranked"]), *(f"{mean[c]:.0f}" for c in CHOICES),
+                    f"{mean['ranked'] / mean['random']:.2f}" if mean["random"] > 0 else "",
+                ))  # fmt: skip
+        axis.set(title=title, xlabel="minutes of correction, a second a stroke")
+        axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
+    figure.axes[0].set_ylabel("opens and shorts per 100 nets")
     figure.savefig(output / "corrections.png", dpi=110)
     rounds = [f"round {k}" for k in range(1, ROUNDS + 1)]
-    headings = ("set", "squares", "before", *rounds, "minutes")
-    (output / "corrections.md").write_text(tabulate(lines, headings, "github") + "\n")
+    tables = (
+        ("Opens and shorts that the first round removes, mean of the seeds",
+         ("set", "mask", "seeds", *CHOICES, "ratio"), removed),
+        ("Opens and shorts per 100 nets, first seed",
+         ("set", "squares", "mask", "before", *rounds, "minutes"), curves),
+    )  # fmt: skip
+    (output / "corrections.md").write_text("\n".join(
+        f"{title}:\n\n{tabulate(lines, headings, 'github')}\n" for title, headings, lines in tables
+    ))  # fmt: skip
+
+
+def _removed(rows: list[Row], name: str, choice: str, count: str) -> list[int]:
+    """Return how many opens and shorts the first round removes, for each seed."""
+    own = {(r.seed, r.round): r for r in rows if (r.set, r.choice) == (name, choice)}
+    seeds = sorted({seed for seed, number in own if number == 1})
+    return [own[seed, 0].own - getattr(own[seed, 1], count) for seed in seeds]
 
 
 def main():

@@ -1,6 +1,7 @@
 """Decoding and augmentation of examples."""
 
 import dataclasses
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -15,8 +16,15 @@ from eal_icnet_jax.system.terminal import warn
 CROP_TRIES = 8
 """Places that are tried for a random crop. The first one with enough labelled area is taken."""
 
-ENOUGH_LABELLED = 0.1
-"""Part of a random crop that should count."""
+ENOUGH_LABELLED = 0.5
+"""Part of a random crop that should count, relative to the most that could."""
+
+
+_Range = tuple[np.ndarray, np.ndarray]
+"""Lowest and highest (y, x) of the centre of a square."""
+
+_Cut = Callable[[tuple[str, ...]], dict]
+"""Returns an example with a square of the arrays that are named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +126,7 @@ def _decoded_mask(data: bytes, name: str, shape: tuple[int, int] | None) -> np.n
 class RandomCrop:
     """Cut the same random square out of image and masks.
 
-    It lies where enough of it counts, if such a place is found soon.
+    It lies around a pixel that counts, where enough of it counts if such a place is found soon.
 
     Args:
       size: side of the square in pixels.
@@ -144,40 +152,61 @@ class RandomCrop:
                 f"image {example['name']} is {height}x{width}, smaller than the crop: lower "
                 f"config.dataset.crop_size from {self.size}"
             )
-        cut = self._part
-        if tuple(self.scale) != (1, 1) or self.angle or self.wire_width:
-            cut = self._view
-        best = None
+        factor, least = 1.0, 0.0
+        if tuple(self.scale) == (1, 1) and not self.angle and not self.wire_width:
+            place = self._random_part
+        else:
+            place = self._random_view
+            factor, least = _magnification(example["label"], self.size, self.wire_width)
+        counted = np.flatnonzero(example["valid"])
+        if len(counted) == height * width:
+            anywhere = np.zeros(2), np.array([height, width])
+            return place(rng, example, anywhere, factor, least)(("image", "label", "valid"))
+        wanted = ENOUGH_LABELLED * min(1.0, len(counted) * (max(factor, least) / self.size) ** 2)
+        half = self.size / max(factor, least) / 2
+        best, most = None, -1.0
         for _ in range(CROP_TRIES):
-            crop = cut(example, rng)
-            counted = crop["valid"].mean()
-            if best is None or counted > best["valid"].mean():
-                best = crop
-            if counted >= ENOUGH_LABELLED:
+            pixel = np.array(np.unravel_index(rng.choice(counted), (height, width)))
+            cut = place(rng, example, (pixel - half, pixel + half), factor, least)
+            part = cut(("valid",))["valid"].mean()
+            if part > most:
+                best, most = cut, part
+            if most >= wanted:
                 break
-        return best
+        return best(("image", "label", "valid"))
 
-    def _part(self, example: dict, rng: np.random.Generator) -> dict:
-        """Return a square as it is."""
-        height, width = example["image"].shape[:2]
-        top, left = rng.integers(0, height - self.size + 1), rng.integers(0, width - self.size + 1)
-        window = (slice(top, top + self.size), slice(left, left + self.size))
-        parts = {key: example[key][window] for key in ("image", "label", "valid")}
-        return {**example, **parts}
-
-    def _view(self, example: dict, rng: np.random.Generator) -> dict:
-        """Return a magnified and turned square."""
-        scale = float(np.exp(rng.uniform(*np.log(self.scale))))
-        factor = _magnification(example["label"], self.size, self.wire_width, scale)
-        angle = np.deg2rad(rng.uniform(-1, 1) * self.angle)
-        reach = self.size / factor / 2  # half of the square in pixels of the image
-        centre = np.array(
-            [
-                rng.uniform(min(reach, length / 2), max(length - reach, length / 2))
-                for length in example["image"].shape[1::-1]
-            ]
+    def _random_part(
+        self, rng: np.random.Generator, example: dict, centres: "_Range", *_: float
+    ) -> "_Cut":
+        """Return what cuts a square out as it is."""
+        shape = np.array(example["image"].shape[:2])
+        lowest, highest = (
+            np.clip(np.round(centre - self.size / 2), 0, shape - self.size).astype(int)
+            for centre in centres
         )
-        return _square(example, self.size, factor, angle, centre)
+        top, left = (
+            int(rng.integers(low, high + 1)) for low, high in zip(lowest, highest, strict=True)
+        )
+        window = (slice(top, top + self.size), slice(left, left + self.size))
+        return lambda keys: {**example, **{key: example[key][window] for key in keys}}
+
+    def _random_view(
+        self,
+        rng: np.random.Generator,
+        example: dict,
+        centres: "_Range",
+        factor: float,
+        least: float,
+    ) -> "_Cut":
+        """Return what cuts a magnified and turned square out."""
+        scale = float(np.exp(rng.uniform(*np.log(self.scale))))
+        factor = max(scale * factor, least)
+        angle = np.deg2rad(rng.uniform(-1, 1) * self.angle)
+        shape = np.array(example["image"].shape[:2])
+        reach = np.minimum(self.size / factor / 2, shape / 2)  # half of the square in image pixels
+        lowest, highest = (np.clip(centre, reach, shape - reach)[::-1] for centre in centres)
+        centre = rng.uniform(lowest, highest)
+        return lambda keys: _square(example, keys, self.size, factor, angle, centre)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,9 +224,9 @@ class CentreView:
     wire_width: float
 
     def __call__(self, example: dict) -> dict:
-        factor = _magnification(example["label"], self.size, self.wire_width, 1.0)
+        factor = max(_magnification(example["label"], self.size, self.wire_width))
         centre = _best_centre(example["valid"][..., 0], self.size / factor)
-        return _square(example, self.size, factor, 0.0, centre)
+        return _square(example, ("image", "label", "valid"), self.size, factor, 0.0, centre)
 
 
 def _best_centre(valid: np.ndarray, side: float) -> np.ndarray:
@@ -221,38 +250,42 @@ def _best_centre(valid: np.ndarray, side: float) -> np.ndarray:
     return centres[np.argmin(((centres - middle) ** 2).sum(1))]
 
 
-def _magnification(label: np.ndarray, size: int, wire_width: float, scale: float) -> float:
-    """Return the factor for the wires of the first label to have a width times a scale.
+def _magnification(label: np.ndarray, size: int, wire_width: float) -> tuple[float, float]:
+    """Return the factor for the wires of the first label to have a width, and the least factor.
 
     Args:
       label: `[H, W, L]`.
       size: side of the square in pixels, which is filled.
       wire_width: 0 for the width that they have.
-      scale: further factor.
     """
     width = median_wire_width(label[..., 0]) if wire_width else 0
     if not width:
-        return scale
-    return max(scale * wire_width / width, size / min(label.shape[:2]))
+        return 1.0, 0.0
+    return wire_width / width, size / min(label.shape[:2])
 
 
-def _square(example: dict, size: int, factor: float, angle: float, centre: np.ndarray) -> dict:
-    """Return a magnified and turned square of an example.
+def _square(
+    example: dict,
+    keys: tuple[str, ...],
+    size: int,
+    factor: float,
+    angle: float,
+    centre: np.ndarray,
+) -> dict:
+    """Return an example with a magnified and turned square of some of its arrays.
 
     Args:
       example: with `image`, `label` and `valid`.
+      keys: of these three.
       size: side of the square in pixels.
       factor: magnification.
       angle: in radians.
       centre: (x, y) of the square in the image.
     """
-    image = example["image"]
     cos, sin = factor * np.cos(angle), factor * np.sin(angle)
     matrix = np.array([[cos, -sin], [sin, cos]])
     # Pixel centres lie at integers, and the square's centre between its middle pixels.
     offset = (size - 1) / 2 - matrix @ (centre - 0.5)
-    if factor < 1:
-        image = cv2.GaussianBlur(image, (0, 0), 0.4 / factor)
 
     def warped(values: np.ndarray) -> np.ndarray:
         out = cv2.warpAffine(
@@ -264,9 +297,18 @@ def _square(example: dict, size: int, factor: float, angle: float, centre: np.nd
         )
         return out.reshape(size, size, -1)
 
-    label, valid = (warped(example[key].astype(np.float32)) for key in ("label", "valid"))
-    # No pixel counts that an ignored one is part of.
-    return {**example, "image": warped(image), "label": label >= 0.5, "valid": valid > 0.999}
+    out = dict(example)
+    if "image" in keys:
+        image = example["image"]
+        if factor < 1:
+            image = cv2.GaussianBlur(image, (0, 0), 0.4 / factor)
+        out["image"] = warped(image)
+    if "label" in keys:
+        out["label"] = warped(example["label"].astype(np.float32)) >= 0.5
+    if "valid" in keys:
+        # No pixel counts that an ignored one is part of.
+        out["valid"] = warped(example["valid"].astype(np.float32)) > 0.999
+    return out
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

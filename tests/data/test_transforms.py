@@ -193,7 +193,7 @@ def test_crops_lie_where_there_are_labels():
     crop = transforms.RandomCrop(16)
     counted = [crop(example, np.random.default_rng(k))["valid"].mean() for k in range(40)]
     assert np.mean(np.array(counted) >= transforms.ENOUGH_LABELLED) > 0.7
-    assert np.mean(counted) > 3 * example["valid"].mean()
+    assert np.mean(counted) > 3 * example["valid"].mean() and min(counted) > 0
 
 
 def test_the_centre_view_goes_to_what_counts():
