@@ -11,7 +11,7 @@ import numpy as np
 from eal_icnet_jax.evaluation.electrical import Fault, Regions, find_faults
 from eal_icnet_jax.imaging import mosaic_files
 from eal_icnet_jax.imaging.masks import MosaicMask
-from eal_icnet_jax.imaging.mosaics import check_pixel_count
+from eal_icnet_jax.imaging.mosaics import MAX_PIXELS, check_pixel_count
 from eal_icnet_jax.imaging.regions import connected_regions
 from eal_icnet_jax.netlist.registration import Registration
 from eal_icnet_jax.system.errors import UserError
@@ -105,10 +105,14 @@ def read_side(path: pathlib.Path, via: pathlib.Path | None, pixel_size: float) -
     known = [box for box in boxes.values() if box is not None]
     left, bottom = min(box.left for box in known), min(box.bottom for box in known)
     extent = Box(left, bottom, max(box.right for box in known), max(box.top for box in known))
-    shape = tuple(
-        max(1, round(length / pixel_size)) for length in (extent.top - bottom, extent.right - left)
-    )
-    check_pixel_count(str(path), shape)
+    height, width = ((end - start) / pixel_size
+                     for start, end in ((bottom, extent.top), (left, extent.right)))  # fmt: skip
+    if not (height + 1) * (width + 1) <= MAX_PIXELS:
+        raise UserError(
+            f"{path} is {width:.0f}x{height:.0f} pixels of {pixel_size:g} micrometres, too many to "
+            "compare at once: name a larger --pixel-size, or write it in its right units"
+        )
+    shape = max(1, round(height)), max(1, round(width))
     masks = {
         kind: drawn.mask(layer, shape, pixel_size, (left, bottom))[0 : shape[0], 0 : shape[1]]
         for kind, layer in LAYERS.items()

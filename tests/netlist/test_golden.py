@@ -129,4 +129,4 @@ def test_what_cannot_be_compared_is_reported(masks, tmp_path):
     layout.dbu *= 1000
     layout.write(str(tmp_path / "units.gds"))
     error = cli.error_of("diff", tmp_path / "units.gds", golden, "-o", out, size)
-    assert "units.gds" in error
+    assert "units.gds is 10" in error and "or write it in its right units" in error

@@ -23,7 +23,7 @@ from eal_icnet_jax.imaging import (
     tile_positions,
 )
 from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
-from eal_icnet_jax.netlist import extraction
+from eal_icnet_jax.netlist import extraction, golden
 from eal_icnet_jax.review import session, strokes
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training import verification
@@ -95,6 +95,12 @@ def read_layout(data: bytes, folder: pathlib.Path):
     for layer in file.layers()[:2]:
         file.bounds(layer)
         file.mask(layer, (48, 48), 0.1)[CORNER]
+
+
+def read_golden(data: bytes, folder: pathlib.Path):
+    path = folder / "golden.gds"
+    path.write_bytes(data)
+    golden.read_side(path, None, 0.1)
 
 
 def read_metadata(data: bytes, folder: pathlib.Path):
@@ -210,6 +216,7 @@ def _seeds() -> dict[str, list[bytes]]:
     p = np.random.default_rng(0).random((40, 50))
     counted = calibration.Calibration.of(p, p > 0.4, p > 0)
     spec = {"model": {"name": "eal_icnet", "options": {"in_channels": 1, "classes": 1}}}
+    layouts = _layouts(grey[:32, :32] > 100)
     return {
         "safetensors": [safetensors.numpy.save(weights)],
         "image": [*encoded.values(), *tiffs],
@@ -218,7 +225,8 @@ def _seeds() -> dict[str, list[bytes]]:
         "zarr": [json.dumps(array.metadata.to_dict(), default=str).encode()],
         "svg": [svg.to_svg().encode()],
         "drawing": [DRAWING.encode()],
-        "layout": _layouts(grey[:32, :32] > 100),
+        "layout": layouts,
+        "golden": layouts,
         "metadata": [json.dumps(spec).encode()],
         "strokes": [_strokes()],
         "places": [json.dumps({"places": [place]}).encode()],
@@ -244,6 +252,7 @@ TARGETS: dict[str, Callable[[bytes, pathlib.Path], None]] = {
     "svg": read_svg,
     "drawing": read_drawing,
     "layout": read_layout,
+    "golden": read_golden,
     "metadata": read_metadata,
     "strokes": read_strokes,
     "places": read_places,

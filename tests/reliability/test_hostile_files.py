@@ -30,7 +30,7 @@ from eal_icnet_jax.vector import svg_labels
 from tests import cli
 from tests.reliability import targets
 
-EXAMPLES = {"drawing": 60, "zarr": 60, "tiff": 100, "metadata": 8}
+EXAMPLES = {"drawing": 60, "golden": 60, "zarr": 60, "tiff": 100, "metadata": 8}
 """Number of inputs for the slower targets. The others get 200."""
 
 
