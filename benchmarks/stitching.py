@@ -1,13 +1,13 @@
 """How well tiles of a drawn die are placed, and what their joint costs the prediction.
 
-    python benchmarks/stitching.py --die=DIE --work=WORK [--checkpoint=CKPT]
+    python benchmarks/stitching.py --die DIE [DIE ...] --work=WORK [--checkpoint=CKPT]
 
 DIE is a folder that `eal-icnet draw die` wrote. Its photograph is cut into tiles that overlap by
 15%, lie up to 15 pixels beside their place in a grid, differ in brightness by up to 5%, and have
 noise of 3 levels each, as photographs of their own. Prints the part of the tiles that `eal-icnet
 stitch` places to within a pixel, with seconds and memory, and likewise for m2stitch if it is
-installed. With a checkpoint, the whole photograph and the tiles are predicted, and the opens and
-shorts of both are printed.
+installed. With a checkpoint, the whole photograph, with such noise, and the tiles are predicted,
+and the opens and shorts of both over all dies are printed, where the tiles show the die.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 
 from eal_icnet_jax.datasets.ic_synthetic import scans
 from eal_icnet_jax.evaluation import metrics
-from eal_icnet_jax.imaging import mosaic_files, stitching
+from eal_icnet_jax.imaging import mosaic_files, png, stitching
 from eal_icnet_jax.imaging.placed_mosaic import grid_positions
 from eal_icnet_jax.imaging.tile_positions import positions_table
 from eal_icnet_jax.inference.prediction import PredictionRun
@@ -65,38 +65,62 @@ def predicted(path: pathlib.Path, output: pathlib.Path, checkpoint: str) -> np.n
     return mosaic_files.open_mosaic(mask)[0:height, 0:width] > 0
 
 
-def differences(die: pathlib.Path, mask: np.ndarray, left: int, top: int) -> str:
-    """Return opens and shorts of a mask, whose corner lies at a place of the die."""
-    height, width = mask.shape
-    metal = mosaic_files.open_mosaic(die / "metal.ome.tif")[top : top + height, left : left + width]
-    height, width = metal.shape
-    found = metrics.electrically_significant_differences(metal > 0, mask[:height, :width])
-    return f"{found.opens} opens, {found.shorts} shorts in {found.nets} nets"
+def covered_part(places: np.ndarray, side: int) -> tuple[tuple[slice, slice], np.ndarray]:
+    """Return the part of the die that tiles span, and which of its pixels a tile shows."""
+    left, top = (int(value) for value in places.min(0))
+    right, bottom = (int(value) + side for value in places.max(0))
+    shown = np.zeros((bottom - top, right - left), bool)
+    for x, y in places.astype(int):
+        shown[y - top : y - top + side, x - left : x - left + side] = True
+    return (slice(top, bottom), slice(left, right)), shown
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--die", type=pathlib.Path, required=True)
-    parser.add_argument("--work", type=pathlib.Path, required=True, help="for tiles and masks")
-    parser.add_argument("--side", type=int, default=1024, help="of a tile in pixels")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--checkpoint", help="to predict with")
-    arguments = parser.parse_args()
-    image = mosaic_files.open_mosaic(arguments.die / "image.ome.tif")
-    tiles = arguments.work / "tiles"
-    shutil.rmtree(tiles, ignore_errors=True)
+def faults(metal: np.ndarray, mask: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Return opens, shorts and nets of a mask where tiles show the die."""
+    found = metrics.electrically_significant_differences(metal, mask, shown)
+    return np.array([found.opens, found.shorts, found.nets])
+
+
+def compare(
+    die: pathlib.Path, positions: pathlib.Path, places: np.ndarray, arguments: argparse.Namespace
+) -> dict[str, np.ndarray]:
+    """Return the `faults` of the whole photograph's mask, and of that of its tiles."""
+    work, noise = positions.parent.parent, scans.Scan.noise
+    image = whole_image(die, "image")
+    noisy = image + np.random.default_rng(arguments.seed).normal(0, noise, image.shape)
+    png.write(work / "whole.png", np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
+    whole = predicted(work / "whole.png", work / "whole", arguments.checkpoint)
+    joined = predicted(positions, work / "joined", arguments.checkpoint)
+    part, shown = covered_part(places, arguments.side)
+    height, width = (min(n) for n in zip(shown.shape, joined.shape, strict=True))
+    metal = whole_image(die, "metal")[part] > 0
+    arrays = {"whole": whole[part], "joined": joined}
+    return {
+        name: faults(*(array[:height, :width] for array in (metal, mask, shown)))
+        for name, mask in arrays.items()
+    }
+
+
+def whole_image(die: pathlib.Path, name: str) -> np.ndarray:
+    """Return the photograph of a die, or one of its masks."""
+    mosaic = mosaic_files.open_mosaic(die / f"{name}.ome.tif")
+    return mosaic[0 : mosaic.shape[0], 0 : mosaic.shape[1]]
+
+
+def measure(die: pathlib.Path, work: pathlib.Path, arguments: argparse.Namespace) -> dict:
+    """Print how the tiles of a die are placed, and return what `compare` does."""
+    tiles = work / "tiles"
+    shutil.rmtree(work, ignore_errors=True)
     tiles.mkdir(parents=True)
     scan = scans.Scan(arguments.side)
-    grid, places = scans.cut(
-        image[0 : image.shape[0], 0 : image.shape[1]], scan, tiles, arguments.seed
-    )
+    grid, places = scans.cut(whole_image(die, "image"), scan, tiles, arguments.seed)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     found = stitching.stitch(grid, scan.overlap, scan.overlap / 2)
     seconds = time.perf_counter() - start
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     off = errors(np.array([tile[1:] for tile in found.tiles]), places)
-    print(f"{len(grid)} tiles: {100 * np.mean(off <= 1):.1f}% within a pixel, largest "
+    print(f"{die.name}: {len(grid)} tiles, {100 * np.mean(off <= 1):.1f}% within a pixel, largest "
           f"{off.max():.2f}, {seconds:.1f} s, {memory / 1024:.0f} MB more")  # fmt: skip
     try:
         start = time.perf_counter()
@@ -107,15 +131,26 @@ def main():
     except ImportError:
         print("m2stitch is not installed")
     if not arguments.checkpoint:
-        return
+        return {}
     positions = tiles / "positions.csv"
     positions.write_text(positions_table(found.tiles, tiles))
-    whole = predicted(arguments.die / "image.ome.tif", arguments.work / "whole",
-                      arguments.checkpoint)  # fmt: skip
-    print("whole:", differences(arguments.die, whole, 0, 0))
-    joined = predicted(positions, arguments.work / "joined", arguments.checkpoint)
-    left, top = (int(value) for value in places.min(0))
-    print("joined:", differences(arguments.die, joined, left, top))
+    return compare(die, positions, places, arguments)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--die", type=pathlib.Path, required=True, nargs="+")
+    parser.add_argument("--work", type=pathlib.Path, required=True, help="for tiles and masks")
+    parser.add_argument("--side", type=int, default=1024, help="of a tile in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checkpoint", help="to predict with")
+    arguments = parser.parse_args()
+    totals: dict[str, np.ndarray] = {}
+    for die in arguments.die:
+        for name, counts in measure(die, arguments.work / die.name, arguments).items():
+            totals[name] = totals.get(name, 0) + counts
+    for name, (opens, shorts, nets) in totals.items():
+        print(f"{name}: {opens} opens, {shorts} shorts in {nets} nets")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ class Mosaic:
       white: level of white that the file states, such as 4095 of 12 bits in 16; otherwise None.
       notes: a sentence for each thing about the file that a user should know.
       files: that hold its pixels, if `path` only names them.
+      uncovered: returns which pixels of a part, `[h, w]` bool, no photograph covers; None for none.
     """
 
     path: pathlib.Path
@@ -47,6 +48,7 @@ class Mosaic:
     white: int | None = None
     notes: tuple[str, ...] = ()
     files: tuple[pathlib.Path, ...] = ()
+    uncovered: Reader | None = None
 
     def __getitem__(self, index: tuple[slice, slice]) -> np.ndarray:
         """Return a part, `[h, w]` or RGB `[h, w, 3]`.

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Iterable
 
-import cv2
 import numpy as np
 
 from eal_icnet_jax.imaging.mosaics import Mosaic, blocks
+from eal_icnet_jax.imaging.uncovered_places import black_squares, uncovered_places
 
 Percentiles = tuple[float, float]
 """Percentiles of an image's levels that become black and white."""
@@ -14,41 +14,39 @@ Percentiles = tuple[float, float]
 MOST_BLOCKS = 64
 """Largest number of blocks of a mosaic whose levels decide; they are evenly spread."""
 
-
-EMPTY = 5
-"""Side in pixels of a square without any light that no photograph covers, as beyond the tiles of a
-mosaic and beside a moved image."""
-
 MOST_EMPTY = 0.1
-"""Largest part of an image in such squares that does not count. If it is more, the ground itself
-is black."""
+"""Largest part of an image in black squares that does not count, because no photograph covers them,
+as beyond the tiles of a mosaic and beside a moved image. If it is more, the ground itself is
+black."""
 
 
 def _histograms(part: np.ndarray) -> tuple[np.ndarray, int]:
     """Return the number of pixels of each level in each channel, `[C, levels]`.
 
-    Also returns how many lie in `EMPTY` squares.
+    Also returns how many lie in black squares.
     """
     channels = part[..., None] if part.ndim == 2 else part
     levels = np.iinfo(part.dtype).max + 1
-    black = (channels == 0).all(-1)
-    empty = 0
-    if black.any():
-        kernel = np.ones((EMPTY, EMPTY), np.uint8)
-        empty = np.count_nonzero(cv2.morphologyEx(black.astype(np.uint8), cv2.MORPH_OPEN, kernel))
+    empty = int(np.count_nonzero(black_squares(part)))
     counts = [
         np.bincount(channels[..., k].ravel(), minlength=levels) for k in range(channels.shape[-1])
     ]
     return np.stack(counts), empty
 
 
-def _tables(parts: Iterable[np.ndarray], percentiles: Percentiles, dtype: np.dtype) -> np.ndarray:
-    """Return the new level of each level of each channel, `[C, levels]`, from parts of an image."""
+def _tables(
+    parts: Iterable[np.ndarray], percentiles: Percentiles, dtype: np.dtype
+) -> tuple[np.ndarray, bool]:
+    """Return the new level of each level of each channel, `[C, levels]`, from parts of an image.
+
+    Also returns whether there are places that no photograph covers.
+    """
     histograms, empties = zip(*map(_histograms, parts), strict=True)
     counts, empty = sum(histograms), sum(empties)
-    if empty <= MOST_EMPTY * counts[0].sum():
-        counts[:, 0] -= empty
-    return np.stack([_table(channel, percentiles, dtype) for channel in counts])
+    if not 0 < empty <= MOST_EMPTY * counts[0].sum():
+        empty = 0
+    counts[:, 0] -= empty
+    return np.stack([_table(channel, percentiles, dtype) for channel in counts]), empty > 0
 
 
 def _table(counts: np.ndarray, percentiles: Percentiles, dtype: np.dtype) -> np.ndarray:
@@ -77,16 +75,27 @@ def stretch(image: np.ndarray, percentiles: Percentiles | None) -> np.ndarray:
     """
     if percentiles is None:
         return image
-    return _applied(_tables([image], percentiles, image.dtype), image)
+    tables, _ = _tables([image], percentiles, image.dtype)
+    return _applied(tables, image)
 
 
 def stretched(mosaic: Mosaic, percentiles: Percentiles | None) -> Mosaic:
-    """Return a mosaic stretched like `stretch`, decided once by levels from all over it."""
+    """Return a mosaic stretched like `stretch`, decided once by levels from all over it.
+
+    It knows which places no photograph covers.
+    """
     if percentiles is None:
         return mosaic
     parts = list(blocks(mosaic.shape))
     chosen = np.unique(np.linspace(0, len(parts) - 1, MOST_BLOCKS).round().astype(int))
-    tables = _tables((mosaic[parts[k]] for k in chosen), percentiles, mosaic.dtype)
+    tables, has_empty = _tables((mosaic[parts[k]] for k in chosen), percentiles, mosaic.dtype)
+
+    def uncovered(rows: slice, columns: slice) -> np.ndarray:
+        part = mosaic[rows, columns]
+        return uncovered_places(part, (rows.start, columns.start), mosaic.shape)
+
     return dataclasses.replace(
-        mosaic, read=lambda rows, columns: _applied(tables, mosaic.read(rows, columns))
+        mosaic,
+        read=lambda rows, columns: _applied(tables, mosaic.read(rows, columns)),
+        uncovered=uncovered if has_empty else None,
     )

@@ -93,13 +93,15 @@ class MagnifiedImage:
 
         A large image is predicted in windows, and any image by a network that was trained on crops
         at one magnification: attention spans all pixels, so that it knows images of their size.
+        Windows also know places that no photograph covers.
         """
         height, width = shape = self._mosaic.shape
         knows_crops = self._model.spec.preprocessing.crop_size > 0
         exceeds_crop = knows_crops and self.window != shape
         self._options.check_overlap(self._window_side)  # also where one window holds the image
         is_large = exceeds_whole(shape) or exceeds_whole(shape, self._factor)
-        if is_large or self._options.window or exceeds_crop:
+        has_gaps = self._mosaic.uncovered is not None
+        if is_large or self._options.window or exceeds_crop or has_gaps:
             return next(self.windows().strips(slice(0, width), [slice(0, height)]))
         predict = self._predict(share_programs=True)
         pixels = self._mosaic[slice(None), slice(None)]

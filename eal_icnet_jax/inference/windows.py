@@ -11,6 +11,7 @@ import numpy as np
 
 from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.imaging.mosaics import Mosaic
+from eal_icnet_jax.imaging.uncovered_places import black_squares, mirrored_into
 
 DEFAULT_WINDOW = 512
 """Default side of a window in pixels."""
@@ -64,7 +65,8 @@ class WindowAxis:
 class BlendedWindows:
     """The blended probabilities of a mosaic, computed part by part.
 
-    A pixel's probabilities do not depend on the parts that are requested or on their order.
+    A pixel's probabilities do not depend on the parts that are requested or on their order. Where
+    no photograph covers the mosaic they are 0, and `predict` sees the photograph mirrored.
 
     Args:
       mosaic: at least as large as a window.
@@ -146,21 +148,37 @@ class BlendedWindows:
         for first in range(0, len(chosen), self._batch):
             batch = chosen[first : first + self._batch]
             starts = [axis.starts[j] - left for j in batch]
+            parts = [band[:, start : start + size] for start in starts]
+            gaps = [
+                self._uncovered(part, rows, slice(left + start, left + start + size))
+                for part, start in zip(parts, starts, strict=True)
+            ]
             windows = [
-                pixel_values.to_unit_range(band[:, start : start + size], self._channels)
-                for start in starts
+                pixel_values.to_unit_range(
+                    part if gap is None else mirrored_into(part, gap), self._channels
+                )
+                for part, gap in zip(parts, gaps, strict=True)
             ]
             # All batches have one size, so that a window's result does not depend on its batch.
             windows += windows[-1:] * (self._batch - len(windows))
             probabilities = self._predict(np.stack(windows))
             on_predicted(len(batch))
-            for j, predicted in zip(batch, probabilities, strict=False):
+            for j, gap, predicted in zip(batch, gaps, probabilities, strict=False):
+                if gap is not None:
+                    predicted = np.where(gap[..., None], np.float32(0), predicted)
                 start = axis.starts[j]
                 first_column, end = max(columns.start, start), min(columns.stop, start + size)
                 part = slice(first_column - start, end - start)
                 weighted = axis.weights[j][part, None] * predicted[:, part]
                 out[:, first_column - columns.start : end - columns.start] += weighted
         return out
+
+    def _uncovered(self, window: np.ndarray, rows: slice, columns: slice) -> np.ndarray | None:
+        """Return the pixels of a window that no photograph covers, or None if there are none."""
+        if self._mosaic.uncovered is None or not black_squares(window).any():
+            return None
+        found = self._mosaic.uncovered(rows, columns)
+        return found if found.any() else None
 
 
 def mean_of(arrays: Iterable[np.ndarray]) -> np.ndarray:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from eal_icnet_jax.imaging import mosaics, pixel_values
+from eal_icnet_jax.imaging import mosaics, pixel_values, stretching
 from eal_icnet_jax.inference.scaling import at_scale
 from eal_icnet_jax.inference.windows import AveragedWindows, BlendedWindows, WindowAxis
 
@@ -101,6 +101,28 @@ def test_magnified_windows_give_what_the_whole_magnified_image_gives(factor):
                 near_edge[tuple(pixels)] = True
     assert np.mean(~near_edge) > 0.15
     np.testing.assert_allclose(out[~near_edge], whole[~near_edge], atol=0.03)
+
+
+def test_a_frame_without_a_photograph_changes_nothing_inside():
+    """The network sees the photograph mirrored there, and finds nothing there."""
+    image, frame = 1 + noise(144, 204) // 2, ((4, 2), (0, 7))
+    seen = []
+
+    def predict(x):
+        seen.append(np.mean(x == 0))
+        return x
+
+    framed = mosaics.mosaic_from_array(pathlib.Path("x"), np.pad(image, frame))
+    framed = stretching.stretched(framed, (0.0, 100.0))
+    windows = BlendedWindows(framed, predict, 1, 1, (64, 48), 16)
+    (out,) = windows.strips(slice(0, 211), [slice(0, 150)])
+    expected = stretching.stretch(image, (0.0, 100.0)) / 255
+    np.testing.assert_allclose(out[4:148, :204, 0], expected, atol=1e-6)
+    out[4:148, :204] = 0
+    assert not out.any() and max(seen) < 0.05
+    plain = blend(np.pad(image, frame), predict, 1, 1, (64, 48), 16)
+    (unchanged,) = plain.strips(slice(0, 211), [slice(0, 150)])
+    np.testing.assert_allclose(unchanged[..., 0], np.pad(image, frame) / 255, atol=1e-6)
 
 
 def test_sets_of_windows_are_averaged_strip_by_strip():
