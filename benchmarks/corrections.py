@@ -7,7 +7,7 @@ pixels are corrected, those that `eal-icnet review-list` ranks first or ten rand
 finetune` trains on all squares so far, and the photograph is predicted again. Opens and shorts per
 100 nets are counted in the network's own mask, and in the mask with the corrections upon it, which
 is what the engineer has. A stroke is a connected piece of the mask that is wrong in a square, and
-takes a second. The first seed goes three rounds, the others one. What lies in WORK is not done
+takes a second. The first seed goes `--rounds` rounds, the others one. What lies in WORK is not done
 again. Writes corrections.csv, corrections.md and corrections.png.
 """
 
@@ -31,7 +31,7 @@ from eal_icnet_jax.imaging import mosaic_files, png
 from eal_icnet_jax.review.places import find_places_in_blocks, square_around, worst_squares
 from eal_icnet_jax.review.review_list import UnitMap
 
-SIDE, SQUARES, ROUNDS = 128, 10, 3
+SIDE, SQUARES = 128, 10
 
 CONTEXT = 256
 """Side of what is stored around a square, as the page stores it. Outside the square is ignored."""
@@ -142,13 +142,14 @@ class Row(NamedTuple):
     nets: int
 
 
-def measure(photograph: Labelled, choice: str, seed: int, work: pathlib.Path) -> list[Row]:
+def measure(
+    photograph: Labelled, choice: str, seed: int, rounds: int, work: pathlib.Path
+) -> list[Row]:
     """Return a row for each round."""
     folder = work / photograph.name / f"{choice}_{seed}"
     weights = "optical" if photograph.has_colour else "sem"
     checkpoint, squares, count = weights, [], 0
     rng, rows = np.random.default_rng(seed), []
-    rounds = ROUNDS if seed == 0 else 1
     for number in range(rounds + 1):
         place = work / photograph.name / "start" if number == 0 else folder / f"masks{number}"
         p = predicted(photograph, checkpoint, place)
@@ -184,7 +185,7 @@ def write(rows: list[Row], output: pathlib.Path):
         writer = csv.writer(file)
         writer.writerow(Row._fields)
         writer.writerows(rows)
-    sets = sorted({row.set for row in rows})
+    sets, rounds = sorted({row.set for row in rows}), max(row.round for row in rows)
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     curves, removed = [], []
     for axis, (count, title) in zip(
@@ -199,7 +200,7 @@ def write(rows: list[Row], output: pathlib.Path):
                 minutes = [row.minutes for row in mine]
                 axis.plot(minutes, per_100, style, color=f"C{colour}", label=f"{name}, {choice}")
                 curves.append((name, choice, title, *(f"{value:.1f}" for value in per_100),
-                               *("" for _ in range(ROUNDS + 1 - len(mine))),
+                               *("" for _ in range(rounds + 1 - len(mine))),
                                f"{minutes[-1]:.0f}"))  # fmt: skip
             found = {choice: _removed(rows, name, choice, count) for choice in CHOICES}
             if all(len(values) for values in found.values()):
@@ -213,12 +214,12 @@ def write(rows: list[Row], output: pathlib.Path):
     axis.legend(fontsize=8)
     figure.axes[0].set_ylabel("opens and shorts per 100 nets")
     figure.savefig(output / "corrections.png", dpi=110)
-    rounds = [f"round {k}" for k in range(1, ROUNDS + 1)]
+    titles = [f"round {k}" for k in range(1, rounds + 1)]
     tables = (
         ("Opens and shorts that the first round removes, mean of the seeds",
          ("set", "mask", "seeds", *CHOICES, "ratio"), removed),
         ("Opens and shorts per 100 nets, first seed",
-         ("set", "squares", "mask", "before", *rounds, "minutes"), curves),
+         ("set", "squares", "mask", "before", *titles, "minutes"), curves),
     )  # fmt: skip
     (output / "corrections.md").write_text("\n".join(
         f"{title}:\n\n{tabulate(lines, headings, 'github')}\n" for title, headings, lines in tables
@@ -235,13 +236,15 @@ def _removed(rows: list[Row], name: str, choice: str, count: str) -> list[int]:
 def main():
     parser = training_parser(__doc__)
     add_photographs(parser)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in range(arguments.seeds):
         for photograph in labelled_photographs(arguments.data, arguments.sets):
             for choice in CHOICES:
-                rows += measure(photograph, choice, seed, arguments.work)
+                rounds = arguments.rounds if seed == 0 else 1
+                rows += measure(photograph, choice, seed, rounds, arguments.work)
                 write(rows, arguments.output)
     print((arguments.output / "corrections.md").read_text())
 

@@ -6,8 +6,8 @@ DIE is a folder that `eal-icnet draw die` wrote. Its photograph is cut into tile
 15%, lie up to 15 pixels beside their place in a grid, differ in brightness by up to 5%, and have
 noise of 3 levels each, as photographs of their own. Prints the part of the tiles that `eal-icnet
 stitch` places to within a pixel, with seconds and memory, and likewise for m2stitch if it is
-installed. With a checkpoint, the whole photograph, with such noise, and the tiles are predicted,
-and the opens and shorts of both over all dies are printed, where the tiles show the die.
+installed. With a checkpoint, what the tiles span is predicted uncut, with such noise, and from the
+tiles, and the opens and shorts of both over all dies are printed, where the tiles show the die.
 """
 
 import argparse
@@ -84,20 +84,20 @@ def faults(metal: np.ndarray, mask: np.ndarray, shown: np.ndarray) -> np.ndarray
 def compare(
     die: pathlib.Path, positions: pathlib.Path, places: np.ndarray, arguments: argparse.Namespace
 ) -> dict[str, np.ndarray]:
-    """Return the `faults` of the whole photograph's mask, and of that of its tiles."""
+    """Return the `faults` of the mask of what the tiles span, uncut and joined."""
     work, noise = positions.parent.parent, scans.Scan.noise
-    image = whole_image(die, "image")
+    part, shown = covered_part(places, arguments.side)
+    image, metal = whole_image(die, "image")[part], whole_image(die, "metal")[part] > 0
     noisy = image + np.random.default_rng(arguments.seed).normal(0, noise, image.shape)
     png.write(work / "whole.png", np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
-    whole = predicted(work / "whole.png", work / "whole", arguments.checkpoint)
-    joined = predicted(positions, work / "joined", arguments.checkpoint)
-    part, shown = covered_part(places, arguments.side)
-    height, width = (min(n) for n in zip(shown.shape, joined.shape, strict=True))
-    metal = whole_image(die, "metal")[part] > 0
-    arrays = {"whole": whole[part], "joined": joined}
+    masks = {
+        name: predicted(path, work / name, arguments.checkpoint)
+        for name, path in (("whole", work / "whole.png"), ("joined", positions))
+    }
+    height, width = (min(n) for n in zip(shown.shape, masks["joined"].shape, strict=True))
     return {
         name: faults(*(array[:height, :width] for array in (metal, mask, shown)))
-        for name, mask in arrays.items()
+        for name, mask in masks.items()
     }
 
 

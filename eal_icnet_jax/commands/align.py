@@ -60,13 +60,14 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--map and --points both say how the image lies: name one of them")
     given = (arguments.reference, arguments.moving, arguments.points, arguments.map)
     beside = [] if arguments.map else [*alignment_report.paths_beside(output).values()]
+    reference, moving = (mosaic_files.open_mosaic(path) for path in given[:2])
+    sources = {path.resolve() for path in (*given, *reference.files, *moving.files) if path}
     for path in (output, *beside):
-        if path.resolve() in {source.resolve() for source in given if source is not None}:
+        if path.resolve() in sources:
             raise UserError(f"{path} would be replaced by a result: name another --output")
     check_replaceable(output, arguments.force)
     if beside:
         check_report_replaceable(output.parent, [path.name for path in beside], arguments.force)
-    reference, moving = (mosaic_files.open_mosaic(path) for path in given[:2])
     for image in (reference, moving):
         for note in image.notes:
             warn(f"{image.path}: {note}")

@@ -66,6 +66,11 @@ def run(arguments: argparse.Namespace) -> None:
     folder = (source.parent if source.is_file() else source).resolve()
     if is_table and not folder.is_relative_to(output.parent.resolve()):
         raise UserError(f"{output} must lie in {folder} or above it, so that it can name the tiles")
+    if arguments.stage and not is_table and output.parent.resolve() == folder:
+        raise UserError(
+            f"{output} lies in {folder}, whose OME-TIFF files are all taken for tiles: name an "
+            "output elsewhere"
+        )
 
     from eal_icnet_jax.imaging import (
         mosaic_writing,

@@ -207,6 +207,8 @@ def test_positions_without_a_length_are_refused(whole, tmp_path):
         "stitch", tmp_path.parent, "--stage", "-o", tmp_path.parent / "a.csv"
     )
     assert "name --tiles and --tile-overlap" in cli.error_of("stitch", tmp_path, "-o", "a.csv")
+    message = cli.error_of("stitch", tmp_path, "--stage", "-o", tmp_path / "die.ome.tif")
+    assert "whose OME-TIFF files are all taken for tiles" in message
     assert "name --stage too" in cli.error_of("stitch", tmp_path, "--flip-x", "-o", "a.csv")
 
 
