@@ -17,6 +17,7 @@ COMMANDS = {
     "stitch": "join overlapping tiles to one image",
     "compare": "train several networks and compare what they reach and cost",
     "convert": "convert PyTorch weights to a checkpoint, or back",
+    "export": "write a network for ONNX Runtime, OpenVINO and others",
     "layout": "write masks as GDSII, OASIS or SVG",
     "nets": "extract the nets of a stack of layers",
     "labels": "turn an edited layout or a painted image into labels",

@@ -12,11 +12,6 @@ from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.terminal import announce
 
 
-def _check_new(path: pathlib.Path, force: bool):
-    if path.exists() and not force:
-        raise UserError(f"{path} exists: name another output, or replace it with --force")
-
-
 def add_arguments(parser: argparse.ArgumentParser):
     """Add the arguments of `eal-icnet convert`."""
     directions = parser.add_subparsers(dest="direction", required=True)
@@ -84,7 +79,9 @@ def _model_from_torch(arguments: argparse.Namespace):
 
 def run(arguments: argparse.Namespace):
     """Run `eal-icnet convert`."""
-    _check_new(arguments.output, arguments.force)
+    from eal_icnet_jax.system.files import check_new
+
+    check_new([arguments.output], arguments.force)
     from eal_icnet_jax.models import checkpoints, torch_files, torch_weights
 
     if arguments.direction == "from-torch":

@@ -10,6 +10,7 @@ from eal_icnet_jax.layers import regularization
 from eal_icnet_jax.layers.canvas import image_mask, is_on_canvas, mask_outside
 from eal_icnet_jax.layers.convolution_layers import Conv
 from eal_icnet_jax.layers.initializers import bias_init, constant, kernel_init
+from eal_icnet_jax.layers.plain_forms import takes_plain_forms
 
 BLOCK_TOKENS = 256
 """Number of queries, or keys, whose scores exist at once. On CPU the scores of a 512x512 image then
@@ -79,6 +80,13 @@ def _attend(query, key, value):
 
     out, log_total = jax.lax.map(attend_block, _split_blocks(query, size))
     return _join_blocks(out, tokens), _join_blocks(log_total, tokens)
+
+
+def whole_position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """Compute `position_attention` from all scores at once, `[B, N, N]`."""
+    scores = _wide_einsum("bqf,bkf->bqk", query, key)
+    weights = jax.nn.softmax(scores, -1).astype(value.dtype)
+    return _wide_einsum("bqk,bkc->bqc", weights, value).astype(value.dtype)
 
 
 @jax.custom_vjp
@@ -219,5 +227,6 @@ class PositionAttention(nnx.Module):
         )
         if is_on_canvas():
             query, key = _append_key_bias(query, key, image_mask((height, width)).reshape(-1))
-        out = position_attention(query, key, value).reshape(x.shape)
+        attend = whole_position_attention if takes_plain_forms() else position_attention
+        out = attend(query, key, value).reshape(x.shape)
         return self.gamma[...].astype(self.dtype) * out + x.astype(self.dtype)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from eal_icnet_jax.layers.batch_sharding import batch_shards
 from eal_icnet_jax.layers.padding import Padding, centred_padding
+from eal_icnet_jax.layers.plain_forms import takes_plain_forms
 
 PATCHES_PER_BLOCK = 1024
 """Number of image patches that `kernel_gradient` lays out at once: they fit in a core's cache."""
@@ -248,7 +249,7 @@ def dense_conv(
     """Compute `direct_conv` with centred padding by the fastest form on each platform."""
     if kernel.shape[:2] == (1, 1) and stride == 1:
         return x @ kernel[0, 0]
-    if x.dtype != jnp.float32 or x.shape[-1] < 16:
+    if x.dtype != jnp.float32 or x.shape[-1] < 16 or takes_plain_forms():
         return direct_conv(x, kernel, stride, dilation)
 
     def on_cpu(x, kernel):

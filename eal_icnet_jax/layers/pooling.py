@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from eal_icnet_jax.layers.canvas import mask_outside
+from eal_icnet_jax.layers.depthwise_convolution import depthwise_conv
+from eal_icnet_jax.layers.plain_forms import takes_plain_forms
 
 
 def avg_pool_3x3(x: jax.Array) -> jax.Array:
@@ -17,6 +19,8 @@ def avg_pool_3x3(x: jax.Array) -> jax.Array:
     """
     padding = ((0, 0), (1, 1), (1, 1), (0, 0))
     x = mask_outside(x)
+    if takes_plain_forms():  # a sum over a window is no operation of ONNX
+        return depthwise_conv(x, jnp.full((3, 3, 1, x.shape[-1]), 1 / 9, x.dtype), stride=2)
     return jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 2, 2, 1), padding) / 9
 
 

@@ -1,5 +1,6 @@
 """A chain of equal blocks as one loop."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -8,6 +9,7 @@ from flax import nnx
 
 from eal_icnet_jax.layers.batch_sharding import batch_shards
 from eal_icnet_jax.layers.normalization import BatchNorm
+from eal_icnet_jax.layers.plain_forms import takes_plain_forms
 from eal_icnet_jax.system.errors import UserError
 
 
@@ -31,6 +33,8 @@ def scan_blocks(blocks: Sequence[nnx.Module], x: jax.Array) -> jax.Array:
         operations there by their start only, and confuses those in a loop with other sums over the
         batch. Unrolled, an HRNet takes too long to compile.
     """
+    if takes_plain_forms():
+        return functools.reduce(lambda x, block: block(x), blocks, x)
     if batch_shards() > 1 and jax.process_count() > 1 and jax.default_backend() == "cpu":
         raise UserError(
             "this network does not train in several processes on CPU, where XLA mixes up what its "

@@ -63,6 +63,13 @@ SEARCHED_BYTES = 2**16
 """Number of first and of last bytes of a file in which `MADE_BY` is looked for."""
 
 
+def check_new(paths: Sequence[pathlib.Path], force: bool = False):
+    """Raise a `UserError` if a file or folder exists that may not be replaced."""
+    for path in paths:
+        if path.exists() and not force:
+            raise UserError(f"{path} exists: name another output, or replace it with --force")
+
+
 def check_replaceable(path: pathlib.Path, force: bool = False):
     """Raise a `UserError` if a file exists that this package did not write, unless `force`.
 
