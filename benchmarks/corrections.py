@@ -7,8 +7,9 @@ pixels are corrected, those that `eal-icnet review-list` ranks first or ten rand
 finetune` trains on all squares so far, and the photograph is predicted again. Opens and shorts per
 100 nets are counted in the network's own mask, and in the mask with the corrections upon it, which
 is what the engineer has. A stroke is a connected piece of the mask that is wrong in a square, and
-takes a second. The first seed goes `--rounds` rounds, the others one. What lies in WORK is not done
-again. Writes corrections.csv, corrections.md and corrections.png.
+takes a second. The first seed goes `--rounds` rounds, the others one. What lies in WORK, or stands
+in OUT/corrections.csv, is not done again. Writes corrections.csv, corrections.md and
+corrections.png.
 """
 
 import csv
@@ -233,18 +234,34 @@ def _removed(rows: list[Row], name: str, choice: str, count: str) -> list[int]:
     return [own[seed, 0].own - getattr(own[seed, 1], count) for seed in seeds]
 
 
+def known_rows(path: pathlib.Path) -> list[Row]:
+    """Return the rows of an earlier table."""
+    if not path.exists():
+        return []
+    kinds = Row.__annotations__.values()
+    with path.open() as file:
+        return [
+            Row(*(kind(value) for kind, value in zip(kinds, row.values(), strict=True)))
+            for row in csv.DictReader(file)
+        ]
+
+
 def main():
     parser = training_parser(__doc__)
     add_photographs(parser)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows = known_rows(arguments.output / "corrections.csv")
     for seed in range(arguments.seeds):
+        rounds = arguments.rounds if seed == 0 else 1
         for photograph in labelled_photographs(arguments.data, arguments.sets):
             for choice in CHOICES:
-                rounds = arguments.rounds if seed == 0 else 1
-                rows += measure(photograph, choice, seed, rounds, arguments.work)
+                this = photograph.name, choice, seed
+                if sum(row[:3] == this for row in rows) > rounds:
+                    continue
+                found = measure(photograph, choice, seed, rounds, arguments.work)
+                rows = sorted([row for row in rows if row[:3] != this] + found)
                 write(rows, arguments.output)
     print((arguments.output / "corrections.md").read_text())
 

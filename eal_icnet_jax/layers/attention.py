@@ -13,8 +13,12 @@ from eal_icnet_jax.layers.initializers import bias_init, constant, kernel_init
 from eal_icnet_jax.layers.plain_forms import takes_plain_forms
 
 BLOCK_TOKENS = 256
-"""Number of queries, or keys, whose scores exist at once. On CPU the scores of a 512x512 image then
-stay near the caches."""
+"""Number of queries, or keys, whose scores exist at once on CPU. Those of a 512x512 image then stay
+near the caches."""
+
+ACCELERATOR_BLOCK_TOKENS = 4096
+"""The same on a GPU, where one product of all scores of a 512x512 image is faster than many small
+ones, and those of larger images still fit into memory."""
 
 
 def token_statistics_attention(
@@ -64,10 +68,22 @@ def _wide_einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, *operands, preferred_element_type=dtype)
 
 
-def _attend(query, key, value):
+def _by_blocks(function, query, *arguments):
+    """Call a function with the `size` of the blocks that suits each platform."""
+    tokens = query.shape[1]
+    sizes = {"cpu": BLOCK_TOKENS, "default": ACCELERATOR_BLOCK_TOKENS}
+    forms = {
+        platform: functools.partial(function, size=min(tokens, size))
+        for platform, size in sizes.items()
+    }
+    if tokens <= BLOCK_TOKENS:
+        return forms["cpu"](query, *arguments)
+    return jax.lax.platform_dependent(query, *arguments, **forms)
+
+
+def _attend(query, key, value, size):
     """Return the output, and the log-sum-exp of each query's scores `[B, N, 1]`."""
     tokens = query.shape[1]
-    size = min(tokens, BLOCK_TOKENS)
 
     def attend_block(queries):
         scores = _wide_einsum("bqf,bkf->bqk", queries, key)
@@ -78,7 +94,10 @@ def _attend(query, key, value):
         mixed = _wide_einsum("bqk,bkc->bqc", weights.astype(value.dtype), value)
         return (mixed / total).astype(value.dtype), highest + jnp.log(total)
 
-    out, log_total = jax.lax.map(attend_block, _split_blocks(query, size))
+    blocks = _split_blocks(query, size)
+    if len(blocks) == 1:  # no loop
+        return attend_block(blocks[0])
+    out, log_total = jax.lax.map(attend_block, blocks)
     return _join_blocks(out, tokens), _join_blocks(log_total, tokens)
 
 
@@ -93,9 +112,9 @@ def whole_position_attention(query: jax.Array, key: jax.Array, value: jax.Array)
 def position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """Compute unscaled softmax attention block by block.
 
-    The forward pass works on blocks of queries, the backward pass on blocks of keys, so that at
-    most `BLOCK_TOKENS * N` scores exist at once. As in Dao et al., "FlashAttention", NeurIPS 2022,
-    the backward pass recomputes the scores from each query's log-sum-exp.
+    The forward pass works on blocks of queries, the backward pass on blocks of keys, so that on CPU
+    at most `BLOCK_TOKENS * N` scores exist at once. As in Dao et al., "FlashAttention", NeurIPS
+    2022, the backward pass recomputes the scores from each query's log-sum-exp.
 
     Args:
       query: `[B, N, features]`.
@@ -105,18 +124,21 @@ def position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> ja
     Returns:
       `softmax(query key^T) value`, `[B, N, channels]`, in the value's dtype.
     """
-    return _attend(query, key, value)[0]
+    return _by_blocks(_attend, query, key, value)[0]
 
 
 def _attention_forward(query, key, value):
-    out, log_total = _attend(query, key, value)
+    out, log_total = _by_blocks(_attend, query, key, value)
     return out, (query, key, value, out, log_total)
 
 
 def _attention_backward(residuals, gradient):
-    query, key, value, out, log_total = residuals
+    return _by_blocks(_attention_gradients, *residuals, gradient)
+
+
+def _attention_gradients(query, key, value, out, log_total, gradient, size):
+    """Return the gradients of query, key and value."""
     tokens = key.shape[1]
-    size = min(tokens, BLOCK_TOKENS)
     wide = log_total.dtype
     log_total = log_total.swapaxes(1, 2)
     row_dots = _wide_einsum("bqc,bqc->bq", gradient.astype(wide), out.astype(wide))[:, None]
@@ -133,10 +155,12 @@ def _attention_backward(residuals, gradient):
         query_gradient += _wide_einsum("bkq,bkf->bqf", score_gradient, keys)
         return query_gradient, (key_gradient.astype(key.dtype), value_gradient.astype(value.dtype))
 
+    nothing = jnp.zeros(query.shape, wide)
+    if tokens == size:  # no loop
+        query_gradient, (key_gradient, value_gradient) = add_block(nothing, (key, value))
+        return query_gradient.astype(query.dtype), key_gradient, value_gradient
     query_gradient, (key_blocks, value_blocks) = jax.lax.scan(
-        add_block,
-        jnp.zeros(query.shape, wide),
-        (_split_blocks(key, size), _split_blocks(value, size)),
+        add_block, nothing, (_split_blocks(key, size), _split_blocks(value, size))
     )
     key_gradient, value_gradient = (
         _join_blocks(blocks, tokens) for blocks in (key_blocks, value_blocks)
