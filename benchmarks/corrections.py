@@ -65,8 +65,10 @@ def chosen(
         return bool(free[rows, columns].mean() > 0.5)
 
     if choice == "random":
-        out = []
-        while len(out) < SQUARES:
+        out: list[tuple[slice, slice]] = []
+        for _ in range(10_000):
+            if len(out) == SQUARES:
+                break
             y, x = (int(rng.integers(0, length)) for length in p.shape)
             square = square_around(x, y, SIDE, p.shape)
             if is_new(*square):
@@ -240,6 +242,9 @@ def known_rows(path: pathlib.Path) -> list[Row]:
         return []
     kinds = Row.__annotations__.values()
     with path.open() as file:
+        if file.readline().strip() != ",".join(Row._fields):
+            raise SystemExit(f"{path} has other columns: name another --output")
+        file.seek(0)
         return [
             Row(*(kind(value) for kind, value in zip(kinds, row.values(), strict=True)))
             for row in csv.DictReader(file)

@@ -110,7 +110,8 @@ def whole_image(die: pathlib.Path, name: str) -> np.ndarray:
 def measure(die: pathlib.Path, work: pathlib.Path, arguments: argparse.Namespace) -> dict:
     """Print how the tiles of a die are placed, and return what `compare` does."""
     tiles = work / "tiles"
-    shutil.rmtree(work, ignore_errors=True)
+    for made in (tiles, work / "whole", work / "joined"):
+        shutil.rmtree(made, ignore_errors=True)
     tiles.mkdir(parents=True)
     scan = scans.Scan(arguments.side)
     grid, places = scans.cut(whole_image(die, "image"), scan, tiles, arguments.seed)
@@ -146,8 +147,8 @@ def main():
     parser.add_argument("--checkpoint", help="to predict with")
     arguments = parser.parse_args()
     totals: dict[str, np.ndarray] = {}
-    for die in arguments.die:
-        for name, counts in measure(die, arguments.work / die.name, arguments).items():
+    for number, die in enumerate(arguments.die):
+        for name, counts in measure(die, arguments.work / f"stitched{number}", arguments).items():
             totals[name] = totals.get(name, 0) + counts
     for name, (opens, shorts, nets) in totals.items():
         print(f"{name}: {opens} opens, {shorts} shorts in {nets} nets")

@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint or work directory, or the packaged weights optical or sem")  # fmt: skip
     add("output", type=pathlib.Path, help="file to write: .onnx, .xml or .stablehlo")
     add("--size", metavar="PIXELS",
-        help="side of the images, or height and width as in 512x768 (default: the squares that the "
-        f"network was trained on, otherwise {DEFAULT_SIZE})")  # fmt: skip
+        help="side of the images, or height and width as in 512x768 (default: the squares that a "
+        f"network for one width of wires was trained on, otherwise {DEFAULT_SIZE})")  # fmt: skip
     add("--bits", type=int, default=8, choices=(8, 16), help="of the images' levels (%(default)s)")
     add("--force", action="store_true", help="replace an existing output")
 

@@ -1,7 +1,7 @@
 """Decoding and augmentation of examples."""
 
 import dataclasses
-from collections.abc import Callable
+import functools
 
 import cv2
 import numpy as np
@@ -18,13 +18,6 @@ CROP_TRIES = 8
 
 ENOUGH_LABELLED = 0.5
 """Part of a random crop that should count, relative to the most that could."""
-
-
-_Range = tuple[np.ndarray, np.ndarray]
-"""Lowest and highest (y, x) of the centre of a square."""
-
-_Cut = Callable[[tuple[str, ...]], dict]
-"""Returns an example with a square of the arrays that are named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,61 +145,63 @@ class RandomCrop:
                 f"image {example['name']} is {height}x{width}, smaller than the crop: lower "
                 f"config.dataset.crop_size from {self.size}"
             )
-        factor, least = 1.0, 0.0
-        if tuple(self.scale) == (1, 1) and not self.angle and not self.wire_width:
-            place = self._random_part
-        else:
-            place = self._random_view
-            factor, least = _magnification(example["label"], self.size, self.wire_width)
+        factor, angle, cut = 1.0, 0.0, self._part
+        if tuple(self.scale) != (1, 1) or self.angle or self.wire_width:
+            scale = float(np.exp(rng.uniform(*np.log(self.scale))))
+            usual, least = _magnification(example["label"], self.size, self.wire_width)
+            factor = max(scale * usual, least)
+            angle = np.deg2rad(rng.uniform(-1, 1) * self.angle)
+            cut = functools.partial(self._view, factor=factor, angle=angle)
+        shape, half = np.array([height, width]), self.size / factor / 2
+        if example["valid"].all():
+            if cut == self._part:
+                corner = [rng.integers(0, length - self.size + 1) for length in (height, width)]
+                centre = np.array(corner) + half
+            else:
+                centre = self._centre(rng, shape, half, np.zeros(2), shape)
+            return cut(example, ("image", "label", "valid"), centre)
         counted = np.flatnonzero(example["valid"])
-        if len(counted) == height * width:
-            anywhere = np.zeros(2), np.array([height, width])
-            return place(rng, example, anywhere, factor, least)(("image", "label", "valid"))
-        wanted = ENOUGH_LABELLED * min(1.0, len(counted) * (max(factor, least) / self.size) ** 2)
-        half = self.size / max(factor, least) / 2
+        wanted = ENOUGH_LABELLED * min(1.0, len(counted) / (2 * half) ** 2)
         best, most = None, -1.0
         for _ in range(CROP_TRIES):
             pixel = np.array(np.unravel_index(rng.choice(counted), (height, width)))
-            cut = place(rng, example, (pixel - half, pixel + half), factor, least)
-            part = cut(("valid",))["valid"].mean()
+            # The pixel lies in every square around these centres, also in a turned one.
+            reach = half / (abs(np.cos(angle)) + abs(np.sin(angle)))
+            centre = self._centre(rng, shape, half, pixel + 0.5 - reach, pixel + 0.5 + reach)
+            part = cut(example, ("valid",), centre)["valid"].mean()
             if part > most:
-                best, most = cut, part
+                best, most = centre, part
             if most >= wanted:
                 break
-        return best(("image", "label", "valid"))
+        return cut(example, ("image", "label", "valid"), best)
 
-    def _random_part(
-        self, rng: np.random.Generator, example: dict, centres: "_Range", *_: float
-    ) -> "_Cut":
-        """Return what cuts a square out as it is."""
+    @staticmethod
+    def _centre(
+        rng: np.random.Generator,
+        shape: np.ndarray,
+        half: float,
+        lowest: np.ndarray,
+        highest: np.ndarray,
+    ) -> np.ndarray:
+        """Return a random centre (y, x) of a square that does not leave the image, if it can."""
+        reach = np.minimum(half, shape / 2)
+        lowest, highest = (np.clip(ends, reach, shape - reach) for ends in (lowest, highest))
+        return rng.uniform(lowest[::-1], highest[::-1])[::-1]
+
+    def _part(self, example: dict, keys: tuple[str, ...], centre: np.ndarray) -> dict:
+        """Return a square as it is."""
         shape = np.array(example["image"].shape[:2])
-        lowest, highest = (
-            np.clip(np.round(centre - self.size / 2), 0, shape - self.size).astype(int)
-            for centre in centres
-        )
-        top, left = (
-            int(rng.integers(low, high + 1)) for low, high in zip(lowest, highest, strict=True)
+        top, left = np.clip(np.floor(centre - self.size / 2 + 0.5), 0, shape - self.size).astype(
+            int
         )
         window = (slice(top, top + self.size), slice(left, left + self.size))
-        return lambda keys: {**example, **{key: example[key][window] for key in keys}}
+        return {**example, **{key: example[key][window] for key in keys}}
 
-    def _random_view(
-        self,
-        rng: np.random.Generator,
-        example: dict,
-        centres: "_Range",
-        factor: float,
-        least: float,
-    ) -> "_Cut":
-        """Return what cuts a magnified and turned square out."""
-        scale = float(np.exp(rng.uniform(*np.log(self.scale))))
-        factor = max(scale * factor, least)
-        angle = np.deg2rad(rng.uniform(-1, 1) * self.angle)
-        shape = np.array(example["image"].shape[:2])
-        reach = np.minimum(self.size / factor / 2, shape / 2)  # half of the square in image pixels
-        lowest, highest = (np.clip(centre, reach, shape - reach)[::-1] for centre in centres)
-        centre = rng.uniform(lowest, highest)
-        return lambda keys: _square(example, keys, self.size, factor, angle, centre)
+    def _view(
+        self, example: dict, keys: tuple[str, ...], centre: np.ndarray, factor: float, angle: float
+    ) -> dict:
+        """Return a magnified and turned square."""
+        return _square(example, keys, self.size, factor, angle, centre[::-1])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,7 +36,8 @@ class Mosaic:
       white: level of white that the file states, such as 4095 of 12 bits in 16; otherwise None.
       notes: a sentence for each thing about the file that a user should know.
       files: that hold its pixels, if `path` only names them.
-      uncovered: returns which pixels of a part, `[h, w]` bool, no photograph covers; None for none.
+      uncovered: returns which pixels of a part, `[h, w]` bool, no photograph covers; None if that
+        is not known.
     """
 
     path: pathlib.Path

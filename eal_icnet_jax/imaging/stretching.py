@@ -1,6 +1,7 @@
 """Percentile stretch: an image's levels spread over the whole range, decided once per image."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 
 import numpy as np
@@ -39,14 +40,14 @@ def _tables(
 ) -> tuple[np.ndarray, bool]:
     """Return the new level of each level of each channel, `[C, levels]`, from parts of an image.
 
-    Also returns whether there are places that no photograph covers.
+    Also returns whether the ground is black, so that black places say nothing.
     """
     histograms, empties = zip(*map(_histograms, parts), strict=True)
     counts, empty = sum(histograms), sum(empties)
-    if not 0 < empty <= MOST_EMPTY * counts[0].sum():
-        empty = 0
-    counts[:, 0] -= empty
-    return np.stack([_table(channel, percentiles, dtype) for channel in counts]), empty > 0
+    ground_is_black = empty > MOST_EMPTY * counts[0].sum()
+    if not ground_is_black:
+        counts[:, 0] -= empty
+    return np.stack([_table(channel, percentiles, dtype) for channel in counts]), ground_is_black
 
 
 def _table(counts: np.ndarray, percentiles: Percentiles, dtype: np.dtype) -> np.ndarray:
@@ -88,14 +89,9 @@ def stretched(mosaic: Mosaic, percentiles: Percentiles | None) -> Mosaic:
         return mosaic
     parts = list(blocks(mosaic.shape))
     chosen = np.unique(np.linspace(0, len(parts) - 1, MOST_BLOCKS).round().astype(int))
-    tables, has_empty = _tables((mosaic[parts[k]] for k in chosen), percentiles, mosaic.dtype)
-
-    def uncovered(rows: slice, columns: slice) -> np.ndarray:
-        part = mosaic[rows, columns]
-        return uncovered_places(part, (rows.start, columns.start), mosaic.shape)
-
+    tables, ground_is_black = _tables((mosaic[parts[k]] for k in chosen), percentiles, mosaic.dtype)
     return dataclasses.replace(
         mosaic,
         read=lambda rows, columns: _applied(tables, mosaic.read(rows, columns)),
-        uncovered=uncovered if has_empty else None,
+        uncovered=None if ground_is_black else functools.partial(uncovered_places, mosaic),
     )

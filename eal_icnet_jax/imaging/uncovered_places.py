@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 
 SMALLEST = 5
-"""Side in pixels of the smallest square without any light that no photograph covers."""
+"""Side in pixels of the smallest black square inside an image that is no noise."""
 
-LARGE = 64
-"""Side in pixels of a black square that is no shadow. Smaller places lie at the image's border."""
+LARGE = 63
+"""Side in pixels of a black square that is no shadow. It is also the width of the frame along an
+image's border in which smaller places that touch the border are uncovered, too."""
 
 
 def black_squares(part: np.ndarray) -> np.ndarray:
@@ -20,8 +21,12 @@ def black_squares(part: np.ndarray) -> np.ndarray:
     Args:
       part: of an image, `[H, W]` or RGB `[H, W, 3]`.
     """
-    black = (part == 0) if part.ndim == 2 else (part == 0).all(-1)
+    black = _is_black(part)
     return _opened(black, SMALLEST) if black.any() else black
+
+
+def _is_black(part: np.ndarray) -> np.ndarray:
+    return (part == 0) if part.ndim == 2 else (part == 0).all(-1)
 
 
 def _opened(mask: np.ndarray, side: int) -> np.ndarray:
@@ -30,31 +35,36 @@ def _opened(mask: np.ndarray, side: int) -> np.ndarray:
     return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, kernel) > 0
 
 
-def uncovered_places(
-    part: np.ndarray, corner: tuple[int, int], shape: tuple[int, int]
-) -> np.ndarray:
+def uncovered_places(image, rows: slice, columns: slice) -> np.ndarray:
     """Return the pixels `[h, w]` bool of a part of an image that no photograph covers.
 
-    They are black, and either form a large square or touch the image's border. Dark shadows of a
-    photograph do neither.
+    They are black, and lie in a square of `LARGE` pixels, or in a place that touches the image's
+    border and is that near to it. Dark shadows of a photograph rarely do either. `LARGE` pixels
+    around the part are read, too, so that a pixel's answer does not depend on the part.
 
     Args:
-      part: `[h, w]` or RGB `[h, w, 3]`.
-      corner: row and column of its first pixel.
-      shape: height and width of the image.
+      image: with a `shape`; indexing it with slices, `image[rows, columns]`, reads that part.
+      rows: of the part.
+      columns: of it.
     """
-    black = black_squares(part)
-    if not black.any():
-        return black
-    _, regions = cv2.connectedComponents(black.astype(np.uint8), connectivity=4)
-    marked = _opened(black, LARGE)
-    for axis, index in enumerate((np.s_[:1], np.s_[:, :1])):
-        marked[index] |= corner[axis] == 0
-    for axis, index in enumerate((np.s_[-1:], np.s_[:, -1:])):
-        marked[index] |= corner[axis] + part.shape[axis] == shape[axis]
-    found = np.zeros(int(regions.max()) + 1, bool)
-    found[np.unique(regions[marked & black])] = True
-    return found[regions]
+    height, width = image.shape
+    top, left = max(0, rows.start - LARGE), max(0, columns.start - LARGE)
+    bottom, right = min(height, rows.stop + LARGE), min(width, columns.stop + LARGE)
+    black = black_squares(image[top:bottom, left:right])
+    found = _opened(black, LARGE)
+    y, x = np.arange(top, bottom), np.arange(left, right)
+    near = [
+        (places < LARGE) | (places >= length - LARGE)
+        for places, length in ((y, height), (x, width))
+    ]
+    frame = black & (near[0][:, None] | near[1])
+    _, regions = cv2.connectedComponents(frame.astype(np.uint8), connectivity=4)
+    touches = np.zeros(int(regions.max()) + 1, bool)
+    touches[np.unique(regions[(y == 0) | (y == height - 1)])] = True
+    touches[np.unique(regions[:, (x == 0) | (x == width - 1)])] = True
+    touches[0] = False
+    found |= touches[regions]
+    return found[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
 
 
 def mirrored_into(part: np.ndarray, places: np.ndarray) -> np.ndarray:

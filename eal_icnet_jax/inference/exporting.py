@@ -23,13 +23,17 @@ from eal_icnet_jax.layers.plain_forms import plain_forms
 from eal_icnet_jax.models import named_arrays
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.system.files import MADE_BY, atomic_file, cannot_be_written
+from eal_icnet_jax.system.files import MADE_BY, cannot_be_written, flush
 
 OUTPUTS = "logits", "probabilities"
 """Names of a program's outputs, each `[batch, height, width, masks]` float32."""
 
 BITS = {8: np.uint8, 16: np.uint16}
 """Types of an image's levels."""
+
+LARGEST_SIDE = 2048
+"""Largest side of an image in pixels. The memory of position attention grows with the square of the
+number of pixels."""
 
 TOLERANCE = 1e-4
 """Largest difference of logits from ours, relative to their range."""
@@ -80,10 +84,18 @@ class Program(NamedTuple):
             "weights_sha256": named_arrays.arrays_digest(weights),
         }
 
+    def expected(self, inputs: list[np.ndarray]) -> np.ndarray:
+        """Return the logits of the network itself, which takes none of the exported forms."""
+
+        def logits(*inputs):
+            return self.model(_in_unit_range(*inputs, maximum=2**self.bits - 1))
+
+        return np.asarray(jax.jit(logits)(*inputs))
+
     def example(self, seed: int = 0) -> list[np.ndarray]:
-        """Return inputs of a batch of two."""
+        """Return inputs of a batch of one."""
         rng, maximum = np.random.default_rng(seed), 2**self.bits - 1
-        image, *levels = self.inputs(2)
+        image, *levels = self.inputs(1)
         low_high = (0.1 * maximum, 0.9 * maximum)
         values = [
             np.full(level.shape, value, np.float32)
@@ -110,23 +122,29 @@ def program_of(model: Network, size: tuple[int, int], bits: int = 8) -> Program:
             f"{size[0]}x{size[1]} (height x width) does not suit {model.spec.name}: name "
             f"{model.smallest} pixels or more, multiples of {model.alignment}"
         )
-    folded, maximum = fold_batch_norms(model), 2**bits - 1
+    if max(size) > LARGEST_SIDE:
+        raise UserError(
+            f"{size[0]}x{size[1]} (height x width) is more than {LARGEST_SIDE} pixels a side: "
+            "export a smaller size, and cut photographs into overlapping windows"
+        )
+    folded = fold_batch_norms(model)
 
-    def plain(image):
+    def function(*inputs):
         with plain_forms():
-            logits = folded(image.astype(jnp.float32) / maximum)
+            logits = folded(_in_unit_range(*inputs, maximum=2**bits - 1))
         return logits, jax.nn.sigmoid(logits)
 
-    def stretched(image, black, white):
-        levels = image.astype(jnp.float32)
+    return Program(function, model, size, bits)
+
+
+def _in_unit_range(image, black=None, white=None, *, maximum: int) -> jax.Array:
+    """Return levels as numbers from 0 to 1, black and white first brought to 0 and the maximum."""
+    levels = image.astype(jnp.float32)
+    if black is not None:
         scale = maximum / jnp.where(white > black, white - black, 1)
         spread = jnp.clip(jnp.round((levels - black) * scale), 0, maximum)
-        with plain_forms():
-            logits = folded(jnp.where(white > black, spread, levels) / maximum)
-        return logits, jax.nn.sigmoid(logits)
-
-    is_stretched = model.spec.preprocessing.stretch is not None
-    return Program(stretched if is_stretched else plain, model, size, bits)
+        levels = jnp.where(white > black, spread, levels)
+    return levels / maximum
 
 
 def _onnx_model(program: Program):
@@ -154,8 +172,7 @@ def _onnx_model(program: Program):
 
 
 def _write_onnx(program: Program, path: pathlib.Path):
-    with atomic_file(path) as partial:
-        partial.write_bytes(_onnx_model(program).SerializeToString())
+    path.write_bytes(_onnx_model(program).SerializeToString())
 
 
 def _run_onnx(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -170,15 +187,12 @@ def _write_openvino(program: Program, path: pathlib.Path):
         import openvino
     except ImportError as error:
         raise UserError(MISSING.format("openvino")) from error
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        source, target = (pathlib.Path(folder) / name for name in ("model.onnx", path.name))
-        source.write_bytes(_onnx_model(program).SerializeToString())
-        model = openvino.Core().read_model(source)
-        for name, value in program.metadata().items():
-            model.set_rt_info(value, ["eal_icnet", name])
-        openvino.save_model(model, target, compress_to_fp16=False)
-        for file in (target.with_suffix(".bin"), target):
-            os.replace(file, path.with_name(file.name))
+    source = path.with_suffix(".onnx")
+    source.write_bytes(_onnx_model(program).SerializeToString())
+    model = openvino.Core().read_model(source)
+    for name, value in program.metadata().items():
+        model.set_rt_info(value, ["eal_icnet", name])
+    openvino.save_model(model, path, compress_to_fp16=False)
 
 
 def _run_openvino(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -190,10 +204,8 @@ def _run_openvino(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> np.ndarr
 
 def _write_stablehlo(program: Program, path: pathlib.Path):
     exported = jax.export.export(jax.jit(program.function), platforms=["cpu"])(*program.inputs(1))
-    with atomic_file(path) as partial:
-        partial.write_bytes(exported.mlir_module_serialized)
-    with atomic_file(files_of(path)[1]) as partial:
-        partial.write_text(json.dumps(program.metadata(), indent=1) + "\n")
+    path.write_bytes(exported.mlir_module_serialized)
+    files_of(path)[1].write_text(json.dumps(program.metadata(), indent=1) + "\n")
 
 
 WRITERS = {".onnx": _write_onnx, ".xml": _write_openvino, ".stablehlo": _write_stablehlo}
@@ -216,7 +228,7 @@ def files_of(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def write_program(program: Program, path: pathlib.Path) -> float | None:
-    """Write a program, and run it beside ours.
+    """Write a program that gives what the network does; nothing is replaced before that is known.
 
     Args:
       program: of `program_of`.
@@ -233,19 +245,33 @@ def write_program(program: Program, path: pathlib.Path) -> float | None:
     """
     check_format(path)
     try:
-        WRITERS[path.suffix](program, path)
+        with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
+            partial = pathlib.Path(folder) / path.name
+            WRITERS[path.suffix](program, partial)
+            difference = _difference(program, partial)
+            for file in reversed(files_of(partial)):
+                flush(file)
+                os.replace(file, path.with_name(file.name))
     except OSError as error:
         raise cannot_be_written(path, error) from error
+    return difference
+
+
+def _difference(program: Program, path: pathlib.Path) -> float | None:
+    """Return the largest difference of a file's logits from ours, relative to their range.
+
+    Raises:
+      UserError: it is too large.
+    """
     if path.suffix not in RUNNERS:
         return None
     inputs = program.example()
-    ours = np.asarray(jax.jit(program.function)(*inputs)[0])
-    named = dict(zip(program.input_names, inputs, strict=True))
-    theirs = RUNNERS[path.suffix](path, named)
-    difference = float(np.abs(theirs - ours).max() / np.ptp(ours))
+    ours = program.expected(inputs)
+    theirs = RUNNERS[path.suffix](path, dict(zip(program.input_names, inputs, strict=True)))
+    difference = float(np.abs(theirs - ours).max() / max(np.ptp(ours), np.finfo(np.float32).tiny))
     if not difference <= TOLERANCE:
         raise UserError(
-            f"{path} gives logits that differ from ours by {difference:.2g} of their range: do not "
-            "use it, and report it with the versions of the packages"
+            f"the logits of {path.name} differ from ours by {difference:.2g} of their range, and "
+            "it is not written: report it with the versions of the packages"
         )
     return difference

@@ -8,7 +8,14 @@ from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.inference.prediction_models import PredictionModel
 from eal_icnet_jax.inference.prediction_options import ImageOptions
 from eal_icnet_jax.inference.views import Predict
-from eal_icnet_jax.inference.windows import DEFAULT_WINDOW, OVERLAP_DIVISOR, BlendedWindows
+from eal_icnet_jax.inference.windows import (
+    DEFAULT_WINDOW,
+    OVERLAP_DIVISOR,
+    BlendedWindows,
+    nothing_in,
+    seen,
+    uncovered_in,
+)
 
 MAX_WHOLE_PIXELS = 2048 * 2048
 """Largest number of pixels of an image that may go through the network without windows."""
@@ -93,16 +100,17 @@ class MagnifiedImage:
 
         A large image is predicted in windows, and any image by a network that was trained on crops
         at one magnification: attention spans all pixels, so that it knows images of their size.
-        Windows also know places that no photograph covers.
         """
         height, width = shape = self._mosaic.shape
         knows_crops = self._model.spec.preprocessing.crop_size > 0
         exceeds_crop = knows_crops and self.window != shape
         self._options.check_overlap(self._window_side)  # also where one window holds the image
         is_large = exceeds_whole(shape) or exceeds_whole(shape, self._factor)
-        has_gaps = self._mosaic.uncovered is not None
-        if is_large or self._options.window or exceeds_crop or has_gaps:
+        if is_large or self._options.window or exceeds_crop:
             return next(self.windows().strips(slice(0, width), [slice(0, height)]))
         predict = self._predict(share_programs=True)
-        pixels = self._mosaic[slice(None), slice(None)]
-        return predict(pixel_values.to_unit_range(pixels, self._model.channels)[None])[0]
+        whole = slice(0, height), slice(0, width)
+        pixels = self._mosaic[whole]
+        gap = uncovered_in(self._mosaic, pixels, *whole)
+        image = pixel_values.to_unit_range(seen(pixels, gap), self._model.channels)
+        return nothing_in(predict(image[None])[0], gap)

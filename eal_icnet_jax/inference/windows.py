@@ -150,13 +150,11 @@ class BlendedWindows:
             starts = [axis.starts[j] - left for j in batch]
             parts = [band[:, start : start + size] for start in starts]
             gaps = [
-                self._uncovered(part, rows, slice(left + start, left + start + size))
+                uncovered_in(self._mosaic, part, rows, slice(left + start, left + start + size))
                 for part, start in zip(parts, starts, strict=True)
             ]
             windows = [
-                pixel_values.to_unit_range(
-                    part if gap is None else mirrored_into(part, gap), self._channels
-                )
+                pixel_values.to_unit_range(seen(part, gap), self._channels)
                 for part, gap in zip(parts, gaps, strict=True)
             ]
             # All batches have one size, so that a window's result does not depend on its batch.
@@ -164,8 +162,7 @@ class BlendedWindows:
             probabilities = self._predict(np.stack(windows))
             on_predicted(len(batch))
             for j, gap, predicted in zip(batch, gaps, probabilities, strict=False):
-                if gap is not None:
-                    predicted = np.where(gap[..., None], np.float32(0), predicted)
+                predicted = nothing_in(predicted, gap)
                 start = axis.starts[j]
                 first_column, end = max(columns.start, start), min(columns.stop, start + size)
                 part = slice(first_column - start, end - start)
@@ -173,12 +170,28 @@ class BlendedWindows:
                 out[:, first_column - columns.start : end - columns.start] += weighted
         return out
 
-    def _uncovered(self, window: np.ndarray, rows: slice, columns: slice) -> np.ndarray | None:
-        """Return the pixels of a window that no photograph covers, or None if there are none."""
-        if self._mosaic.uncovered is None or not black_squares(window).any():
-            return None
-        found = self._mosaic.uncovered(rows, columns)
-        return found if found.any() else None
+
+def uncovered_in(
+    mosaic: Mosaic, part: np.ndarray, rows: slice, columns: slice
+) -> np.ndarray | None:
+    """Return the pixels of a part `[h, w, ...]` of a mosaic that no photograph covers.
+
+    None if there are none, or if that is not known.
+    """
+    if mosaic.uncovered is None or not black_squares(part).any():
+        return None
+    found = mosaic.uncovered(rows, columns)
+    return found if found.any() else None
+
+
+def seen(part: np.ndarray, gap: np.ndarray | None) -> np.ndarray:
+    """Return a part of an image as a network sees it: mirrored into what `uncovered_in` found."""
+    return part if gap is None else mirrored_into(part, gap)
+
+
+def nothing_in(probabilities: np.ndarray, gap: np.ndarray | None) -> np.ndarray:
+    """Return probabilities `[h, w, classes]` with 0 in what `uncovered_in` found."""
+    return probabilities if gap is None else np.where(gap[..., None], np.float32(0), probabilities)
 
 
 def mean_of(arrays: Iterable[np.ndarray]) -> np.ndarray:

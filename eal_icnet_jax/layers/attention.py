@@ -16,9 +16,9 @@ BLOCK_TOKENS = 256
 """Number of queries, or keys, whose scores exist at once on CPU. Those of a 512x512 image then stay
 near the caches."""
 
-ACCELERATOR_BLOCK_TOKENS = 4096
-"""The same on a GPU, where one product of all scores of a 512x512 image is faster than many small
-ones, and those of larger images still fit into memory."""
+ACCELERATOR_SCORES = 2**28
+"""Largest number of scores of a batch that exist at once elsewhere, a gigabyte in float32. Those of
+sixteen 512x512 images are then one product, where on CPU there are many small ones."""
 
 
 def token_statistics_attention(
@@ -70,14 +70,15 @@ def _wide_einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
 
 def _by_blocks(function, query, *arguments):
     """Call a function with the `size` of the blocks that suits each platform."""
-    tokens = query.shape[1]
-    sizes = {"cpu": BLOCK_TOKENS, "default": ACCELERATOR_BLOCK_TOKENS}
-    forms = {
-        platform: functools.partial(function, size=min(tokens, size))
-        for platform, size in sizes.items()
-    }
+    batch, tokens = query.shape[:2]
     if tokens <= BLOCK_TOKENS:
-        return forms["cpu"](query, *arguments)
+        return function(query, *arguments, size=tokens)
+    most = max(BLOCK_TOKENS, ACCELERATOR_SCORES // (batch * tokens))
+    blocks = -(-tokens // most)
+    forms = {
+        platform: functools.partial(function, size=size)
+        for platform, size in (("cpu", BLOCK_TOKENS), ("default", -(-tokens // blocks)))
+    }
     return jax.lax.platform_dependent(query, *arguments, **forms)
 
 

@@ -107,7 +107,7 @@ def read_side(path: pathlib.Path, via: pathlib.Path | None, pixel_size: float) -
     extent = Box(left, bottom, max(box.right for box in known), max(box.top for box in known))
     height, width = ((end - start) / pixel_size
                      for start, end in ((bottom, extent.top), (left, extent.right)))  # fmt: skip
-    if not (height + 1) * (width + 1) <= MAX_PIXELS:
+    if not (height - 0.5) * (width - 0.5) <= MAX_PIXELS:
         raise UserError(
             f"{path} is {width:.0f}x{height:.0f} pixels of {pixel_size:g} micrometres, too many to "
             "compare at once: name a larger --pixel-size, or write it in its right units"

@@ -186,14 +186,30 @@ def test_valid_pixels_move_with_the_image(seed):
     assert np.mean(view["valid"] != (view["image"] < 0.7)) < 0.15
 
 
-def test_crops_lie_where_there_are_labels():
+@pytest.mark.parametrize(("scale", "angle"), [((1, 1), 0), ((0.5, 2), 0), ((2, 4), 45)])
+def test_crops_lie_where_there_are_labels(scale, angle):
     example = numbered(64)
     example["valid"] = np.zeros((64, 64, 1), bool)
     example["valid"][40:60, 40:60] = True
-    crop = transforms.RandomCrop(16)
-    counted = [crop(example, np.random.default_rng(k))["valid"].mean() for k in range(40)]
-    assert np.mean(np.array(counted) >= transforms.ENOUGH_LABELLED) > 0.7
-    assert np.mean(counted) > 3 * example["valid"].mean() and min(counted) > 0
+    crop = transforms.RandomCrop(16, scale, angle)
+    counted = [crop(example, np.random.default_rng(k))["valid"].mean() for k in range(60)]
+    most = min(1.0, (20 * scale[0] / 16) ** 2)
+    assert np.mean(np.array(counted) >= transforms.ENOUGH_LABELLED * most) > 0.9
+    assert min(counted) > 0
+
+
+def test_few_labels_do_not_change_the_magnification():
+    """A drawn factor is kept, whatever the number of places that are tried for it."""
+    example = numbered(128)
+    example["valid"] = np.zeros((128, 128, 1), bool)
+    example["valid"][40:72, 40:72] = True
+    example["image"] = np.broadcast_to(np.arange(128.0), (128, 128))[..., None].astype(np.float32)
+    crop = transforms.RandomCrop(32, (0.5, 2))
+    steps = []
+    for k in range(200):
+        image = crop(example, np.random.default_rng(k))["image"][16, :, 0]
+        steps.append(np.median(np.diff(image)))  # 1 / factor
+    assert np.mean(np.log(steps)) == pytest.approx(0, abs=0.12)
 
 
 def test_the_centre_view_goes_to_what_counts():

@@ -11,6 +11,7 @@ from eal_icnet_jax.imaging import (
     alignment,
     image_pairs,
     mosaic_files,
+    mosaic_writing,
     moved_mosaic,
     png,
     smooth_maps,
@@ -163,6 +164,17 @@ def test_the_command_writes_image_map_and_places(tmp_path, layers):
     mask, inside = mosaic_files.open_mosaic(other)[0:SIZE, 0:SIZE], slice(40, SIZE - 40)
     assert set(np.unique(mask)) == {0, 255}
     assert np.mean(mask[inside, inside] != metal[inside, inside]) < 0.02
+
+
+def test_a_tile_of_an_input_is_not_replaced(tmp_path, layers):
+    tile, above = tmp_path / "tile.ome.tif", tmp_path / "b.png"
+    png.write(above, layers[0]["image"][:600, :600])
+    mosaic_writing.write_ome_tiff(tile, mosaic_files.open_mosaic(above))
+    before = tile.read_bytes()
+    (tmp_path / "below.csv").write_text("name,x,y\ntile.ome.tif,0,0\n")
+    error = cli.error_of("align", tmp_path / "below.csv", above, "-o", tile)
+    assert "tile.ome.tif would be replaced by a result" in error
+    assert tile.read_bytes() == before
 
 
 def test_bad_input_is_refused_in_a_sentence(tmp_path, layers):

@@ -1,8 +1,11 @@
 """Places that no photograph covers are found, and the photograph is mirrored into them."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
+from eal_icnet_jax.imaging import mosaics
 from eal_icnet_jax.imaging.uncovered_places import mirrored_into, uncovered_places
 
 
@@ -18,10 +21,14 @@ def test_black_places_are_told_from_shadows(channels):
     image[expected] = 0
     image[240:250, 20:60] = 0  # a shadow
     image[60:63, :50] = 0  # a thin line
-    np.testing.assert_array_equal(uncovered_places(image, (0, 0), (300, 280)), expected)
-    # The same part amid a larger image: only the large square, and what goes on beyond the part.
-    found = uncovered_places(image, (50, 60), (900, 900))
-    assert found[100:180, 90:170].all() and not found[240:250, 20:60].any()
+    mosaic = mosaics.mosaic_from_array(pathlib.Path("a"), image)
+    whole = uncovered_places(mosaic, slice(0, 300), slice(0, 280))
+    np.testing.assert_array_equal(whole, expected)
+    # A pixel's answer does not depend on the part.
+    for top in range(0, 300, 50):
+        for left in range(0, 280, 70):
+            part = slice(top, min(top + 90, 300)), slice(left, min(left + 80, 280))
+            np.testing.assert_array_equal(uncovered_places(mosaic, *part), expected[part])
 
 
 @pytest.mark.parametrize("channels", [(), (3,)])

@@ -15,6 +15,7 @@ from eal_icnet_jax.imaging import pixel_values, stretching
 from eal_icnet_jax.inference import exporting
 from eal_icnet_jax.models import checkpoints, create_model
 from eal_icnet_jax.models.registry import MODELS, Preprocessing
+from eal_icnet_jax.system.errors import UserError
 from tests import cli, small_model
 from tests.test_docs import ROOT
 
@@ -103,10 +104,10 @@ def test_stablehlo_is_compiled_without_our_code(stretched, tmp_path):
     client = backend.get_backend("cpu")
     compiled = client.compile_and_load(module, xla_client.DeviceList((device,)))
     program = exporting.program_of(checkpoints.load_model(stretched), (SIDE, SIDE))
-    inputs = [program.example()[0][:1], *program.example()[1:]]
+    inputs = program.example()
     outputs = compiled.execute_sharded([jax.device_put(array, device) for array in inputs])
     (logits,), _ = outputs.disassemble_into_single_device_arrays()
-    expected = np.asarray(program.function(*inputs)[0])
+    expected = program.expected(inputs)
     assert np.abs(np.asarray(logits) - expected).max() <= 1e-5 * np.ptp(expected)
 
 
@@ -115,6 +116,7 @@ def test_what_cannot_be_exported_is_refused(stretched, tmp_path):
     for arguments, message in (
         ((output, "--size=60"), "60x60 (height x width) does not suit eal_icnet"),
         ((output, "--size=8"), "name 32 pixels or more, multiples of 8"),
+        ((output, "--size=4096"), "is more than 2048 pixels a side"),
         ((output, "--size=big"), "name a side such as 512, or 512x768"),
         ((tmp_path / "model.pb",), "let it end in .onnx, .xml, .stablehlo"),
         ((tmp_path / "no" / "model.onnx",), "no"),
@@ -123,6 +125,22 @@ def test_what_cannot_be_exported_is_refused(stretched, tmp_path):
     output.write_text("mine")
     assert "exists: name another output" in cli.error_of("export", stretched, output)
     assert output.read_text() == "mine"
+
+
+def test_a_program_that_differs_replaces_nothing(stretched, tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    path.write_text("good")
+    wrong = {**exporting.RUNNERS, ".onnx": lambda path, inputs: np.zeros(1)}
+    monkeypatch.setattr(exporting, "RUNNERS", wrong)
+    monkeypatch.setattr(
+        exporting, "WRITERS", {".onnx": lambda program, path: path.write_text("bad")}
+    )
+    program = exporting.program_of(checkpoints.load_model(stretched), (SIDE, SIDE))
+    with pytest.raises(UserError, match=r"differ from ours by .*, and it is not written"):
+        exporting.write_program(program, path)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
+        ("model.onnx", "good")
+    ]
 
 
 @pytest.mark.soak
