@@ -129,7 +129,7 @@ def write_squares(project: pathlib.Path, photograph: Labelled, squares: list):
 
 
 class Row(NamedTuple):
-    """Opens and shorts after a round, of which 0 is the packaged weights.
+    """Opens and shorts after a round of corrections. Round 0 is before the first one.
 
     own: in the network's own mask.
     with_corrections: in the mask that has the squares so far corrected.

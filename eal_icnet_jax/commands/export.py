@@ -15,6 +15,7 @@ import re
 from eal_icnet_jax.system.errors import UserError
 
 DEFAULT_SIZE = 512
+"""Side in pixels of the images without --size, as of the windows of `predict`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,9 @@ CROP_TRIES = 8
 ENOUGH_LABELLED = 0.5
 """Part of a random crop that should count, relative to the most that could."""
 
+ARRAYS = ("image", "label", "valid")
+"""Keys of an example's arrays."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Decode:
@@ -146,62 +149,55 @@ class RandomCrop:
                 f"config.dataset.crop_size from {self.size}"
             )
         factor, angle, cut = 1.0, 0.0, self._part
-        if tuple(self.scale) != (1, 1) or self.angle or self.wire_width:
+        is_view = tuple(self.scale) != (1, 1) or self.angle or self.wire_width
+        if is_view:
             scale = float(np.exp(rng.uniform(*np.log(self.scale))))
             usual, least = _magnification(example["label"], self.size, self.wire_width)
             factor = max(scale * usual, least)
             angle = np.deg2rad(rng.uniform(-1, 1) * self.angle)
-            cut = functools.partial(self._view, factor=factor, angle=angle)
-        shape, half = np.array([height, width]), self.size / factor / 2
+            cut = functools.partial(_square, size=self.size, factor=factor, angle=angle)
+        extent, half = np.array([width, height]), self.size / factor / 2
         if example["valid"].all():
-            if cut == self._part:
-                corner = [rng.integers(0, length - self.size + 1) for length in (height, width)]
-                centre = np.array(corner) + half
+            if is_view:
+                centre = self._centre(rng, extent, half, np.zeros(2), extent)
             else:
-                centre = self._centre(rng, shape, half, np.zeros(2), shape)
-            return cut(example, ("image", "label", "valid"), centre)
+                corner = [rng.integers(0, length - self.size + 1) for length in (height, width)]
+                centre = np.array(corner[::-1]) + half
+            return cut(example, ARRAYS, centre=centre)
         counted = np.flatnonzero(example["valid"])
         wanted = ENOUGH_LABELLED * min(1.0, len(counted) / (2 * half) ** 2)
         best, most = None, -1.0
         for _ in range(CROP_TRIES):
-            pixel = np.array(np.unravel_index(rng.choice(counted), (height, width)))
+            y, x = np.unravel_index(rng.choice(counted), (height, width))
+            pixel = np.array([x, y]) + 0.5
             # The pixel lies in every square around these centres, also in a turned one.
             reach = half / (abs(np.cos(angle)) + abs(np.sin(angle)))
-            centre = self._centre(rng, shape, half, pixel + 0.5 - reach, pixel + 0.5 + reach)
-            part = cut(example, ("valid",), centre)["valid"].mean()
+            centre = self._centre(rng, extent, half, pixel - reach, pixel + reach)
+            part = cut(example, ("valid",), centre=centre)["valid"].mean()
             if part > most:
                 best, most = centre, part
             if most >= wanted:
                 break
-        return cut(example, ("image", "label", "valid"), best)
+        return cut(example, ARRAYS, centre=best)
 
     @staticmethod
     def _centre(
         rng: np.random.Generator,
-        shape: np.ndarray,
+        extent: np.ndarray,
         half: float,
         lowest: np.ndarray,
         highest: np.ndarray,
     ) -> np.ndarray:
-        """Return a random centre (y, x) of a square that does not leave the image, if it can."""
-        reach = np.minimum(half, shape / 2)
-        lowest, highest = (np.clip(ends, reach, shape - reach) for ends in (lowest, highest))
-        return rng.uniform(lowest[::-1], highest[::-1])[::-1]
+        """Return a random centre (x, y) of a square that does not leave the image, if it can."""
+        reach = np.minimum(half, extent / 2)
+        return rng.uniform(*(np.clip(ends, reach, extent - reach) for ends in (lowest, highest)))
 
     def _part(self, example: dict, keys: tuple[str, ...], centre: np.ndarray) -> dict:
-        """Return a square as it is."""
-        shape = np.array(example["image"].shape[:2])
-        top, left = np.clip(np.floor(centre - self.size / 2 + 0.5), 0, shape - self.size).astype(
-            int
-        )
+        """Return an example with a square of some of its arrays, as it is."""
+        last = np.array(example["image"].shape[1::-1]) - self.size
+        left, top = np.clip(np.floor(centre - self.size / 2 + 0.5), 0, last).astype(int)
         window = (slice(top, top + self.size), slice(left, left + self.size))
         return {**example, **{key: example[key][window] for key in keys}}
-
-    def _view(
-        self, example: dict, keys: tuple[str, ...], centre: np.ndarray, factor: float, angle: float
-    ) -> dict:
-        """Return a magnified and turned square."""
-        return _square(example, keys, self.size, factor, angle, centre[::-1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,7 +217,7 @@ class CentreView:
     def __call__(self, example: dict) -> dict:
         factor = max(_magnification(example["label"], self.size, self.wire_width))
         centre = _best_centre(example["valid"][..., 0], self.size / factor)
-        return _square(example, ("image", "label", "valid"), self.size, factor, 0.0, centre)
+        return _square(example, ARRAYS, self.size, factor, 0.0, centre)
 
 
 def _best_centre(valid: np.ndarray, side: float) -> np.ndarray:
@@ -339,7 +335,7 @@ class Augment:
     cutout: float = 0.0
 
     def __call__(self, example: dict, rng: np.random.Generator) -> dict:
-        parts = {key: example[key] for key in ("image", "label", "valid")}
+        parts = {key: example[key] for key in ARRAYS}
         if self.flip:
             axes = [axis for axis in (0, 1) if rng.random() < 0.5]
             parts = {key: np.flip(part, axes) for key, part in parts.items()}

@@ -21,12 +21,8 @@ def black_squares(part: np.ndarray) -> np.ndarray:
     Args:
       part: of an image, `[H, W]` or RGB `[H, W, 3]`.
     """
-    black = _is_black(part)
+    black = (part == 0) if part.ndim == 2 else (part == 0).all(-1)
     return _opened(black, SMALLEST) if black.any() else black
-
-
-def _is_black(part: np.ndarray) -> np.ndarray:
-    return (part == 0) if part.ndim == 2 else (part == 0).all(-1)
 
 
 def _opened(mask: np.ndarray, side: int) -> np.ndarray:

@@ -224,7 +224,7 @@ def check_format(path: pathlib.Path):
 def files_of(path: pathlib.Path) -> list[pathlib.Path]:
     """Return the files that `write_program` writes."""
     beside = {".xml": path.with_suffix(".bin"), ".stablehlo": path.with_name(f"{path.name}.json")}
-    return [path, *(file for suffix, file in beside.items() if suffix == path.suffix)]
+    return [path, beside[path.suffix]] if path.suffix in beside else [path]
 
 
 def write_program(program: Program, path: pathlib.Path) -> float | None:

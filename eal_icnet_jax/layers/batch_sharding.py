@@ -2,13 +2,13 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+
+from eal_icnet_jax.layers.context import value_inside
 
 _shards = contextvars.ContextVar("batch_shards", default=1)
 
 
-@contextlib.contextmanager
-def batch_sharded_over(devices: int) -> Iterator[None]:
+def batch_sharded_over(devices: int) -> contextlib.AbstractContextManager[None]:
     """Trace layers for a batch whose first axis is sharded over several devices.
 
     It determines how layers sum over the batch, and changes results by rounding only.
@@ -16,11 +16,7 @@ def batch_sharded_over(devices: int) -> Iterator[None]:
     Args:
       devices: number of devices, a divisor of the batch size.
     """
-    token = _shards.set(devices)
-    try:
-        yield
-    finally:
-        _shards.reset(token)
+    return value_inside(_shards, devices)
 
 
 def batch_shards() -> int:

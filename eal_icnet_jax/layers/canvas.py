@@ -7,10 +7,11 @@ height and width are then values that the program reads, not constants of the pr
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+
+from eal_icnet_jax.layers.context import value_inside
 
 _canvas = contextvars.ContextVar("canvas", default=None)
 
@@ -36,19 +37,16 @@ def canvas_size_for(image_size: tuple[int, int]) -> tuple[int, int] | None:
     return tuple(next(side for side in sides if side >= length) for length in image_size)
 
 
-@contextlib.contextmanager
-def on_canvas(canvas_size: tuple[int, int], image_size: jax.Array) -> Iterator[None]:
+def on_canvas(
+    canvas_size: tuple[int, int], image_size: jax.Array
+) -> contextlib.AbstractContextManager[None]:
     """Treat the feature maps of all layers called inside as those of an image on a canvas.
 
     Args:
       canvas_size: height and width of the canvas, multiples of the network's total stride.
       image_size: height and width of the image, int32 `[2]`; may be a traced value.
     """
-    token = _canvas.set((canvas_size, image_size))
-    try:
-        yield
-    finally:
-        _canvas.reset(token)
+    return value_inside(_canvas, (canvas_size, image_size))
 
 
 def is_on_canvas() -> bool:

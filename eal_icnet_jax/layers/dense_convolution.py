@@ -19,15 +19,17 @@ def direct_conv(
     stride: int = 1,
     dilation: tuple[int, int] = (1, 1),
     padding: Padding | None = None,
+    groups: int = 1,
 ) -> jax.Array:
-    """Convolve with XLA's dense convolution.
+    """Convolve with XLA's own convolution.
 
     Args:
       x: `[B, H, W, in]`.
-      kernel: `[kh, kw, in, out]`.
+      kernel: `[kh, kw, in / groups, out]`.
       stride: stride of both axes.
       dilation: (rows, columns) of the kernel.
       padding: zeros around the image, by default `centred_padding`.
+      groups: of channels, each of which is convolved by itself.
 
     Returns:
       `[B, ceil(H / stride), ceil(W / stride), out]` with the default padding.
@@ -39,6 +41,7 @@ def direct_conv(
         padding=centred_padding(kernel.shape[:2], dilation) if padding is None else padding,
         rhs_dilation=dilation,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
     )
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from eal_icnet_jax.layers.dense_convolution import direct_conv
 from eal_icnet_jax.layers.padding import Padding, centred_padding
 from eal_icnet_jax.layers.plain_forms import takes_plain_forms
 
@@ -33,15 +34,7 @@ def depthwise_conv(
     kh, kw = kernel.shape[:2]
     padding = centred_padding((kh, kw), dilation) if padding is None else padding
     if takes_plain_forms():
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(stride, stride),
-            padding=padding,
-            rhs_dilation=dilation,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=x.shape[-1],
-        )
+        return direct_conv(x, kernel, stride, dilation, padding, groups=x.shape[-1])
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     height, width = (
         (length - d * (k - 1) - 1) // stride + 1

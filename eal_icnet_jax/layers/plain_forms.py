@@ -6,19 +6,15 @@ have fast forms of their own, and recognise a convolution or a softmax only as s
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+
+from eal_icnet_jax.layers.context import value_inside
 
 _plain = contextvars.ContextVar("plain", default=False)
 
 
-@contextlib.contextmanager
-def plain_forms() -> Iterator[None]:
+def plain_forms() -> contextlib.AbstractContextManager[None]:
     """Let all layers called inside take their plain form, whatever the platform."""
-    token = _plain.set(True)
-    try:
-        yield
-    finally:
-        _plain.reset(token)
+    return value_inside(_plain, True)
 
 
 def takes_plain_forms() -> bool:
