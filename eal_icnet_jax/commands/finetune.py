@@ -44,14 +44,15 @@ def run(arguments: argparse.Namespace) -> None:
     jax_settings.configure(training=True)
     checkpoint = arguments.checkpoint or project.suitable_weights()
     workdir, goes_on = project.next_round()
-    config, flags = project.flags(workdir, checkpoint)
+    recipe = project.recipe(workdir, checkpoint)
     print(
         f"{'going on with ' if goes_on else ''}round {int(workdir.name)}: {len(project.pairs)} "
-        f"squares, from {checkpoint}",
+        f"squares, from {checkpoint}, which is wrong at {recipe.error:.0%} of their masks",
         flush=True,
     )
     from eal_icnet_jax.training import runs
 
-    print(runs.train(load_config(config, [*flags, *arguments.config_overrides]), workdir))
+    flags = [*recipe.flags, *arguments.config_overrides]
+    print(runs.train(load_config(recipe.config, flags), workdir))
     project.use(workdir)
     print(f"in use: {workdir}; predict with --checkpoint={workdir}, go back with --undo")

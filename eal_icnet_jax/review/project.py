@@ -7,19 +7,45 @@ DIR/models/current.json                       which of them is in use
 
 import json
 import pathlib
+from typing import NamedTuple
 
+import numpy as np
+
+from eal_icnet_jax.configs import finetune
 from eal_icnet_jax.data import paired_folders, tfds_builder
 from eal_icnet_jax.imaging import mosaic_files
 from eal_icnet_jax.inference.prediction_models import is_coloured
+from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.models import checkpoints
+from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import cannot_be_written, write_atomically
 
 VIEWS_IN_AN_EPOCH = 300
 """Number of views of the squares in an epoch, apart from drawn images, whatever their number."""
 
+FULL_RATE_ERROR = 0.35
+"""Error of a network on the squares (`Project.error`) from which on it learns at the full rate.
+Below it, the rate falls with the square of the error."""
+
+LEAST_RATE = 0.1
+"""Smallest part of the full learning rate, for a network that is right everywhere."""
+
 LAYOUTS = (paired_folders.FolderLayout(),)
 """Form of the folder `train`."""
+
+
+class Recipe(NamedTuple):
+    """How a round is trained.
+
+    config: file of the config, with its argument.
+    flags: that change it.
+    error: of the network on the squares before the round (`Project.error`).
+    """
+
+    config: str
+    flags: list[str]
+    error: float
 
 
 class Project:
@@ -135,32 +161,66 @@ class Project:
         write_atomically(path / "squares.txt", digest)
         return path, False
 
-    def flags(self, workdir: pathlib.Path, checkpoint: str) -> tuple[str, list[str]]:
-        """Return the config of a round, and the flags that change it.
+    def error(self, model: Network, labels: tuple[str, ...]) -> float:
+        """Return how wrong a network is on the squares before it has learned from them, in [0, 1].
+
+        It is 1 - IoU of the pixels that count, the mean of the masks that have any foreground.
+
+        Args:
+          model: whose outputs are the masks.
+          labels: names of the masks.
+
+        Raises:
+          UserError: a file cannot be read, or the files of a square differ in size.
+        """
+        channels = dict(model.spec.options)["in_channels"]
+        reader, predictor = paired_folders.SourceFormat(channels=channels), Predictor(model)
+        both, either = np.zeros(len(labels)), np.zeros(len(labels))
+        for pair in self.pairs:
+            square = reader.read(pair)
+            image = square.image.astype(np.float32) / 255
+            predictor.check_size(str(pair.image), image.shape)
+            found = predictor.probabilities(image[None])[0, ..., : len(labels)] >= 0.5
+            found &= ~square.ignored[..., None]
+            masks = np.stack([square.masks[label] for label in labels], -1)
+            both += (found & masks).sum((0, 1))
+            either += (found | masks).sum((0, 1))
+        return float(np.mean(1 - both[either > 0] / either[either > 0])) if either.any() else 0.0
+
+    def recipe(self, workdir: pathlib.Path, checkpoint: str) -> Recipe:
+        """Return how a round is trained.
+
+        The learning rate follows how wrong the network is on the squares: at the full rate, one
+        that is right nearly everywhere would lose more than it learns.
 
         Args:
           workdir: of the round.
           checkpoint: that the training starts from.
 
         Raises:
-          UserError: it cannot be read.
+          UserError: it cannot be read, or a square cannot.
         """
-        spec = checkpoints.load_model(checkpoint).spec
-        options = dict(spec.options)
+        model = checkpoints.load_model(checkpoint)
+        spec, options = model.spec, dict(model.spec.options)
         weights = "optical" if options["in_channels"] == 3 else "sem"
         labels = ("label", "via_label")
         if not self.has_vias or len(spec.output_names) < 2:
             labels = ("label",)
+        error = self.error(model, labels)
+        part = np.clip((error / FULL_RATE_ERROR) ** 2, LEAST_RATE, 1)
+        rate = part * finetune.get_config(weights).learning_rate
         views = max(1, round(VIEWS_IN_AN_EPOCH / len(self.pairs)))
-        return f"configs/finetune.py:{weights}", [
+        flags = [
             f"--config.model.checkpoint={checkpoint}",
             f"--config.model.name={spec.name}",
             f"--config.dataset.manual_dir={self.path}",
             f"--config.dataset.data_dir={workdir / 'data'}",
             f"--config.dataset.labels={labels!r}",
             f"--config.dataset.views={views}",
+            f"--config.learning_rate={rate:.2g}",
             "--config.dataset.allow_empty_labels=True",  # few squares may have no via
             "--config.preprocessing.stretch=()",
             "--config.preprocessing.wire_width=0",
             f"--config.dataset.crop_size={min(spec.preprocessing.crop_size or 256, 256)}",
         ]
+        return Recipe(f"configs/finetune.py:{weights}", flags, error)

@@ -69,3 +69,41 @@ def test_the_weights_suit_the_squares(project):
     png.write(project.path / "train/image/a.png", colours)
     assert project.suitable_weights() == "optical"
     assert not project.has_vias
+
+
+class MetalEverywhere:
+    """A `Predictor` that sees metal everywhere and no vias."""
+
+    def __init__(self, model):
+        pass
+
+    def check_size(self, name, shape):
+        pass
+
+    def probabilities(self, images):
+        assert images.dtype == np.float32
+        return np.broadcast_to(np.float32([1, 0]), (*images.shape[:3], 2))
+
+
+def test_a_network_that_is_right_learns_slowly(project, tmp_path, monkeypatch):
+    """The learning rate follows 1 - IoU of the pixels that count, of masks with any foreground."""
+    monkeypatch.setattr("eal_icnet_jax.review.project.Predictor", MetalEverywhere)
+    label, ignore, via = np.zeros((3, 40, 40), np.uint8)
+    label[:30], ignore[:20] = 255, 255
+    masks = {"label": label, "ignore": ignore, "via_label": via}
+
+    def error_and_rate():
+        for name, mask in masks.items():
+            (project.path / "train" / name).mkdir(exist_ok=True)
+            png.write(project.path / "train" / name / "a.png", mask)
+        recipe = Project(project.path).recipe(tmp_path / "round", "sem")
+        (flag,) = (flag for flag in recipe.flags if "learning_rate" in flag)
+        return recipe.error, float(flag.split("=")[1])
+
+    assert error_and_rate() == (0.5, 2e-3)  # half of 20 rows are metal: the full rate
+    label[:36] = 255
+    assert error_and_rate() == pytest.approx((0.2, 2e-3 * (0.2 / 0.35) ** 2), rel=0.02)
+    label[:] = 255
+    assert error_and_rate() == (0, 2e-4)
+    via[30:] = 255
+    assert error_and_rate() == (0.5, 2e-3)  # all vias are missed
