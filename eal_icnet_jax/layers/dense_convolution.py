@@ -125,6 +125,7 @@ def kernel_gradient(
     kernel_size: tuple[int, int],
     stride: int = 1,
     dilation: tuple[int, int] = (1, 1),
+    shards: int = 1,
 ) -> jax.Array:
     """Return the gradient of `direct_conv` with respect to its kernel.
 
@@ -140,6 +141,7 @@ def kernel_gradient(
       kernel_size: (kh, kw).
       stride: stride of both axes.
       dilation: (rows, columns) of the kernel.
+      shards: number of devices that share the batch.
 
     Returns:
       `[kh, kw, in, out]`.
@@ -148,7 +150,6 @@ def kernel_gradient(
     def shard_gradient(x, gradient):
         return _kernel_gradient(x, gradient, kernel_size, stride, dilation)
 
-    shards = batch_shards()
     if shards == 1:
         return shard_gradient(x, gradient)
     x, gradient = (a.reshape(shards, a.shape[0] // shards, *a.shape[1:]) for a in (x, gradient))
@@ -211,9 +212,13 @@ def _fastest_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, dilation: tupl
     return row_dilated_conv if outputs >= 24 and values <= 6 * 2**20 else direct_conv
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def cpu_conv(
-    x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: tuple[int, int] = (1, 1)
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int = 1,
+    dilation: tuple[int, int] = (1, 1),
+    shards: int = 1,
 ) -> jax.Array:
     """Compute `direct_conv` by the forms that are fastest on CPU, forward and backward.
 
@@ -222,11 +227,18 @@ def cpu_conv(
     gradients are taken, the forward pass uses the form that stays closest to PyTorch:
     `row_dilated_conv` for wide 3x3 kernels, `direct_conv` for all others. The backward pass is
     linear and always uses the fastest form.
+
+    Args:
+      x: `[B, H, W, in]`.
+      kernel: `[kh, kw, in, out]`.
+      stride: stride of both axes.
+      dilation: (rows, columns) of the kernel.
+      shards: of the batch, for `kernel_gradient`.
     """
     return _fastest_on_cpu(x, kernel, stride, dilation)(x, kernel, stride, dilation)
 
 
-def _cpu_conv_forward(x, kernel, stride, dilation):
+def _cpu_conv_forward(x, kernel, stride, dilation, _shards):
     kh, kw, features, outputs = kernel.shape
     is_wide = features * outputs >= 64 * 32 and min(features, outputs) >= 32
     is_wide_3x3 = is_wide and (kh, kw, stride, *dilation) == (3, 3, 1, 1, 1)
@@ -234,16 +246,29 @@ def _cpu_conv_forward(x, kernel, stride, dilation):
     return form(x, kernel, stride, dilation), (x, kernel)
 
 
-def _cpu_conv_backward(stride, dilation, arguments, gradient):
+def _cpu_conv_backward(stride, dilation, shards, arguments, gradient):
     x, kernel = arguments
     if stride == 1:
         x_gradient = cpu_conv(gradient, _transposed(kernel), 1, dilation)
     else:
         (x_gradient,) = jax.vjp(lambda x: direct_conv(x, kernel, stride, dilation), x)[1](gradient)
-    return x_gradient, kernel_gradient(x, gradient, kernel.shape[:2], stride, dilation)
+    return x_gradient, kernel_gradient(x, gradient, kernel.shape[:2], stride, dilation, shards)
 
 
 cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _conv_by_platform(x, kernel, stride, dilation, shards):
+    """Compute `direct_conv`. Compiled by itself so that equal layers are traced once."""
+
+    def on_cpu(x, kernel):
+        return cpu_conv(x, kernel, stride, dilation, shards)
+
+    def on_accelerator(x, kernel):
+        return direct_conv(x, kernel, stride, dilation)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=on_accelerator)
 
 
 def dense_conv(
@@ -254,11 +279,4 @@ def dense_conv(
         return x @ kernel[0, 0]
     if x.dtype != jnp.float32 or x.shape[-1] < 16 or takes_plain_forms():
         return direct_conv(x, kernel, stride, dilation)
-
-    def on_cpu(x, kernel):
-        return cpu_conv(x, kernel, stride, dilation)
-
-    def on_accelerator(x, kernel):
-        return direct_conv(x, kernel, stride, dilation)
-
-    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=on_accelerator)
+    return _conv_by_platform(x, kernel, stride, tuple(dilation), batch_shards())

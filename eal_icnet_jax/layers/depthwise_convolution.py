@@ -1,5 +1,7 @@
 """Depthwise convolution as a sum of shifted slices."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -31,10 +33,16 @@ def depthwise_conv(
     Returns:
       `[B, H', W', C]`, equal to `jax.lax.conv_general_dilated` with `feature_group_count=C`.
     """
-    kh, kw = kernel.shape[:2]
-    padding = centred_padding((kh, kw), dilation) if padding is None else padding
+    padding = centred_padding(kernel.shape[:2], dilation) if padding is None else padding
     if takes_plain_forms():
         return direct_conv(x, kernel, stride, dilation, padding, groups=x.shape[-1])
+    return _sum_of_slices(x, kernel, dilation, stride, padding)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _sum_of_slices(x, kernel, dilation, stride, padding):
+    """Convolve. Compiled by itself so that equal layers are traced once."""
+    kh, kw = kernel.shape[:2]
     padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
     height, width = (
         (length - d * (k - 1) - 1) // stride + 1

@@ -17,18 +17,28 @@ def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean, jnp.square(x - mean).mean(axes)
 
 
+@jax.jit
 def _prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
     return jnp.where(x > 0, x, x * slope)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _running_statistics(old, batch, count: int, momentum: float):
+    """Return running mean, variance and number of batches after one more batch."""
+    mean, var, batches = old
+    batch_mean, batch_var = batch
+    unbiased = batch_var * (count / (count - 1))
+    return mean + momentum * (batch_mean - mean), var + momentum * (unbiased - var), batches + 1
+
+
+@functools.partial(jax.jit, static_argnums=4)
 def batch_norm_prelu(
     x: jax.Array, scale: jax.Array, bias: jax.Array, slope: jax.Array, epsilon: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Normalise by the statistics of the batch, then apply PReLU.
 
     The backward pass recomputes all intermediate values from `x`: reading them from memory would
-    take longer than computing them.
+    take longer than computing them. Compiled by itself so that equal layers are traced once.
 
     Args:
       x: `[..., C]`, float32 or wider.
@@ -41,13 +51,18 @@ def batch_norm_prelu(
       The output `[..., C]`, and the batch's mean and biased variance, each `[C]`, which carry no
       gradient.
     """
+    return _batch_norm_prelu(x, scale, bias, slope, epsilon)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _batch_norm_prelu(x, scale, bias, slope, epsilon):
     mean, var = _moments(x)
     factor = scale * jax.lax.rsqrt(var + epsilon)
     return _prelu((x - mean) * factor + bias, slope), mean, var
 
 
 def _batch_norm_prelu_forward(x, scale, bias, slope, epsilon):
-    out, mean, var = batch_norm_prelu(x, scale, bias, slope, epsilon)
+    out, mean, var = _batch_norm_prelu(x, scale, bias, slope, epsilon)
     return (out, mean, var), (x, scale, bias, slope, mean, var)
 
 
@@ -71,7 +86,7 @@ def _batch_norm_prelu_backward(epsilon, residuals, gradients):
     return x_gradient, scale_gradient, bias_gradient, slope_gradient
 
 
-batch_norm_prelu.defvjp(_batch_norm_prelu_forward, _batch_norm_prelu_backward)
+_batch_norm_prelu.defvjp(_batch_norm_prelu_forward, _batch_norm_prelu_backward)
 
 
 class Counter(nnx.BatchStat):
@@ -132,12 +147,12 @@ class BatchNorm(nnx.Module):
             raise ValueError(
                 "batch statistics need more than one value per channel: use a larger image or batch"
             )
-        mean, var = jax.lax.stop_gradient((mean, var * (count / (count - 1))))
+        old = self.mean[...], self.var[...], self.count[...]
+        new = _running_statistics(old, jax.lax.stop_gradient((mean, var)), count, self.momentum)
         # `variable[...] = value` asks a traced value for its sharding, which searches the whole
         # trace: minutes for a deep network. `set_value` does not.
-        self.mean.set_value(self.mean[...] + self.momentum * (mean - self.mean[...]))
-        self.var.set_value(self.var[...] + self.momentum * (var - self.var[...]))
-        self.count.set_value(self.count[...] + 1)
+        for variable, value in zip((self.mean, self.var, self.count), new, strict=True):
+            variable.set_value(value)
 
     def to_affine(self) -> "Affine":
         """Return a layer that computes what this one computes in evaluation mode."""

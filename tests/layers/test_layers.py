@@ -140,6 +140,8 @@ def test_cpu_conv_equals_direct_conv(monkeypatch, size, kernel, stride, dilation
 def test_choice_of_convolution_on_cpu(monkeypatch):
     """It depends on both sizes; 1x1 is a matrix product, other dtypes take XLA's convolution."""
     chosen = []
+    uncached = dense_convolution._conv_by_platform.__wrapped__
+    monkeypatch.setattr(dense_convolution, "_conv_by_platform", uncached)
     for name in ("winograd_conv", "row_dilated_conv", "direct_conv"):
         form = getattr(dense_convolution, name)
 
