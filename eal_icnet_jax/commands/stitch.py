@@ -40,19 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="replace a file that another program wrote")
 
 
-def _check_is_table(path: pathlib.Path):
-    """Raise a `UserError` if a file is no table of positions, which this command may replace."""
-    from eal_icnet_jax.imaging.tile_positions import read_positions
-
-    try:
-        read_positions(path)
-    except UserError as error:
-        raise UserError(
-            f"{path} exists and holds no positions of tiles: name another output, or replace it "
-            "with --force"
-        ) from error
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Run `eal-icnet stitch`."""
     output, source = arguments.output, arguments.source
@@ -82,10 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     from eal_icnet_jax.system.files import check_replaceable, write_atomically
     from eal_icnet_jax.system.terminal import warn
 
-    if not is_table:
-        check_replaceable(output, arguments.force)
-    elif output.exists() and not arguments.force:
-        _check_is_table(output)
+    check_replaceable(output, arguments.force)
     missing = []
     if overlap is not None:
         grid = tiled_mosaic.find_tiles(folder, arguments.tiles)
@@ -133,6 +117,11 @@ def _overlap_and_search(arguments: argparse.Namespace) -> tuple[float | None, fl
     is_grid = arguments.tiles is not None or arguments.tile_overlap is not None
     if (arguments.flip_x or arguments.flip_y) and not arguments.stage:
         raise UserError("--flip-x and --flip-y say how the stage counts: name --stage too")
+    if arguments.source.is_file() and arguments.stage:
+        raise UserError(
+            f"--stage reads the OME-TIFF files of a folder, and {arguments.source} is a file: name "
+            "the folder"
+        )
     if arguments.source.is_file() or arguments.stage:
         if is_grid:
             raise UserError(

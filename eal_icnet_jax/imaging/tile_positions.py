@@ -13,7 +13,7 @@ import tifffile
 from eal_icnet_jax.imaging import ome_names
 from eal_icnet_jax.imaging.tiff_metadata import TiffMetadata
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.system.files import cannot_be_read
+from eal_icnet_jax.system.files import MADE_BY, cannot_be_read
 from eal_icnet_jax.system.tables import Row, read_table, read_text
 
 SUFFIXES = (".txt", ".csv")
@@ -163,16 +163,19 @@ def read_stage_positions(
 def positions_table(tiles: Sequence[PlacedTile], folder: pathlib.Path) -> str:
     """Return tiles as CSV that `read_positions` reads.
 
+    Its column `software` says what wrote it: such a table may be replaced.
+
     Args:
       tiles: that lie in the folder or below it.
       folder: in which the file will lie.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow((*COLUMNS, "software"))
     for tile in tiles:
         name = (
             (tile.path.parent.resolve() / tile.path.name).relative_to(folder.resolve()).as_posix()
         )
-        writer.writerow((name, *(f"{round(v, 2):.10g}" for v in tile[1:])))
+        places = (f"{round(v, 2):.10g}" for v in tile[1:])
+        writer.writerow((name, *places, MADE_BY.decode()))
     return text.getvalue()

@@ -119,6 +119,7 @@ def test_the_command_writes_the_image_or_its_positions(whole, tmp_path):
     assert np.abs(image[0:600, 0:600] - part * image[0:600, 0:600].mean() / part.mean()).mean() < 6
     assert cli.call(*arguments, "-o", out).returncode == 0
     assert out.read_bytes() == first
+    assert cli.call(*arguments, "-o", tiles / "positions.csv").returncode == 0  # our own table
     assert sorted(path.name for path in tmp_path.iterdir()) == ["die.ome.tif", "tiles"]
 
 
@@ -136,9 +137,9 @@ def test_wrong_options_are_reported(tmp_path, options, message):
 
 
 def test_foreign_files_are_not_replaced(tmp_path):
-    (tmp_path / "a.csv").write_text("mine\n")
+    (tmp_path / "a.csv").write_text("name,x,y\na.png,0,0\n")  # made by hand
     arguments = "stitch", tmp_path, "--tiles=t_{row}_{column}.png", "--tile-overlap=15", "-o"
-    assert "a.csv exists and holds no positions" in cli.error_of(*arguments, tmp_path / "a.csv")
+    assert "a.csv exists and was not written by this program" in cli.error_of(*arguments, tmp_path / "a.csv")
     (tmp_path / "below").mkdir()
     error = cli.error_of(*arguments, tmp_path / "below" / "a.csv")
     assert "must lie in" in error and "or above it" in error
@@ -210,6 +211,8 @@ def test_positions_without_a_length_are_refused(whole, tmp_path):
     message = cli.error_of("stitch", tmp_path, "--stage", "-o", tmp_path / "die.ome.tif")
     assert "whose OME-TIFF files are all taken for tiles" in message
     assert "name --stage too" in cli.error_of("stitch", tmp_path, "--flip-x", "-o", "a.csv")
+    tile = next(tmp_path.glob("*.ome.tif"))
+    assert "is a file: name the folder" in cli.error_of("stitch", tile, "--stage", "-o", "a.csv")
 
 
 def test_a_killed_run_leaves_nothing_that_the_next_one_minds(whole, tmp_path):
