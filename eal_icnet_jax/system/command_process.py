@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -58,5 +59,10 @@ def exit_on_user_error() -> Iterator[None]:
     try:
         with sigterm_raises():
             yield
+    except BrokenPipeError:
+        # Who read the output has closed it, as `head` does: end as other programs do then. Python
+        # would complain once more when it closes the output itself.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (UserError, Interrupted, KeyboardInterrupt) as error:
         sys.exit(report_error(error))
