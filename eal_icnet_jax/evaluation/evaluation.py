@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from tabulate import tabulate
 
-from eal_icnet_jax.evaluation import metrics, pictures
+from eal_icnet_jax.evaluation import metrics
 from eal_icnet_jax.evaluation.calibration import Calibration
 from eal_icnet_jax.imaging import decoding, image_folders
 from eal_icnet_jax.inference.predictor import Predictor
@@ -50,10 +50,18 @@ def _batches(examples: Iterable[dict], size: int) -> Iterator[list[dict]]:
 def predict_examples(
     predictor: Predictor, examples: Iterable[dict], batch_size: int
 ) -> Iterator[tuple[dict, np.ndarray, float]]:
-    """Yield each example with its probabilities `[H, W, classes]` and its loss."""
-    for batch in _batches(examples, batch_size):
-        arrays = (np.stack([e[key] for e in batch]) for key in ("image", "label", "valid"))
-        yield from zip(batch, *predictor.with_losses(*arrays), strict=True)
+    """Yield each example with its probabilities `[H, W, classes]` and its loss.
+
+    The devices predict the next batch while the caller works on a batch's examples.
+    """
+    begun = ((batch, _begin(predictor, batch)) for batch in _batches(examples, batch_size))
+    for (batch, result), _ in itertools.pairwise(itertools.chain(begun, [((), tuple)])):
+        yield from zip(batch, *result(), strict=True)
+
+
+def _begin(predictor: Predictor, batch: list[dict]):
+    arrays = (np.stack([e[key] for e in batch]) for key in ("image", "label", "valid"))
+    return predictor.begin_with_losses(*arrays)
 
 
 class Evaluation:
@@ -218,6 +226,8 @@ class Evaluation:
         Raises:
           UserError: they cannot be written, or would replace a file of another program.
         """
+        from eal_icnet_jax.evaluation import pictures  # imports Matplotlib, which takes time
+
         table = io.StringIO(newline="")
         writer = csv.DictWriter(table, list(self.rows[0]))
         writer.writeheader()
