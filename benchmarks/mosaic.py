@@ -24,7 +24,7 @@ from matplotlib.path import Path
 from reporting import run_command
 
 from eal_icnet_jax.evaluation import electrical, metrics
-from eal_icnet_jax.imaging import mosaic_files, mosaics, pyramid
+from eal_icnet_jax.imaging import mosaic_files, mosaics
 from eal_icnet_jax.imaging.masks import MosaicMask
 
 Polygons = list[shapely.Polygon]
@@ -63,7 +63,7 @@ def read_metal(path: pathlib.Path, height: int, pixel_size: float) -> tuple[Poly
 def mean_iou(label: MosaicMask, mask: MosaicMask) -> float:
     """Return the mIoU of two large masks in percent, read by strips."""
     counts = np.zeros(4, np.int64)
-    for rows in pyramid.slices_of(label.shape[0], 2048):
+    for rows in mosaics.slices_of(label.shape[0], 2048):
         part = rows, slice(0, label.shape[1])
         counts += np.bincount((2 * label[part] + mask[part]).ravel(), minlength=4)
     tn, fp, fn, tp = counts
@@ -97,7 +97,7 @@ def _draw_die(axis: Axes, image: mosaics.Mosaic, box: Rectangle):
             image[rows, 0 : image.shape[1]],
             None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA,
         )
-        for rows in pyramid.slices_of(image.shape[0], 128 * step)
+        for rows in mosaics.slices_of(image.shape[0], 128 * step)
     ]  # fmt: skip
     extent = (0, image.shape[1], image.shape[0], 0)
     axis.imshow(np.concatenate(strips), cmap="gray", extent=extent)

@@ -38,12 +38,17 @@ def add_photographs(parser: argparse.ArgumentParser):
 
 def run_command(*arguments) -> dict:
     """Run an `eal-icnet` command. Returns its seconds, and its peak memory in MB."""
+    return run_python("-m", "eal_icnet_jax", *arguments)
+
+
+def run_python(*arguments) -> dict:
+    """Run Python in a process of its own. Returns its seconds, and its peak memory in MB."""
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "eal_icnet_jax", *map(str, arguments)])
+    process = subprocess.Popen([sys.executable, *map(str, arguments)])
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"error: {arguments[0]} ended with status {process.returncode}")
+        raise SystemExit(f"error: {arguments} ended with status {process.returncode}")
     return {"seconds": time.perf_counter() - start, "peak_mb": usage.ru_maxrss / 1e3}
 
 

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from eal_icnet_jax.__main__ import COMMANDS
+from eal_icnet_jax.imaging import png
 from tests import cli
 
 HEAVY = (
@@ -50,6 +52,36 @@ def test_help_of_every_command_imports_nothing_heavy():
     for call, (status, out, err, loaded) in zip(calls, light_calls(calls), strict=True):
         assert (status, err, loaded) == (0, "", []), call
         assert len(out.splitlines()) > 3 or "--version" in call[1], call
+
+
+def test_a_prediction_imports_only_what_it_needs(tmp_path):
+    """A PNG and packaged weights need no Zarr, Orbax, Matplotlib, SciPy or Grain."""
+    grey = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    png.write(tmp_path / "a.png", grey)
+    argv = ["predict", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--scale=1"]
+    ((status, out, _, loaded),) = light_calls([("eal_icnet_jax.__main__", argv)])
+    assert status == 0 and "1 of 1 images" in out
+    assert not {*loaded} & {"zarr", "orbax", "matplotlib", "scipy", "grain", "tensorflow"}
+
+
+@pytest.mark.parametrize("has_torch", [False, True])
+def test_a_training_does_not_import_torch(tmp_path, has_torch):
+    """TensorBoard's writer would, where it is installed, and leaves it alone if it is there."""
+    pytest.importorskip("torch")
+    before = "import torch" if has_torch else "torch = None"
+    code = f"""
+import sys
+{before}
+from eal_icnet_jax.training import runs, workdir
+assert "matplotlib" not in sys.modules
+writer = workdir._event_writer({str(tmp_path)!r}, 1)
+writer.add_scalar("loss", 0.5, 1)
+writer.close()
+assert sys.modules.get("torch") is torch
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import pathlib
 from eal_icnet_jax.imaging import decoding, image_folders, placed_mosaic, tile_positions
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.imaging.tiff_mosaic import open_tiff
-from eal_icnet_jax.imaging.zarr_mosaic import open_zarr
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import cannot_be_read
 
@@ -70,6 +69,8 @@ def open_mosaic(
     if path.suffix.lower() in tile_positions.SUFFIXES and path.is_file():
         return placed_mosaic.open_positions(path)
     if is_zarr(path):
+        from eal_icnet_jax.imaging.zarr_mosaic import open_zarr  # imports zarr, which takes time
+
         return open_zarr(path, page)
     if is_tiff(path):
         return open_tiff(path, page)

@@ -5,12 +5,17 @@ import itertools
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import zarr
 
-from eal_icnet_jax.imaging.pyramid import slices_of
 from eal_icnet_jax.system.errors import UserError
+
+if TYPE_CHECKING:
+    import zarr
+
+CHUNK = 512
+"""Side in pixels of the chunks and tiles in which mosaics are written."""
 
 MAX_PIECE_BYTES = 2**29
 """Maximum size in bytes of a piece that a file stores as one and that is decoded at once."""
@@ -89,6 +94,12 @@ def check_pixel_count(name: str, shape: tuple[int, int]):
             "many to decode at once: write it as tiled TIFF or Zarr, which `eal-icnet predict` "
             "reads in parts"
         )
+
+
+def slices_of(length: int, step: int) -> Iterator[slice]:
+    """Yield slices of `step` that cover a length. The last may be shorter."""
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
 
 
 def blocks(shape: tuple[int, int], side: int = 4096) -> Iterator[tuple[slice, slice]]:
@@ -188,7 +199,7 @@ def plane_reader(
     return (sizes["Y"], sizes["X"]), read
 
 
-def check_piece_size(path: pathlib.Path, array: zarr.Array):
+def check_piece_size(path: pathlib.Path, array: "zarr.Array"):
     """Raise a `UserError` if a chunk of the array is larger than `MAX_PIECE_BYTES`."""
     size = int(np.prod(array.chunks)) * array.dtype.itemsize
     if size > MAX_PIECE_BYTES:

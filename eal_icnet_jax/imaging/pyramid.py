@@ -13,8 +13,7 @@ import tifffile
 import zarr
 from numcodecs import Zstd
 
-CHUNK = 512
-"""Side in pixels of the chunks and tiles in which mosaics are written."""
+from eal_icnet_jax.imaging.mosaics import CHUNK, slices_of
 
 
 def level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -80,12 +79,6 @@ def _halve(image: np.ndarray) -> np.ndarray:
     image = np.pad(image, ((0, height % 2), (0, width % 2), *((0, 0),) * (image.ndim - 2)), "edge")
     size = image.shape[1] // 2, image.shape[0] // 2
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def slices_of(length: int, step: int) -> Iterator[slice]:
-    """Yield slices of `step` that cover a length. The last may be shorter."""
-    for start in range(0, length, step):
-        yield slice(start, min(start + step, length))
 
 
 def _levels(group: zarr.Group) -> list[zarr.Array]:

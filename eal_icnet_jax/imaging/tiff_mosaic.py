@@ -8,7 +8,6 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import tifffile
-import zarr
 
 from eal_icnet_jax.imaging import tiff_colours
 from eal_icnet_jax.imaging.mosaics import (
@@ -131,6 +130,8 @@ def _open_pixels(
 ) -> Any:
     """Return the samples of a series' finest level as an array that reads from the file."""
     if series.dataoffset is None:
+        import zarr  # takes a fifth of a second, which other files need not wait for
+
         return zarr.open_array(series.aszarr(level=0), mode="r")
     dtype = np.dtype(series.keyframe.dtype).newbyteorder(file.byteorder)
     if data is None:

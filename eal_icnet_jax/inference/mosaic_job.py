@@ -4,9 +4,7 @@ import dataclasses
 import functools
 import pathlib
 
-from eal_icnet_jax.imaging import pyramid
-from eal_icnet_jax.imaging.mosaics import Mosaic
-from eal_icnet_jax.imaging.pyramid import CHUNK
+from eal_icnet_jax.imaging.mosaics import CHUNK, Mosaic, slices_of
 
 PANEL_WIDTH = 32 * CHUNK
 """Number of columns that are predicted together, so that memory does not grow with the width."""
@@ -34,8 +32,8 @@ def split_into_pieces(shape: tuple[int, int]) -> list[Piece]:
     """Return the pieces of a mosaic, panel by panel, each from top to bottom."""
     return [
         Piece(f"{columns.start}_{rows.start}", rows, columns)
-        for columns in pyramid.slices_of(shape[1], PANEL_WIDTH)
-        for rows in pyramid.slices_of(shape[0], CHUNK)
+        for columns in slices_of(shape[1], PANEL_WIDTH)
+        for rows in slices_of(shape[0], CHUNK)
     ]
 
 

@@ -12,7 +12,6 @@ from eal_icnet_jax.imaging.masks import MosaicMask
 from eal_icnet_jax.inference.cleaning import clean_mask
 from eal_icnet_jax.inference.image_prediction import ImagePrediction
 from eal_icnet_jax.inference.mosaic_job import MosaicJob
-from eal_icnet_jax.inference.mosaic_prediction import MosaicPrediction
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import PredictionOptions
 from eal_icnet_jax.inference.views import uncertainty
@@ -179,6 +178,9 @@ class PredictionRun:
             return None
         is_finished = False
         if in_windows:
+            # Imports zarr, for which small images need not wait.
+            from eal_icnet_jax.inference.mosaic_prediction import MosaicPrediction
+
             prediction = MosaicPrediction(self._mosaic_job(image))
             is_finished = prediction.is_finished()
             if not is_finished:

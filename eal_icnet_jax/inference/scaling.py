@@ -148,7 +148,10 @@ def _look(
         centres = np.linspace(0, length, SAMPLES + 2)[1:-1]
         return np.clip(centres - side / 2, 0, length - side).astype(int)
 
-    return list(itertools.starmap(sight, itertools.product(*map(starts, mosaic.shape))))
+    points = list(itertools.product(*map(starts, mosaic.shape)))
+    if max(mosaic.shape) <= 2 * sample:  # nine squares would overlap: the corners and the middle
+        points = points[::2]
+    return list(itertools.starmap(sight, points))
 
 
 def _median_width(sights: list[_Sight]) -> float:

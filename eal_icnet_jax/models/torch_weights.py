@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import nnx
 
@@ -96,10 +96,14 @@ def _channels(state_dict: Mapping[str, np.ndarray], model: str) -> dict[str, int
 
 def _fill(module: Network, state_dict: Mapping[str, np.ndarray]):
     """Give a model the weights that the state_dict has."""
-    for key, (variable, axes) in torch_variables(module).items():
-        if key in state_dict:
-            value = state_dict[key].astype(variable.dtype)
-            variable[...] = jnp.asarray(value.transpose(np.argsort(axes)))
+    variables = torch_variables(module)
+    values = {
+        key: state_dict[key].astype(variable.dtype).transpose(np.argsort(axes))
+        for key, (variable, axes) in variables.items()
+        if key in state_dict
+    }
+    for key, value in jax.device_put(values).items():  # all at once: each call takes its time
+        variables[key][0].set_value(value)
 
 
 def _fitting_network(state_dict: Mapping[str, np.ndarray], but: str) -> str | None:
@@ -142,10 +146,10 @@ def from_torch_with_notes(
 
     Args and errors are those of `from_torch`.
     """
-    module = models.blank_model(model, **options)
+    module = models.blank_model(model, **{**_channels(state_dict, model), **options})
     given, notes = unwrapped(state_dict, torch_variables(module))
     options = {**_channels(given, model), **options}
-    if not options.items() <= dict(module.spec.options).items():
+    if not options.items() <= dict(module.spec.options).items():  # the names were wrapped
         module = models.blank_model(model, **options)
     if found := misfits(given, to_torch(module)):
         raise _refusal(state_dict, given, module, found)

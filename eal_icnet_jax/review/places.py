@@ -19,7 +19,7 @@ from scipy.spatial import KDTree
 
 from eal_icnet_jax.evaluation.calibration import Calibration
 from eal_icnet_jax.evaluation.electrical import MIN_WIRE_AREA
-from eal_icnet_jax.imaging.pyramid import slices_of
+from eal_icnet_jax.imaging.mosaics import slices_of
 from eal_icnet_jax.imaging.regions import connected_regions
 
 BLOCK, MARGIN = 2048, 256

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 
 from eal_icnet_jax import models
 from eal_icnet_jax.data import decoded_examples, prepared_datasets, training_batches
-from eal_icnet_jax.evaluation import pictures
 from eal_icnet_jax.evaluation.evaluation import Evaluation, evaluate_examples
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.models import checkpoints
@@ -238,6 +237,8 @@ class Trainer:
             self.workdir.close_logs()
             self.workdir.release()
         if self.processes.is_first:
+            from eal_icnet_jax.evaluation import pictures  # imports Matplotlib, which takes time
+
             pictures.draw_curves(self.workdir.path / "curves.png", self.workdir.records())
 
     def _loop(self, interruption: Interruption):

@@ -4,13 +4,13 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import Iterator
 
 from clu import parameter_overview
 from flax import nnx
 from ml_collections import ConfigDict
-from tensorboardX import SummaryWriter
 
 from eal_icnet_jax.models import named_arrays
 from eal_icnet_jax.system import files
@@ -141,7 +141,7 @@ class Workdir:
             ]
             text = "".join(json.dumps(record) + "\n" for record in kept)
             files.write_atomically(self._records, text)
-            self._events = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+            self._events = _event_writer(self.path / "tensorboard", purge_step=step + 1)
 
     def records(self) -> list[dict]:
         """Return all records of metrics.jsonl."""
@@ -172,3 +172,19 @@ class Workdir:
         if self._events is not None:
             with contextlib.suppress(OSError):  # reported when it first happened
                 self._events.close()
+
+
+def _event_writer(folder: pathlib.Path, purge_step: int):
+    """Return a writer of TensorBoard events.
+
+    It imports torch where that is installed, which takes seconds, for kinds of events that are not
+    written here: torch is hidden from it.
+    """
+    hidden = {name: module for name, module in sys.modules.items() if name == "torch"}
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        del sys.modules["torch"]
+        sys.modules.update(hidden)
+    return SummaryWriter(str(folder), purge_step=purge_step)
