@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from eal_icnet_jax.layers.batch_sharding import batch_shards
 from eal_icnet_jax.layers.padding import Padding, centred_padding
 from eal_icnet_jax.layers.plain_forms import takes_plain_forms
+from eal_icnet_jax.layers.transposed_convolution import matmul_transposed_conv
 
 PATCHES_PER_BLOCK = 1024
 """Number of image patches that `kernel_gradient` lays out at once: they fit in a core's cache."""
@@ -250,6 +251,9 @@ def _cpu_conv_backward(stride, dilation, shards, arguments, gradient):
     x, kernel = arguments
     if stride == 1:
         x_gradient = cpu_conv(gradient, _transposed(kernel), 1, dilation)
+    elif (*kernel.shape[:2], stride, *dilation) == (3, 3, 2, 1, 1):
+        doubled = matmul_transposed_conv(gradient, kernel.swapaxes(2, 3))
+        x_gradient = doubled[:, : x.shape[1], : x.shape[2]]
     else:
         (x_gradient,) = jax.vjp(lambda x: direct_conv(x, kernel, stride, dilation), x)[1](gradient)
     return x_gradient, kernel_gradient(x, gradient, kernel.shape[:2], stride, dilation, shards)
