@@ -27,15 +27,25 @@ def wires(width: int, size: int = 1200) -> np.ndarray:
     return np.clip(image + noise, 0, 255).astype(np.uint8)
 
 
+@pytest.mark.parametrize("size", [1200, 500])
 @pytest.mark.parametrize("width", [4, 7, 14, 25, 50, 80])
-def test_the_width_of_wires_is_found(width):
-    mosaic = mosaic_from_array(pathlib.Path("a.png"), wires(width))
+def test_the_width_of_wires_is_found(width, size):
+    mosaic = mosaic_from_array(pathlib.Path("a.png"), wires(width, size))
     scale = scaling.find_scale(mosaic, threshold, 1, KNOWN, 32)
     if 1 / scaling.TOLERANCE < 14 / width < scaling.TOLERANCE:
         assert scale.factor == 1
     else:
         assert scale.factor == pytest.approx(14 / width, rel=0.2)
     assert "pixels wide" in scale.note
+
+
+@pytest.mark.parametrize(("size", "looks"), [(641, 9), (640, 5)])
+def test_a_small_image_is_looked_at_in_fewer_places(size, looks):
+    mosaic = mosaic_from_array(pathlib.Path("a.png"), wires(14, size))
+    sights = scaling._look(mosaic, threshold, 1, 1.0, scaling.SAMPLE, 32)
+    assert len(sights) == looks
+    corners = {(sight.top, sight.left) for sight in sights}
+    assert len(corners) == looks and {(0, 0), (0, 320), (160, 160), (320, 0), (320, 320)} <= corners
 
 
 def test_an_image_without_wires_keeps_its_size():
