@@ -139,7 +139,8 @@ def test_wrong_options_are_reported(tmp_path, options, message):
 def test_foreign_files_are_not_replaced(tmp_path):
     (tmp_path / "a.csv").write_text("name,x,y\na.png,0,0\n")  # made by hand
     arguments = "stitch", tmp_path, "--tiles=t_{row}_{column}.png", "--tile-overlap=15", "-o"
-    assert "a.csv exists and was not written by this program" in cli.error_of(*arguments, tmp_path / "a.csv")
+    error = cli.error_of(*arguments, tmp_path / "a.csv")
+    assert "a.csv exists and was not written by this program" in error
     (tmp_path / "below").mkdir()
     error = cli.error_of(*arguments, tmp_path / "below" / "a.csv")
     assert "must lie in" in error and "or above it" in error
