@@ -2,11 +2,11 @@
 
     python benchmarks/epoch.py --work=NEW --output=benchmarks/results
 
-Trains `configs/omv.py` on drawn images of 512x512 pixels. After each epoch, as many of the same
-compiled steps run on one batch that lies in memory: without reading, augmentation, logs and
-checkpoints. Each validation is followed by the predictions and losses of its images alone, which
-are decoded before. Ratios of the epochs' pairs, after a first epoch that compiles; medians, with
-quartiles. Writes epoch.csv and epoch.txt.
+Trains `configs/omv.py` on drawn images of 512x512 pixels, and validates on the same ones. After
+each epoch, as many of the same compiled steps run on one batch that lies in memory: without
+reading, augmentation, logs and checkpoints. Each validation is followed by the predictions and
+losses of its images alone, which are decoded before. Ratios of the epochs' pairs, after a first
+epoch that compiles; medians, with quartiles. Writes epoch.csv and epoch.txt.
 """
 
 import argparse
@@ -108,6 +108,7 @@ def main():
     flags = [
         f"--config.dataset.manual_dir={work / 'tree'}",
         f"--config.dataset.data_dir={work / 'data'}",
+        "--config.dataset.splits.validation=train",
         f"--config.epochs={arguments.epochs}",
         f"--config.batch_size={arguments.batch}",
     ]

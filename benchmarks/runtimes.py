@@ -56,6 +56,7 @@ def prepare_ours(case: Case, folder: pathlib.Path) -> Callable:
 
 def _our_training_step(model, image, label) -> Callable:
     import jax
+    import numpy as np
     import optax
 
     from eal_icnet_jax.training.state import initial_state
@@ -65,7 +66,8 @@ def _our_training_step(model, image, label) -> Callable:
     graphdef, state = initial_state(model, optimizer)
     loss = {"bce_weight": 0.5, "dice_weight": 0.5, "epsilon": 1e-6}
     step = make_train_step(graphdef, optimizer, loss)
-    batch = {"image": jax.device_put(image), "label": jax.device_put(label)}
+    valid = np.ones((*label.shape[:3], 1), bool)
+    batch = jax.device_put({"image": image, "label": label, "valid": valid})
 
     def run():
         nonlocal state
