@@ -106,6 +106,8 @@ def main():
     if arguments.loop:
         loop(*arguments.loop)
         return
+    if not arguments.work or not arguments.output:
+        parser.error("name --work and --output")
     work = arguments.work.absolute()
     work.mkdir(parents=True)
     program = work / "optical.onnx"

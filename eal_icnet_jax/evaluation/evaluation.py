@@ -52,7 +52,8 @@ def predict_examples(
 ) -> Iterator[tuple[dict, np.ndarray, float]]:
     """Yield each example with its probabilities `[H, W, classes]` and its loss.
 
-    The devices predict the next batch while the caller works on a batch's examples.
+    The devices predict the next batch while the caller works on a batch's examples, so that two
+    batches are in memory.
     """
     begun = ((batch, _begin(predictor, batch)) for batch in _batches(examples, batch_size))
     for (batch, result), _ in itertools.pairwise(itertools.chain(begun, [((), tuple)])):

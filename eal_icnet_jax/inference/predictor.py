@@ -200,9 +200,12 @@ class Predictor:
         batches = (self._padded(part, program) for part in (images, labels, valid))
         probabilities, losses = self._with_losses(self._state, *batches)
         count, (height, width) = len(images), images.shape[1:3]
-        if height % self._alignment or width % self._alignment:
-            return lambda: (
-                self.probabilities(images, share_programs=False),
-                np.asarray(losses)[:count],
-            )
-        return lambda: (np.asarray(probabilities)[:count], np.asarray(losses)[:count])
+
+        def result() -> tuple[np.ndarray, np.ndarray]:
+            if height % self._alignment or width % self._alignment:  # takes a second pass
+                found = self.probabilities(images, share_programs=False)
+            else:
+                found = np.asarray(probabilities)[:count]
+            return found, np.asarray(losses)[:count]
+
+        return result

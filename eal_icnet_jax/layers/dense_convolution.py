@@ -133,7 +133,7 @@ def kernel_gradient(
     Works on one block of rows at a time: the block's image patches are laid out side by side and
     multiplied with its output gradients in one matrix product. XLA's own form, a convolution with a
     window as large as the image, takes up to three times as long on CPU, depending on the release.
-    If the batch is sharded (`batch_sharded_over`), every shard sums up its own part and the parts
+    If several devices share the batch, every shard sums up its own part and the parts
     are added at the end; otherwise the devices would exchange data for every block.
 
     Args:

@@ -36,7 +36,8 @@ def depthwise_conv(
     padding = centred_padding(kernel.shape[:2], dilation) if padding is None else padding
     if takes_plain_forms():
         return direct_conv(x, kernel, stride, dilation, padding, groups=x.shape[-1])
-    return _sum_of_slices(x, kernel, dilation, stride, padding)
+    padding = tuple(map(tuple, padding))
+    return _sum_of_slices(x, kernel, tuple(dilation), stride, padding)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3, 4))

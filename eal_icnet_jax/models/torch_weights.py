@@ -90,7 +90,7 @@ def _channels(state_dict: Mapping[str, np.ndarray], model: str) -> dict[str, int
     return {
         option: state_dict[key].shape[axis]
         for option, (key, axis) in places
-        if key in state_dict and state_dict[key].ndim == 4 and state_dict[key].size
+        if getattr(state_dict.get(key), "ndim", 0) == 4 and state_dict[key].size
     }
 
 

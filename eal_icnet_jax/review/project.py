@@ -7,24 +7,26 @@ DIR/models/current.json                       which of them is in use
 
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from eal_icnet_jax.configs import finetune
-from eal_icnet_jax.data import paired_folders, tfds_builder
-from eal_icnet_jax.imaging import mosaic_files
+from eal_icnet_jax.data import paired_folders, tfds_builder, transforms
+from eal_icnet_jax.imaging import mosaic_files, pixel_values, stretching
 from eal_icnet_jax.inference.prediction_models import is_coloured
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.models import checkpoints
 from eal_icnet_jax.models.network import Network
+from eal_icnet_jax.models.registry import ModelSpec
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import cannot_be_written, write_atomically
 
 VIEWS_IN_AN_EPOCH = 300
 """Number of views of the squares in an epoch, apart from drawn images, whatever their number."""
 
-FULL_RATE_ERROR = 0.35
+FULL_RATE_ERROR = 0.2
 """Error of a network on the squares (`Project.error`) from which on it learns at the full rate.
 Below it, the rate falls with the square of the error."""
 
@@ -164,7 +166,8 @@ class Project:
     def error(self, model: Network, labels: tuple[str, ...]) -> float:
         """Return how wrong a network is on the squares before it has learned from them, in [0, 1].
 
-        It is 1 - IoU of the pixels that count, the mean of the masks that have any foreground.
+        It is 1 - IoU of the pixels that count, the mean of the masks that have any foreground. The
+        network sees the squares as in a validation: stretched and magnified as it was trained.
 
         Args:
           model: whose outputs are the masks.
@@ -173,19 +176,49 @@ class Project:
         Raises:
           UserError: a file cannot be read, or the files of a square differ in size.
         """
-        channels = dict(model.spec.options)["in_channels"]
-        reader, predictor = paired_folders.SourceFormat(channels=channels), Predictor(model)
+        predictor, smallest = Predictor(model), model.smallest
         both, either = np.zeros(len(labels)), np.zeros(len(labels))
-        for pair in self.pairs:
-            square = reader.read(pair)
-            image = square.image.astype(np.float32) / 255
-            predictor.check_size(str(pair.image), image.shape)
-            found = predictor.probabilities(image[None])[0, ..., : len(labels)] >= 0.5
-            found &= ~square.ignored[..., None]
-            masks = np.stack([square.masks[label] for label in labels], -1)
-            both += (found & masks).sum((0, 1))
-            either += (found | masks).sum((0, 1))
+        for example in self._examples(model.spec, labels, smallest):
+            found = predictor.probabilities(example["image"][None])[0, ..., : len(labels)] >= 0.5
+            found &= example["valid"]
+            both += (found & example["label"]).sum((0, 1))
+            either += (found | example["label"]).sum((0, 1))
         return float(np.mean(1 - both[either > 0] / either[either > 0])) if either.any() else 0.0
+
+    def _error_before(self, workdir: pathlib.Path, model: Network, labels: tuple[str, ...]):
+        """Return the error before a round: that which was measured when it began, if it goes on."""
+        record = workdir / "error.txt"
+        try:
+            return float(record.read_text())
+        except (OSError, ValueError):
+            error = self.error(model, labels)
+        try:
+            write_atomically(record, f"{error}\n")
+        except OSError as cause:
+            raise cannot_be_written(record, cause) from cause
+        return error
+
+    def _examples(self, spec: ModelSpec, labels: tuple[str, ...], smallest: int) -> Iterator[dict]:
+        """Yield the squares as a network sees them in a validation, see `transforms.Decode`."""
+        channels = dict(spec.options)["in_channels"]
+        reader, form = paired_folders.SourceFormat(channels=channels), spec.preprocessing
+        white = paired_folders.common_white(pair.image for pair in self.pairs)
+        for pair in self.pairs:
+            square = reader.read(pair, unstated_white=white)
+            if min(square.image.shape[:2]) < smallest:
+                raise UserError(f"{pair.image} is smaller than {smallest}x{smallest}: remove it")
+            image = square.image if channels > 1 else square.image[..., 0]
+            example = {
+                "image": pixel_values.to_unit_range(
+                    stretching.stretch(image, form.stretch), channels
+                ),
+                "label": np.stack([square.masks[label] for label in labels], -1),
+                "valid": ~square.ignored[..., None],
+                "name": pair.name,
+            }
+            if form.crop_size:
+                example = transforms.CentreView(form.crop_size, form.wire_width)(example)
+            yield example
 
     def recipe(self, workdir: pathlib.Path, checkpoint: str) -> Recipe:
         """Return how a round is trained.
@@ -206,7 +239,7 @@ class Project:
         labels = ("label", "via_label")
         if not self.has_vias or len(spec.output_names) < 2:
             labels = ("label",)
-        error = self.error(model, labels)
+        error = self._error_before(workdir, model, labels)
         part = np.clip((error / FULL_RATE_ERROR) ** 2, LEAST_RATE, 1)
         rate = part * finetune.get_config(weights).learning_rate
         views = max(1, round(VIEWS_IN_AN_EPOCH / len(self.pairs)))

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 
@@ -52,6 +51,28 @@ def set_up_process():
     resend_lost_interrupts()
 
 
+EXIT_CLOSED_OUTPUT = 141
+"""Exit status when nobody reads the output any longer: that of SIGPIPE, 128 + 13."""
+
+
+def _gives_up_closed_output(probe: str = "") -> bool:
+    """Return whether who read the standard output has closed it, as `head` does.
+
+    What is printed after that goes nowhere: Python would complain when it ends.
+
+    Args:
+      probe: is written first, because Python forgets what it could not write.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.write(probe)
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Set the process up, then turn errors and signals into a sentence and an exit status."""
@@ -60,9 +81,12 @@ def exit_on_user_error() -> Iterator[None]:
         with sigterm_raises():
             yield
     except BrokenPipeError:
-        # Who read the output has closed it, as `head` does: end as other programs do then. Python
-        # would complain once more when it closes the output itself.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        if not _gives_up_closed_output(probe="\n"):  # it was another pipe
+            raise
+        sys.exit(EXIT_CLOSED_OUTPUT)
     except (UserError, Interrupted, KeyboardInterrupt) as error:
-        sys.exit(report_error(error))
+        status = report_error(error)
+        _gives_up_closed_output()
+        sys.exit(status)
+    if _gives_up_closed_output():
+        sys.exit(EXIT_CLOSED_OUTPUT)

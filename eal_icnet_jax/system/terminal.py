@@ -1,5 +1,6 @@
 """Text for the terminal: announcements, warnings, error reports and progress bars."""
 
+import contextlib
 import signal
 import sys
 import traceback
@@ -28,7 +29,8 @@ def announce(message: str):
 
 def report_error(error: BaseException) -> int:
     """Print the error that ended a command, and return the command's exit status."""
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
     if isinstance(error, UserError):
         message, status = f"error: {error}", 1
     elif isinstance(error, Interrupted):

@@ -177,14 +177,15 @@ class Workdir:
 def _event_writer(folder: pathlib.Path, purge_step: int):
     """Return a writer of TensorBoard events.
 
-    It imports torch where that is installed, which takes seconds, for kinds of events that are not
-    written here: torch is hidden from it.
+    tensorboardX imports torch where that is installed, which takes seconds, for kinds of events
+    that are not written here. So torch is hidden from it, unless it is there already.
     """
-    hidden = {name: module for name, module in sys.modules.items() if name == "torch"}
-    sys.modules["torch"] = None  # type: ignore[assignment]
+    hides = "torch" not in sys.modules
+    if hides:
+        sys.modules["torch"] = None  # type: ignore[assignment]
     try:
         from tensorboardX import SummaryWriter
     finally:
-        del sys.modules["torch"]
-        sys.modules.update(hidden)
+        if hides:
+            del sys.modules["torch"]
     return SummaryWriter(str(folder), purge_step=purge_step)

@@ -1,6 +1,7 @@
 """The rounds of a project, and which model is in use."""
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from eal_icnet_jax.imaging import png
 from eal_icnet_jax.review.project import Project
 from eal_icnet_jax.system.errors import UserError
+from tests import small_model
 
 
 @pytest.fixture
@@ -72,38 +74,60 @@ def test_the_weights_suit_the_squares(project):
 
 
 class MetalEverywhere:
-    """A `Predictor` that sees metal everywhere and no vias."""
+    """A `Predictor` that sees metal everywhere and no vias, and keeps what it was shown."""
+
+    seen: ClassVar[list] = []
 
     def __init__(self, model):
-        pass
-
-    def check_size(self, name, shape):
-        pass
+        self.seen.clear()
 
     def probabilities(self, images):
-        assert images.dtype == np.float32
+        self.seen.append(images)
         return np.broadcast_to(np.float32([1, 0]), (*images.shape[:3], 2))
 
 
-def test_a_network_that_is_right_learns_slowly(project, tmp_path, monkeypatch):
-    """The learning rate follows 1 - IoU of the pixels that count, of masks with any foreground."""
+@pytest.fixture
+def rounds(project, tmp_path, monkeypatch):
+    """A function that writes masks, and returns the error and the learning rate of a new round."""
     monkeypatch.setattr("eal_icnet_jax.review.project.Predictor", MetalEverywhere)
-    label, ignore, via = np.zeros((3, 40, 40), np.uint8)
-    label[:30], ignore[:20] = 255, 255
-    masks = {"label": label, "ignore": ignore, "via_label": via}
 
-    def error_and_rate():
+    def error_and_rate(masks, checkpoint, workdir="round"):
         for name, mask in masks.items():
             (project.path / "train" / name).mkdir(exist_ok=True)
             png.write(project.path / "train" / name / "a.png", mask)
-        recipe = Project(project.path).recipe(tmp_path / "round", "sem")
+        (tmp_path / workdir).mkdir(exist_ok=True)
+        recipe = Project(project.path).recipe(tmp_path / workdir, str(checkpoint))
         (flag,) = (flag for flag in recipe.flags if "learning_rate" in flag)
         return recipe.error, float(flag.split("=")[1])
 
-    assert error_and_rate() == (0.5, 2e-3)  # half of 20 rows are metal: the full rate
-    label[:36] = 255
-    assert error_and_rate() == pytest.approx((0.2, 2e-3 * (0.2 / 0.35) ** 2), rel=0.02)
+    return error_and_rate
+
+
+def test_a_network_that_is_right_learns_slowly(rounds, tmp_path):
+    """The learning rate follows 1 - IoU of the pixels that count, of masks with any foreground."""
+    start = small_model.save(tmp_path / "start", in_channels=1, classes=2)
+    label, ignore, via = np.zeros((3, 40, 40), np.uint8)
+    label[:30], ignore[:20] = 255, 255
+    masks = {"label": label, "ignore": ignore, "via_label": via}
+    assert rounds(masks, start) == (0.5, 2e-3)  # half of 20 rows are metal: the full rate
+    label[:38] = 255
+    assert rounds(masks, start) == (0.5, 2e-3)  # a round that goes on keeps its rate
+    assert rounds(masks, start, "second") == pytest.approx((0.1, 2e-3 / 4))
     label[:] = 255
-    assert error_and_rate() == (0, 2e-4)
+    assert rounds(masks, start, "third") == (0, 2e-4)
     via[30:] = 255
-    assert error_and_rate() == (0.5, 2e-3)  # all vias are missed
+    assert rounds(masks, start, "fourth") == (0.5, 2e-3)  # all vias are missed
+
+
+def test_the_error_is_that_of_squares_as_the_network_was_trained_on(rounds, project):
+    """Stretched, and magnified: wires of 10 pixels to the 20 of the packaged networks."""
+    label = np.zeros((256, 256), bool)
+    for top in range(0, 256, 20):
+        label[top : top + 10] = True
+    png.write(project.path / "train/image/a.png", np.where(label, 110, 100).astype(np.uint8))
+    rounds({"label": np.where(label, 255, 0).astype(np.uint8)}, "sem")
+    (image,) = MetalEverywhere.seen
+    assert image.shape == (1, 256, 256, 1)
+    assert np.quantile(image, 0.02) < 0.05 and np.quantile(image, 0.98) > 0.95
+    edges = np.abs(np.diff(image[0, :, 0, 0] > 0.5)).sum()
+    assert edges == pytest.approx(256 / 20, abs=2)
