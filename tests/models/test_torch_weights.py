@@ -91,6 +91,12 @@ def test_other_depths_need_their_options():
         torch_weights.from_torch(state)
 
 
+@pytest.mark.parametrize("value", [3, "text"])
+def test_something_else_than_an_array_for_the_first_layer_is_refused(reference, value):
+    with pytest.raises(UserError, match=r"init_conv\.0\.conv\.weight"):
+        torch_weights.from_torch({**reference, "init_conv.0.conv.weight": value})
+
+
 def test_every_misfit_is_reported_at_once(reference):
     broken = dict(reference)
     del broken["PAM.gamma"]
