@@ -16,7 +16,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from reporting import machine, run_command, write_results
+from reporting import drawn_data_flags, machine, run_command, write_results
 from tabulate import tabulate
 
 from eal_icnet_jax.commands.config_arguments import load_config
@@ -106,8 +106,7 @@ def main():
     run_command("draw", "dataset", "omv", work / "tree", images, "--size=512")
     jax_settings.configure(training=True)
     flags = [
-        f"--config.dataset.manual_dir={work / 'tree'}",
-        f"--config.dataset.data_dir={work / 'data'}",
+        *drawn_data_flags(work),
         "--config.dataset.splits.validation=train",
         f"--config.epochs={arguments.epochs}",
         f"--config.batch_size={arguments.batch}",

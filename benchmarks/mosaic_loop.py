@@ -11,6 +11,7 @@ mosaic_loop.txt. Needs `pip install onnxruntime` and what `eal-icnet export` nee
 """
 
 import argparse
+import itertools
 import pathlib
 import statistics
 
@@ -20,14 +21,10 @@ import zarr
 from reporting import comma_separated, machine, run_command, run_python, write_results
 from tabulate import tabulate
 
+from eal_icnet_jax.inference.windows import WindowAxis
+
 WINDOW, OVERLAP = 384, 48
 """Side of a window and least overlap in pixels: those of `predict` with the packaged weights."""
-
-
-def starts(length: int) -> np.ndarray:
-    """Return the first pixel of each window along an axis."""
-    count = -(-(length - OVERLAP) // (WINDOW - OVERLAP))
-    return np.rint(np.linspace(0, length - WINDOW, count)).astype(int)
 
 
 def loop(program: pathlib.Path, photograph: pathlib.Path, output: pathlib.Path):
@@ -44,15 +41,15 @@ def loop(program: pathlib.Path, photograph: pathlib.Path, output: pathlib.Path):
         names = facts["outputs"].split(", ")
         masks = np.zeros((len(names), *image.shape[:2]), np.uint8)
         margin = OVERLAP // 2
-        for top in starts(image.shape[0]):
-            for left in starts(image.shape[1]):
-                part = np.asarray(image[top : top + WINDOW, left : left + WINDOW])
-                inputs = {"image": part[None], "black": levels[0], "white": levels[1]}
-                (found,) = session.run(["probabilities"], inputs)
-                first = [margin if start else 0 for start in (top, left)]
-                inner = found[0, first[0] :, first[1] :] >= float(facts["threshold"])
-                place = masks[:, top + first[0] : top + WINDOW, left + first[1] : left + WINDOW]
-                place[:] = 255 * np.moveaxis(inner, -1, 0)
+        axes = (WindowAxis.covering(length, WINDOW, OVERLAP) for length in image.shape[:2])
+        for top, left in itertools.product(*(axis.starts for axis in axes)):
+            part = np.asarray(image[top : top + WINDOW, left : left + WINDOW])
+            inputs = {"image": part[None], "black": levels[0], "white": levels[1]}
+            (found,) = session.run(["probabilities"], inputs)
+            first = [margin if start else 0 for start in (top, left)]
+            inner = found[0, first[0] :, first[1] :] >= float(facts["threshold"])
+            place = masks[:, top + first[0] : top + WINDOW, left + first[1] : left + WINDOW]
+            place[:] = 255 * np.moveaxis(inner, -1, 0)
     for name, mask in zip(names, masks, strict=True):
         path = output / f"{name}.tif"
         tifffile.imwrite(path, mask, tile=(512, 512), compression="zlib", bigtiff=True)

@@ -41,15 +41,26 @@ def run_command(*arguments) -> dict:
     return run_python("-m", "eal_icnet_jax", *arguments)
 
 
-def run_python(*arguments) -> dict:
-    """Run Python in a process of its own. Returns its seconds, and its peak memory in MB."""
+def run_python(*arguments, **options) -> dict:
+    """Run Python in a process of its own. Returns its seconds, and its peak memory in MB.
+
+    Args:
+      *arguments: of Python.
+      **options: of `subprocess.Popen`.
+    """
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *map(str, arguments)])
+    process = subprocess.Popen([sys.executable, *map(str, arguments)], **options)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"error: {arguments} ended with status {process.returncode}")
     return {"seconds": time.perf_counter() - start, "peak_mb": usage.ru_maxrss / 1e3}
+
+
+def drawn_data_flags(work: pathlib.Path) -> list[str]:
+    """Return the flags of a training on the dataset that is drawn into WORK/tree."""
+    return [f"--config.dataset.manual_dir={work / 'tree'}",
+            f"--config.dataset.data_dir={work / 'data'}"]  # fmt: skip
 
 
 def _vector_extension() -> str:

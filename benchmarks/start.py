@@ -16,10 +16,8 @@ import pathlib
 import shutil
 import statistics
 import subprocess
-import sys
-import time
 
-from reporting import machine, write_results
+from reporting import drawn_data_flags, machine, run_python, write_results
 from tabulate import tabulate
 
 OURS = pathlib.Path(__file__).parents[1]
@@ -36,7 +34,7 @@ main(sys.argv[1:])
 """A training that ends after its first step, where its progress is timed anew."""
 
 
-def run(source: pathlib.Path, cache: pathlib.Path, *arguments: str | os.PathLike) -> float:
+def run(source: pathlib.Path, cache: pathlib.Path, *arguments) -> float:
     """Run Python on a checkout. Returns the seconds until the process has ended.
 
     Args:
@@ -45,14 +43,8 @@ def run(source: pathlib.Path, cache: pathlib.Path, *arguments: str | os.PathLike
       *arguments: of Python.
     """
     environment = {**os.environ, "PYTHONPATH": str(source), "XDG_CACHE_HOME": str(cache)}
-    start = time.perf_counter()
-    process = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        env=environment, cwd=cache, capture_output=True, text=True,
-    )  # fmt: skip
-    if process.returncode:
-        raise SystemExit(f"error: {arguments} failed in {source}: {process.stderr[-2000:]}")
-    return time.perf_counter() - start
+    options = {"env": environment, "cwd": cache, "stdout": subprocess.DEVNULL}
+    return run_python(*arguments, **options)["seconds"]
 
 
 def prepare(source: pathlib.Path, work: pathlib.Path):
@@ -61,14 +53,8 @@ def prepare(source: pathlib.Path, work: pathlib.Path):
     command = "-m", "eal_icnet_jax"
     tree = work / "tree"
     run(source, work, *command, "draw", "dataset", "omv", tree, "--images=20", "--size=512")
-    run(source, work, *command, "prepare", "--config=configs/omv.py", *data_flags(work))
+    run(source, work, *command, "prepare", "--config=configs/omv.py", *drawn_data_flags(work))
     shutil.copy(min((tree / "image").glob("*")), work / "photograph.png")
-
-
-def data_flags(work: pathlib.Path) -> list[str]:
-    """Return the flags that name the drawn dataset."""
-    return [f"--config.dataset.manual_dir={work / 'tree'}",
-            f"--config.dataset.data_dir={work / 'data'}"]  # fmt: skip
 
 
 def cases(work: pathlib.Path) -> dict[str, list]:
@@ -81,7 +67,7 @@ def cases(work: pathlib.Path) -> dict[str, list]:
         "predict": predict,
         "predict --scale=1": [*predict, "--scale=1"],
         "first training step": ["-c", FIRST_STEP, "train", "--config=configs/omv.py", workdir,
-                                *data_flags(work)],
+                                *drawn_data_flags(work)],
     }  # fmt: skip
 
 

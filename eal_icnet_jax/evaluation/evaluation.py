@@ -8,11 +8,12 @@ import itertools
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from tabulate import tabulate
 
+from eal_icnet_jax.data.transforms import ARRAYS
 from eal_icnet_jax.evaluation import metrics
 from eal_icnet_jax.evaluation.calibration import Calibration
 from eal_icnet_jax.imaging import decoding, image_folders
@@ -55,14 +56,16 @@ def predict_examples(
     The devices predict the next batch while the caller works on a batch's examples, so that two
     batches are in memory.
     """
-    begun = ((batch, _begin(predictor, batch)) for batch in _batches(examples, batch_size))
-    for (batch, result), _ in itertools.pairwise(itertools.chain(begun, [((), tuple)])):
-        yield from zip(batch, *result(), strict=True)
 
+    def results() -> Iterator[Callable]:
+        for batch in _batches(examples, batch_size):
+            arrays = (np.stack([example[key] for example in batch]) for key in ARRAYS)
+            wait = predictor.begin_with_losses(*arrays)
+            yield lambda batch=batch, wait=wait: zip(batch, *wait(), strict=True)
 
-def _begin(predictor: Predictor, batch: list[dict]):
-    arrays = (np.stack([e[key] for e in batch]) for key in ("image", "label", "valid"))
-    return predictor.begin_with_losses(*arrays)
+    # Of each pair, the second batch has begun before the first one is waited for.
+    for result, _ in itertools.pairwise(itertools.chain(results(), [None])):
+        yield from result()
 
 
 class Evaluation:

@@ -30,7 +30,7 @@ def direct_conv(
       stride: stride of both axes.
       dilation: (rows, columns) of the kernel.
       padding: zeros around the image, by default `centred_padding`.
-      groups: of channels, each of which is convolved by itself.
+      groups: number of groups into which the channels fall; each group has kernels of its own.
 
     Returns:
       `[B, ceil(H / stride), ceil(W / stride), out]` with the default padding.
@@ -133,8 +133,8 @@ def kernel_gradient(
     Works on one block of rows at a time: the block's image patches are laid out side by side and
     multiplied with its output gradients in one matrix product. XLA's own form, a convolution with a
     window as large as the image, takes up to three times as long on CPU, depending on the release.
-    If several devices share the batch, every shard sums up its own part and the parts
-    are added at the end; otherwise the devices would exchange data for every block.
+    If several devices share the batch, every shard sums up its own part and the parts are added at
+    the end; otherwise the devices would exchange data for every block.
 
     Args:
       x: input of the convolution, `[B, H, W, in]`.

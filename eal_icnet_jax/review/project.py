@@ -19,7 +19,6 @@ from eal_icnet_jax.inference.prediction_models import is_coloured
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.models import checkpoints
 from eal_icnet_jax.models.network import Network
-from eal_icnet_jax.models.registry import ModelSpec
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import cannot_be_written, write_atomically
 
@@ -176,16 +175,18 @@ class Project:
         Raises:
           UserError: a file cannot be read, or the files of a square differ in size.
         """
-        predictor, smallest = Predictor(model), model.smallest
+        predictor = Predictor(model)
         both, either = np.zeros(len(labels)), np.zeros(len(labels))
-        for example in self._examples(model.spec, labels, smallest):
+        for example in self._examples(model, labels):
             found = predictor.probabilities(example["image"][None])[0, ..., : len(labels)] >= 0.5
             found &= example["valid"]
             both += (found & example["label"]).sum((0, 1))
             either += (found | example["label"]).sum((0, 1))
         return float(np.mean(1 - both[either > 0] / either[either > 0])) if either.any() else 0.0
 
-    def _error_before(self, workdir: pathlib.Path, model: Network, labels: tuple[str, ...]):
+    def _error_before(
+        self, workdir: pathlib.Path, model: Network, labels: tuple[str, ...]
+    ) -> float:
         """Return the error before a round: that which was measured when it began, if it goes on."""
         record = workdir / "error.txt"
         try:
@@ -198,10 +199,10 @@ class Project:
             raise cannot_be_written(record, cause) from cause
         return error
 
-    def _examples(self, spec: ModelSpec, labels: tuple[str, ...], smallest: int) -> Iterator[dict]:
+    def _examples(self, model: Network, labels: tuple[str, ...]) -> Iterator[dict]:
         """Yield the squares as a network sees them in a validation, see `transforms.Decode`."""
-        channels = dict(spec.options)["in_channels"]
-        reader, form = paired_folders.SourceFormat(channels=channels), spec.preprocessing
+        channels, smallest = dict(model.spec.options)["in_channels"], model.smallest
+        reader, form = paired_folders.SourceFormat(channels=channels), model.spec.preprocessing
         white = paired_folders.common_white(pair.image for pair in self.pairs)
         for pair in self.pairs:
             square = reader.read(pair, unstated_white=white)

@@ -14,6 +14,9 @@ from eal_icnet_jax.system.terminal import report_error
 BACKGROUND_IO_ERRORS = "Event loop is closed", "while reading array index", "Error writing "
 """Texts of errors that TensorStore reports once more for each transfer that was under way."""
 
+EXIT_CLOSED_OUTPUT = 141
+"""Exit status when nobody reads the output any longer: that of SIGPIPE, 128 + 13."""
+
 
 def _silence_repeated_io_errors():
     """Hide what Orbax, TensorStore and asyncio print after an error that a command reports."""
@@ -49,10 +52,6 @@ def set_up_process():
         logging.getLogger(name).setLevel(logging.CRITICAL)
     _silence_repeated_io_errors()
     resend_lost_interrupts()
-
-
-EXIT_CLOSED_OUTPUT = 141
-"""Exit status when nobody reads the output any longer: that of SIGPIPE, 128 + 13."""
 
 
 def _gives_up_closed_output(probe: str = "") -> bool:
