@@ -26,11 +26,15 @@ MOST_BLOCKS = 4096
 CELL = 4
 """Blocks a side of the parts of the image by which a map is judged."""
 
-STIFFNESS = (100.0, 1.0, 0.1, 0.01)
+STIFFNESS = (100.0, 1.0, 0.1, 0.03, 0.01, 0.003)
 """How much a bend costs, relative to the correlations. The best one is chosen."""
 
-USUAL_STIFFNESS = 0.1
+USUAL_STIFFNESS = 0.03
 """How much a bend costs before the best one is chosen."""
+
+PLAIN_BEND = 0.3
+"""How much second derivatives cost beside those of order 4, which let the long waves of a stage be
+and alone would bend a map freely where nothing is to be seen."""
 
 FOLDS = 3
 """Number of parts into which cells are divided to see how well the rest predicts each."""
@@ -110,7 +114,9 @@ class _Surfaces:
         self.middles = np.array(middles).reshape(-1, 2)
         _, cell = np.unique(np.array(cells).reshape(-1, 2), axis=0, return_inverse=True)
         self.cell = cell.ravel()
-        self.slopes = np.gradient(self.surfaces, axis=(2, 1)) if len(surfaces) else []
+        self._coefficients = self.surfaces
+        for axis in (1, 2):
+            self._coefficients = scipy.ndimage.spline_filter1d(self._coefficients, axis=axis)
 
     def _corners(self, shape: tuple[int, int]) -> np.ndarray:
         """Return the corners (x, y) of blocks, of large images those of evenly spread cells."""
@@ -124,9 +130,27 @@ class _Surfaces:
         """Return by how many reduced pixels each block moves from the first map, `[N, 2]`."""
         return (found(self.middles) - self.start(self.middles)) / self.level
 
-    def _sample(self, stack: np.ndarray, shifts: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        x, y = np.clip(shifts.T + self.reach, 0, 2 * self.reach)
-        return scipy.ndimage.map_coordinates(stack, [chosen, y, x], order=1)
+    def _values_and_slopes(
+        self, shifts: np.ndarray, chosen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return by cubic splines the correlation of each chosen block at its shift, and its slope.
+
+        Args:
+          shifts: of the blocks `[N, 2]` (x, y), in reduced pixels.
+          chosen: numbers of the blocks `[N]`.
+
+        Returns:
+          `[N]` and `[N, 2]`. Beyond the shifts that were searched, values go on flat.
+        """
+        places = np.clip(shifts + self.reach, 1, 2 * self.reach - 1)
+        is_searched = places == shifts + self.reach
+        first = np.minimum(np.floor(places).astype(int), 2 * self.reach - 2)
+        x, y = ((first[:, axis, None] + np.arange(-1, 3)) for axis in (0, 1))
+        near = self._coefficients[chosen[:, None, None], y[:, :, None], x[:, None, :]]
+        (x, slope_x), (y, slope_y) = (_spline_weights(part) for part in (places - first).T)
+        weights = ((y, x), (y, slope_x), (slope_y, x))
+        value, *slopes = (np.einsum("nab,na,nb->n", near, *pair) for pair in weights)
+        return value, np.stack(slopes, -1) * is_searched
 
     def fit(self, model: str, stiffness: float, chosen: np.ndarray) -> SmoothMap:
         """Return the map under which the chosen blocks add up to most.
@@ -154,28 +178,29 @@ class _Surfaces:
         typical = float(np.mean(np.trace(tensors, axis1=1, axis2=2))) / self.level**2 + 1e-12
         cost = 1e-9 * typical * scipy.sparse.eye_array(len(first)).tocsr()
         if model == "bend":
-            bend = scipy.sparse.kron(smooth_maps.bending(shape, counts), scipy.sparse.eye_array(2))
-            cost = cost + stiffness * typical * bend.tocsr()
+            bend = smooth_maps.bending(shape, counts, 4)
+            bend = bend + PLAIN_BEND * smooth_maps.bending(shape, counts)
+            both = scipy.sparse.kron(bend, scipy.sparse.eye_array(2)).tocsr()
+            cost = cost + stiffness * typical * both
 
-        def value(unknowns: np.ndarray) -> tuple[float, np.ndarray]:
+        def value_and_slope(unknowns: np.ndarray) -> tuple[float, np.ndarray]:
             shifts = (columns @ (unknowns - first)).reshape(-1, 2)
-            total = self._sample(self.surfaces, shifts, chosen).sum()
-            return float(total - 0.5 * unknowns @ (cost @ unknowns)), shifts
+            correlations, slopes = self._values_and_slopes(shifts, chosen)
+            total = float(correlations.sum() - 0.5 * unknowns @ (cost @ unknowns))
+            return total, columns.T @ slopes.ravel() - cost @ unknowns
 
         unknowns, damping = first.copy(), 0.3
-        best, shifts = value(unknowns)
+        best, slope = value_and_slope(unknowns)
         for _ in range(STEPS):
-            slope = np.stack([self._sample(part, shifts, chosen) for part in self.slopes], -1)
-            force = columns.T @ slope.ravel() - cost @ unknowns
-            step = spsolve((damping * curvature + cost).tocsc(), force)
-            better, new_shifts = value(unknowns + step)
+            step = spsolve((damping * curvature + cost).tocsc(), slope)
+            better, new_slope = value_and_slope(unknowns + step)
             if better <= best:
                 damping *= 4
                 if damping > 100:
                     break
                 continue
             is_done = better - best < 1e-5 * abs(best)
-            unknowns, best, shifts = unknowns + step, better, new_shifts
+            unknowns, best, slope = unknowns + step, better, new_slope
             damping = max(damping / 2, 0.05)
             if is_done:
                 break
@@ -192,7 +217,7 @@ class _Surfaces:
         """
         shifts = np.array([self.shifts(found) for found in maps])
         blocks = np.arange(len(self.middles))
-        values = self._sample(self.surfaces, shifts[fold[self.cell], blocks], blocks)
+        values, _ = self._values_and_slopes(shifts[fold[self.cell], blocks], blocks)
         return np.bincount(self.cell, values, len(fold))
 
     def cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -220,6 +245,22 @@ class _Surfaces:
         _, middles, best, information = cells
         shifts = (found(middles) - self.start(middles)) / self.level
         return self.level * matching.sure_distances(best - shifts, information)
+
+
+def _spline_weights(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights of the four coefficients around places of a cubic spline, and their slopes.
+
+    Args:
+      places: `[N]` in [0, 1], between the second and the third coefficient.
+
+    Returns:
+      `[N, 4]` each.
+    """
+    t = places[:, None]
+    u = 1 - t
+    weights = np.hstack([u**3, 4 - 6 * t**2 + 3 * t**3, 4 - 6 * u**2 + 3 * u**3, t**3]) / 6
+    slopes = np.hstack([-(u**2), 3 * t**2 - 4 * t, 4 * u - 3 * u**2, t**2]) / 2
+    return weights, slopes
 
 
 def _few_unknowns(

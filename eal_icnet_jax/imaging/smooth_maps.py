@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -113,24 +114,29 @@ def design(
 
 
 @functools.lru_cache(4)
-def bending(shape: tuple[int, int], counts: tuple[int, int]) -> scipy.sparse.csr_array:
-    """Return the cost of the bend of coefficients, `[down * across] * 2`; a plane costs nothing.
+def bending(
+    shape: tuple[int, int], counts: tuple[int, int], order: int = 2
+) -> scipy.sparse.csr_array:
+    """Return the cost of the bend of coefficients, `[down * across] * 2`.
 
-    It depends on the bend and hardly on the number of splines.
+    It is the integral of the squares of the derivatives of an order, with 256 pixels as the unit of
+    length, so that it depends on the bend and hardly on the number of splines. A plane costs
+    nothing at order 2, and long waves cost little beside short ones at higher ones.
     """
 
     def differences(count: int, order: int) -> scipy.sparse.csr_array:
         out = scipy.sparse.eye_array(count).tocsr()
-        for _ in range(order):
+        for _ in range(min(order, count)):
             out = out[1:] - out[:-1]
         return out
 
     cost = scipy.sparse.csr_array((counts[0] * counts[1],) * 2)
-    for orders, times in (((2, 0), 1), ((1, 1), 2), ((0, 2), 1)):
+    for across in range(order + 1):
+        orders = order - across, across
         part = scipy.sparse.kron(*map(differences, counts, orders)).tocsr()
-        cost = cost + times * (part.T @ part)
+        cost = cost + math.comb(order, across) * (part.T @ part)
     apart = shape[0] / (counts[0] - DEGREE)
-    return (256 / apart) ** 2 * cost
+    return (256 / apart) ** (2 * order - 2) * cost
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from eal_icnet_jax.datasets.ic_synthetic import die
 from eal_icnet_jax.imaging import (
     alignment,
     image_pairs,
+    joint_fit,
     mosaic_files,
     mosaic_writing,
     moved_mosaic,
@@ -85,6 +86,37 @@ def test_a_layer_is_found_over_the_one_below_it(layers):
     errors = np.hypot(*(found.map(PLACES) - true_map(PLACES, bend=0)).T)
     assert np.mean(errors <= 1) >= 0.9, np.sort(errors)[-5:]
     assert found.doubt < 1
+
+
+def test_correlations_between_pixels_have_the_slopes_that_they_are_climbed_by(layers):
+    """A fit whose slopes are those of another surface stops short of the top."""
+    pair = image_pairs.ImagePair(*(mosaic(layer["image"]) for layer in layers))
+    start = smooth_maps.map_of_matrix((SIZE, SIZE), np.eye(2, 3))
+    surfaces = joint_fit._Surfaces(pair, start, 2, ("all", "all"), 1.0, 4)
+    rng, step = np.random.default_rng(0), 1e-5
+    shifts = rng.uniform(-2.4, 2.4, (len(surfaces.middles), 2))
+    shifts[::3] = np.round(shifts[::3])  # the first map and its neighbours
+    shifts[1] = 20  # beyond what was searched
+    chosen = np.arange(len(shifts))
+    values, slopes = surfaces._values_and_slopes(shifts, chosen)
+    for axis in (0, 1):
+        moved = [surfaces._values_and_slopes(shifts + way * step * np.eye(2)[axis], chosen)[0]
+                 for way in (1, -1)]  # fmt: skip
+        expected = (moved[0] - moved[1]) / (2 * step)
+        np.testing.assert_allclose(slopes[:, axis], expected, rtol=1e-4, atol=1e-7)
+    whole = np.rint(shifts[::3]).astype(int) + surfaces.reach
+    searched = surfaces.surfaces[chosen[::3], whole[:, 1], whole[:, 0]]
+    np.testing.assert_allclose(values[::3], searched, atol=1e-9)
+
+
+@pytest.mark.parametrize("order", [2, 4])
+def test_only_bends_cost_something(order):
+    shape, counts = (900, 1100), smooth_maps.node_counts((900, 1100))
+    places = smooth_maps.places_of_coefficients(shape, counts) / 1000
+    cost = smooth_maps.bending(shape, counts, order)
+    for power in range(order + 1):
+        wave = (places[..., 0] ** power + places[..., 1] ** power).ravel()
+        assert (wave @ cost @ wave > 1e-9) == (power == order)
 
 
 def test_the_moved_mask_lies_over_the_photograph(layers, found):
