@@ -186,29 +186,55 @@ def _agreement(coarse: list[_Sight], fine: list[_Sight]) -> float:
     return float((np.mean(first == second) - by_chance) / max(1 - by_chance, 1e-6))
 
 
-def _width_by_agreement(sights: dict[float, list[_Sight]], wire_width: float) -> float:
-    """Return the width of wires on which neighbouring magnifications agree best, in pixels.
+class _Seen(NamedTuple):
+    """What a network sees of an image at a magnification, where it sees wires.
+
+    width: median width of the wires, in pixels of the image.
+    sights: in its parts, the same parts at every magnification.
+    """
+
+    scale: float
+    width: float
+    sights: list[_Sight]
+
+
+class _Found(NamedTuple):
+    """A width of wires in pixels of the image, 0 if none are seen, and how well it is supported."""
+
+    width: float
+    support: float = 0.0
+
+
+def _likelihood(octaves: float, mismatch: float) -> float:
+    """Return how likely two neighbouring magnifications show the wires themselves.
+
+    Args:
+      octaves: by how much the width at the coarser one is larger.
+      mismatch: octaves from the width that the network was trained for to theirs, once magnified.
+    """
+    return float(np.exp(-0.5 * ((octaves / SPREAD) ** 2 + (mismatch / REACH) ** 2)))
+
+
+def _width_of(coarse: _Seen, fine: _Seen, wire_width: float) -> _Found:
+    """Return the width of wires at two neighbouring magnifications, supported if they agree.
 
     Where an image is too small, a network takes whatever has about the width that it knows for
     wires, so that the width that it finds halves with every doubling, and the masks differ. Where
-    it sees the wires themselves, mask and width stay. Returns 0 if no wires are seen.
-
-    Args:
-      sights: by magnification.
-      wire_width: that the network was trained for, in pixels.
+    it sees the wires themselves, mask and width stay.
     """
-    widths = {scale: _median_width(seen) for scale, seen in sights.items()}
-    scales = [scale for scale in sorted(widths) if widths[scale]]
-    best, best_weight = widths[scales[-1]] if scales else 0.0, 0.0
-    for scale, finer in itertools.pairwise(scales):
-        octaves = np.log2(widths[scale] / widths[finer])
-        width = float(np.sqrt(widths[scale] * widths[finer]))
-        mismatch = np.log2(width * np.sqrt(scale * finer) / wire_width)
-        deviation = (octaves / SPREAD) ** 2 + (mismatch / REACH) ** 2
-        weight = _agreement(sights[scale], sights[finer]) * np.exp(-0.5 * deviation)
-        if weight > best_weight:
-            best, best_weight = width, weight
-    return best
+    octaves = np.log2(coarse.width / fine.width)
+    width = float(np.sqrt(coarse.width * fine.width))
+    mismatch = np.log2(width * np.sqrt(coarse.scale * fine.scale) / wire_width)
+    agreement = _agreement(coarse.sights, fine.sights)
+    return _Found(width, max(0.0, agreement * _likelihood(octaves, mismatch)))
+
+
+def _largest_support(coarse: _Seen, scale: float, wire_width: float) -> float:
+    """Return how well `_width_of` can be supported at most, whatever a finer scale shows."""
+    mismatch = np.log2(coarse.width * np.sqrt(coarse.scale * scale) / wire_width)
+    # Of all widths that the finer one may show, the one so many octaves below is the likeliest.
+    octaves = 0.5 * mismatch * SPREAD**2 / (REACH**2 + 0.25 * SPREAD**2)
+    return _likelihood(octaves, mismatch - octaves / 2)
 
 
 def find_scale(
@@ -217,7 +243,7 @@ def find_scale(
     """Return the magnification at which an image's wires have the width that a network knows.
 
     The network looks at some parts of the image at several magnifications, and measures the width
-    of the wires that it finds.
+    of the wires that it finds. It looks at the finest one only if that may change the result.
 
     Args:
       mosaic: the image.
@@ -226,14 +252,28 @@ def find_scale(
       preprocessing: its width of wires, and the size of the crops that it was trained on.
       smallest: least height and width of an image that it takes, in pixels.
     """
+    wire_width = preprocessing.wire_width
     sample = min(preprocessing.crop_size, 2 * SAMPLE) or SAMPLE
-    looks = {scale: _look(mosaic, predict, channels, scale, sample, smallest) for scale in SCALES}
-    sights = {scale: seen for scale, seen in looks.items() if seen}
-    width = _width_by_agreement(sights, preprocessing.wire_width)
-    if not width:
+    coarse, best = None, _Found(0.0)
+    for scale in SCALES:
+        is_last = scale == SCALES[-1]
+        if coarse and is_last and _largest_support(coarse, scale, wire_width) <= best.support:
+            break
+        sights = _look(mosaic, predict, channels, scale, sample, smallest)
+        width = _median_width(sights) if sights else 0.0
+        if not width:
+            continue
+        fine = _Seen(scale, width, sights)
+        found = _width_of(coarse, fine, wire_width) if coarse else _Found(width)
+        if found.support > best.support:
+            best = found
+        elif not best.support:
+            best = _Found(width)
+        coarse = fine
+    if not best.width:
         return Scale(1.0, "no wires were found to measure, so the image keeps its size")
-    factor = preprocessing.wire_width / width
-    text = f"its wires are about {width:.3g} pixels wide"
+    factor = wire_width / best.width
+    text = f"its wires are about {best.width:.3g} pixels wide"
     if 1 / TOLERANCE <= factor <= TOLERANCE:
         return Scale(1.0, f"{text}, which suits the network: --scale=1")
     factor = float(np.clip(factor, SCALES[0], SCALES[-1]))

@@ -48,6 +48,37 @@ def test_a_small_image_is_looked_at_in_fewer_places(size, looks):
     assert len(corners) == looks and {(0, 0), (0, 320), (160, 160), (320, 0), (320, 320)} <= corners
 
 
+@pytest.mark.parametrize(("width", "is_needed"), [(4, True), (25, False), (80, False)])
+def test_the_finest_magnification_is_looked_at_only_where_it_may_matter(
+    width, is_needed, monkeypatch
+):
+    mosaic = mosaic_from_array(pathlib.Path("a.png"), wires(width))
+    look, scales = scaling._look, []
+
+    def recorded(mosaic, predict, channels, scale, sample, smallest):
+        scales.append(scale)
+        return look(mosaic, predict, channels, scale, sample, smallest)
+
+    monkeypatch.setattr(scaling, "_look", recorded)
+    quick = scaling.find_scale(mosaic, threshold, 1, KNOWN, 32)
+    assert (scaling.SCALES[-1] in scales) == is_needed
+    monkeypatch.setattr(scaling, "_largest_support", lambda *_: 1.0)
+    assert scaling.find_scale(mosaic, threshold, 1, KNOWN, 32) == quick
+
+
+def test_no_width_is_better_supported_than_the_bound_says():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        width, wire_width = rng.uniform(2, 60, 2)
+        coarse = scaling._Seen(2.0, width, [])
+        bound = scaling._largest_support(coarse, 4.0, wire_width)
+        found = [
+            scaling._likelihood(octaves, np.log2(width * 8**0.5 / wire_width) - octaves / 2)
+            for octaves in np.linspace(-6, 6, 1201)
+        ]
+        assert max(found) == pytest.approx(bound, rel=1e-4)
+
+
 def test_an_image_without_wires_keeps_its_size():
     mosaic = mosaic_from_array(pathlib.Path("a.png"), np.full((500, 400), 20, np.uint8))
     scale = scaling.find_scale(mosaic, threshold, 1, KNOWN, 32)
