@@ -6,7 +6,8 @@ Trains on drawn optical micrographs with labelled vias, with three seeds and eac
 test images, the threshold of each network is set so that its pixels have the precision that the
 network of the same seed with the paper's loss has at 0.5. At that threshold, recall is the part of
 the vias' pixels that is found, and a via is found if half of its pixels are. What lies in WORK is
-not trained again. Writes via_weights.csv and via_weights.md.
+not trained again. Writes via_weights.csv and via_weights.md. `--losses=0,1` compares the first two
+weightings alone.
 """
 
 import csv
@@ -16,7 +17,7 @@ import sys
 
 import cv2
 import numpy as np
-from reporting import training_parser
+from reporting import comma_separated, training_parser
 from tabulate import tabulate
 
 from eal_icnet_jax.commands.config_arguments import load_config
@@ -27,11 +28,11 @@ from eal_icnet_jax.models import checkpoints
 WEIGHTINGS = {
     "the paper's loss": (),
     "positive_weight=balanced": ("--config.loss.positive_weight=balanced",),
-    "positive_weight=5": ("--config.loss.positive_weight=5",),
     "Tversky 0.3, 0.7": (
         "--config.loss.false_positive_weight=0.3",
         "--config.loss.false_negative_weight=0.7",
     ),
+    "positive_weight=5": ("--config.loss.positive_weight=5",),
 }
 
 
@@ -92,12 +93,19 @@ def vias_found(mask: np.ndarray, labels: np.ndarray) -> float:
 
 
 def main():
-    arguments = training_parser(__doc__).parse_args()
+    parser = training_parser(__doc__)
+    everything = range(len(WEIGHTINGS))
+    parser.add_argument("--losses", type=comma_separated(int), default=list(everything),
+                        help="numbers of weightings; others are compared to 0")  # fmt: skip
+    arguments = parser.parse_args()
+    if 0 not in arguments.losses or not set(arguments.losses) <= set(everything):
+        parser.error(f"--losses takes numbers from 0 to {everything[-1]}, and 0 among them")
+    names = {number: list(WEIGHTINGS)[number] for number in sorted(set(arguments.losses))}
     arguments.output.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in range(arguments.seeds):
         precision = 0.0
-        for number, name in enumerate(WEIGHTINGS):
+        for number, name in names.items():
             run = trained(number, seed, arguments.work)
             probabilities, labels = predicted(run, options_of(arguments.work, seed))
             if number == 0:
@@ -116,7 +124,7 @@ def main():
         writer.writerow(headings)
         writer.writerows(rows)
     lines = []
-    for name in WEIGHTINGS:
+    for name in names.values():
         mine = np.array([row[2:] for row in rows if row[0] == name])
         lines.append(
             (name, *(f"{value:.1f}" for value in 100 * np.median(mine, 0)[[0, 2, 3, 4, 5]]))

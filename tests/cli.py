@@ -69,13 +69,15 @@ def default_environment(changes: dict[str, str] | None = None) -> dict[str, str]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **(changes or {})}
 
 
-def run(command: str, *argv, without=(), environment=None) -> subprocess.CompletedProcess:
+def run(
+    command: str, *argv, without=(), environment=None, timeout=600
+) -> subprocess.CompletedProcess:
     """Run a command in a process of its own. Its imports take some four seconds."""
     return subprocess.run(
         arguments(command, *argv, without=without),
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=timeout,
         env=default_environment(environment),
     )
 

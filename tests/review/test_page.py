@@ -168,7 +168,7 @@ def test_a_short_on_a_die_of_16384_pixels_is_erased_and_the_place_is_right(brows
     """The packaged network learns twenty steps from the corrected place, and predicts the die."""
     review_page = benchmark_modules.load("review_page")
     die, folder = tmp_path / "die", tmp_path / "project"
-    assert cli.run("draw", "die", die, "--size=16384").returncode == 0
+    assert cli.run("draw", "die", die, "--size=16384", timeout=3600).returncode == 0
     prediction = folder / "predictions" / "000"
     review_page.write_prediction(prediction, die)
     place = json.loads((prediction / "places.json").read_text())["places"][2]
