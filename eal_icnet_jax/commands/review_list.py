@@ -44,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--pixel-size", type=float, metavar="MICROMETRES",
         help="side of a pixel (default: as the photograph's file states it, otherwise 1)",
     )  # fmt: skip
+    add("--first", type=pathlib.Path, metavar="FILE",
+        help="places.json of an earlier list of this photograph: on large photographs, its squares "
+        "are predicted before the rest, into DIR/first")  # fmt: skip
     add("--format", choices=("tiff", "zarr"), help="of the masks and maps, as for predict")
     add("--force", action="store_true", help="replace files that another program wrote")
 
@@ -65,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     from eal_icnet_jax.inference.prediction import PredictionRun
     from eal_icnet_jax.inference.prediction_options import LayoutOutput, PredictionOptions
     from eal_icnet_jax.models import checkpoints
-    from eal_icnet_jax.review import review_list
+    from eal_icnet_jax.review import first_squares, review_list
     from eal_icnet_jax.review.klayout_view import write_view
     from eal_icnet_jax.system import jax_settings
     from eal_icnet_jax.system.files import cannot_be_written
@@ -75,6 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
     photograph = mosaic_files.open_mosaic(arguments.input, page=arguments.page)
     pixel_size = square_pixel_size(photograph.pixel_size, arguments.pixel_size)
     calibrations = read_calibrations(arguments.calibration) if arguments.calibration else []
+    first = _squares_of(arguments.first, photograph) if arguments.first else []
     name = image_folders.stem_of(arguments.input)
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
@@ -96,7 +100,11 @@ def run(arguments: argparse.Namespace) -> None:
     )
     jax_settings.configure()
     model = checkpoints.load_model(arguments.checkpoint) if arguments.checkpoint else None
-    prediction = PredictionRun(model, options)
+
+    def predict_first(image):
+        first_squares.predict_squares(image, first, arguments.threshold, arguments.output)
+
+    prediction = PredictionRun(model, options, before=predict_first)
     (result,) = prediction.results()
     if result.error:
         raise UserError(result.error)
@@ -131,6 +139,24 @@ def run(arguments: argparse.Namespace) -> None:
             + (f", and {more} more" if more else "")
         )
     print(f"{_counted(len(squares), 'square')} of {arguments.size} pixels in {arguments.output}")
+
+
+def _squares_of(path: pathlib.Path, photograph) -> list[tuple[slice, slice]]:
+    """Return the rows and columns of the squares of an earlier list of a photograph.
+
+    Raises:
+      UserError: it cannot be read, or is of a larger photograph.
+    """
+    from eal_icnet_jax.review.review_list import read_squares
+
+    squares = [square.slices for square in read_squares(path)]
+    height, width = photograph.shape
+    if any(rows.stop > height or columns.stop > width for rows, columns in squares):
+        raise UserError(
+            f"{path} lists places beyond {photograph.path}: name the list of an earlier "
+            "prediction of this photograph"
+        )
+    return squares
 
 
 def _counted(number: int, noun: str) -> str:

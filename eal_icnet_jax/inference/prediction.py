@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -100,6 +100,7 @@ class PredictionRun:
       model: in evaluation mode; None for the packaged network that suits each image.
       options: what is predicted and written.
       processes: that share the work. Mosaics are shared piece by piece, other images one by one.
+      before: called with each image before it is predicted in windows.
 
     Attributes:
       paths: of the images.
@@ -113,8 +114,9 @@ class PredictionRun:
         model: Network | None,
         options: PredictionOptions,
         processes: ProcessGroup = SINGLE_PROCESS,
+        before: Callable[[ImagePrediction], object] = lambda image: None,
     ):
-        self._options, self._processes = options, processes
+        self._options, self._processes, self._before = options, processes, before
         self._choice = ModelChoice(model)
         smallest = self._choice.smallest
         if options.window and options.window < smallest:
@@ -184,6 +186,7 @@ class PredictionRun:
             prediction = MosaicPrediction(self._mosaic_job(image))
             is_finished = prediction.is_finished()
             if not is_finished:
+                self._before(image)
                 prediction.run(image.windows(), self._processes)
             if not self._processes.is_first:
                 return None

@@ -28,7 +28,8 @@ from bokeh.plotting import figure
 from bokeh.themes import built_in_themes
 
 from eal_icnet_jax.imaging.overlays import BLUE, ORANGE, RED_PURPLE, SKY_BLUE
-from eal_icnet_jax.review.session import ReviewSession, Square
+from eal_icnet_jax.review.review_list import ListedSquare
+from eal_icnet_jax.review.session import ReviewSession
 from eal_icnet_jax.review.strokes import METAL, UNKNOWN, VIA, Stroke
 from eal_icnet_jax.system.errors import UserError
 
@@ -347,7 +348,7 @@ class ReviewPage:
             self._session.mark_seen(squares[self._square])
             self.go(1)
 
-    def _show_square(self, square: Square):
+    def _show_square(self, square: ListedSquare):
         centre = square.left + square.width / 2, self._height - square.top - square.height / 2
         extent = 2 * max(square.width, square.height)
         x, y = extent * max(1, WIDTH / HEIGHT) / 2, extent * max(1, HEIGHT / WIDTH) / 2

@@ -93,12 +93,13 @@ def _passes(p: np.ndarray, seeds: np.ndarray, lowest: float) -> list[tuple[float
     count = int(seeds.max()) + 1 + np.count_nonzero(loose)
     nodes = seeds.astype(np.int64)
     nodes[loose] = np.arange(int(seeds.max()) + 1, count)
-    edges = _edges(p, part, nodes)
+    edges = _edges(p, part, nodes, int(seeds.max()))
     # Of the paths between two regions, a maximum spanning tree keeps the one of highest passes.
     costs = coo_array((2 - edges.value, (edges.a, edges.b)), shape=(count, count))
     tree = minimum_spanning_tree(costs.tocsr()).tocoo()
     keys = tree.row.astype(np.int64) * count + tree.col
     kept = np.searchsorted(edges.a * count + edges.b, np.sort(keys))
+    kept = kept[_leads_to_seeds(edges.a[kept], edges.b[kept], count, int(seeds.max()))]
     kept = kept[np.argsort(-edges.value[kept], kind="stable")]
     pixels = edges.pixel[kept[_joins(edges.a[kept], edges.b[kept], count, int(seeds.max()))]]
     return [(float(p.flat[k]), *map(int, np.unravel_index(k, p.shape))) for k in pixels]
@@ -119,18 +120,21 @@ class _Edges(NamedTuple):
 def _connecting_part(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Return the regions of a mask, `[H, W]` bool, that hold several seeds."""
     regions, _ = connected_regions(mask | (seeds > 0))
-    held = np.unique(np.stack([regions[seeds > 0], seeds[seeds > 0]]), axis=1)
-    numbers = np.bincount(held[0], minlength=int(regions.max()) + 1)
+    region_of = np.zeros(int(seeds.max()) + 1, regions.dtype)
+    region_of[seeds] = regions  # a seed lies in one region
+    numbers = np.bincount(region_of[1:], minlength=int(regions.max()) + 1)
+    numbers[0] = 0  # of numbers without a seed
     return (numbers >= 2)[regions]
 
 
-def _edges(p: np.ndarray, part: np.ndarray, nodes: np.ndarray) -> _Edges:
+def _edges(p: np.ndarray, part: np.ndarray, nodes: np.ndarray, seeds: int) -> _Edges:
     """Return the edges between 8-neighbours of a part of an image.
 
     Args:
       p: probabilities `[H, W]`.
       part: `[H, W]` bool.
       nodes: number of the node of each pixel of the part, `[H, W]`.
+      seeds: number of seeds, which are the nodes from 1 up; each other node is one pixel.
     """
     height, width = p.shape
     pixels = np.arange(p.size).reshape(p.shape)
@@ -144,12 +148,33 @@ def _edges(p: np.ndarray, part: np.ndarray, nodes: np.ndarray) -> _Edges:
         pixel = np.where(values[0] <= values[1], pixels[one][near], pixels[other][near])
         found.append((np.minimum(*ends), np.maximum(*ends), np.minimum(*values), pixel))
     a, b, value, pixel = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
-    order = np.lexsort((-value, b, a))
-    a, b = a[order], b[order]
-    is_first = np.ones(len(order), bool)
-    is_first[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
-    order = order[is_first]
-    return _Edges(a[is_first], b[is_first], value[order].astype(np.float64), pixel[order])
+    # Only seeds have several pixels, so that the same pair of nodes can occur again.
+    with_seed = np.flatnonzero(a <= seeds)
+    with_seed = with_seed[np.argsort(-value[with_seed], kind="stable")]
+    order = np.concatenate([with_seed, np.flatnonzero(a > seeds)])
+    keys = a[order] * (int(nodes.max()) + 1) + b[order]
+    by_key = np.argsort(keys, kind="stable")
+    order, keys = order[by_key], keys[by_key]
+    order = order[np.append(True, keys[1:] != keys[:-1])]
+    return _Edges(a[order], b[order], value[order].astype(np.float64), pixel[order])
+
+
+def _leads_to_seeds(a: np.ndarray, b: np.ndarray, count: int, seeds: int) -> np.ndarray:
+    """Return which edges of a forest lie on a way between seeds; the others are dead ends.
+
+    Arguments as in `_joins`, in any order.
+    """
+    left = np.arange(len(a))
+    degrees = np.bincount(a, minlength=count) + np.bincount(b, minlength=count)
+    is_loose = np.ones(count, bool)
+    is_loose[1 : seeds + 1] = False
+    while True:
+        is_end = is_loose & (degrees == 1)
+        is_dropped = is_end[a[left]] | is_end[b[left]]
+        dropped, left = left[is_dropped], left[~is_dropped]
+        if not len(dropped):
+            return left
+        np.subtract.at(degrees, np.concatenate([a[dropped], b[dropped]]), 1)
 
 
 def _joins(a: np.ndarray, b: np.ndarray, count: int, seeds: int) -> list[int]:
@@ -184,8 +209,9 @@ def _peaks(p: np.ndarray, regions: np.ndarray, chosen: np.ndarray) -> list[tuple
     numbers = np.flatnonzero(chosen)
     if not len(numbers):
         return []
-    places = ndimage.maximum_position(p, regions, numbers)
-    return [(float(p[place]), int(place[0]), int(place[1])) for place in places]
+    y, x = np.nonzero(chosen[regions])
+    highest = ndimage.maximum_position(p[y, x], regions[y, x], numbers)
+    return [(float(p[y[k], x[k]]), int(y[k]), int(x[k])) for (k,) in highest]
 
 
 def _touched(regions: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import io
 import json
 import pathlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from eal_icnet_jax.evaluation.calibration import Calibration
 from eal_icnet_jax.imaging import image_folders, mosaic_files, overlays, pixel_values, png
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.review.places import Square, find_places_in_blocks, worst_squares
+from eal_icnet_jax.review.strokes import LARGEST_COORDINATE
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import (
     MADE_BY,
@@ -34,6 +36,9 @@ CROP_SIDE = 512
 
 MARKER = 6
 """Side of a marker in pixels of the image."""
+
+MOST_BYTES = 2**26
+"""Largest file of places that is read."""
 
 COLUMNS = (
     "rank", "kind", "output", "x", "y", "probability", "chance", "uncertainty",
@@ -246,3 +251,58 @@ def _write_markers(path: pathlib.Path, squares: list[Square], height: int, pixel
             )
     with atomic_file(path) as partial:
         database.save(str(partial))
+
+
+class ListedSquare(NamedTuple):
+    """A square to look at: its rank, upper-left corner, sides, and the places in it."""
+
+    rank: int
+    left: int
+    top: int
+    width: int
+    height: int
+    places: tuple[dict, ...]
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Its rows and columns."""
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+def read_squares(path: pathlib.Path) -> list[ListedSquare]:
+    """Read the places that `review-list` wrote, by their squares.
+
+    Raises:
+      UserError: the file cannot be read, or is not one of this program.
+    """
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("it is too large")
+        by_rank: dict[int, list[dict]] = {}
+        for place in json.loads(path.read_text())["places"]:
+            by_rank.setdefault(_whole(place["rank"]), []).append(
+                {
+                    "kind": str(place["kind"])[:40],
+                    "output": str(place["output"])[:40],
+                    "x": _whole(place["x"]),
+                    "y": _whole(place["y"]),
+                    **{key: _whole(place[key]) for key in ("left", "top", "width", "height")},
+                }
+            )
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}): remove its folder, and run the same "
+            "command again"
+        ) from error
+    sides = "left", "top", "width", "height"
+    return [
+        ListedSquare(rank, *(group[0][key] for key in sides), tuple(group))
+        for rank, group in sorted(by_rank.items())
+    ]
+
+
+def _whole(number) -> int:
+    """Return a whole number of pixels from a file, within bounds."""
+    if not isinstance(number, int) or not 0 <= number < LARGEST_COORDINATE:
+        raise ValueError("it holds a number without sense")
+    return number

@@ -13,14 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from eal_icnet_jax.imaging import image_folders, mosaic_files, png
+from eal_icnet_jax.review.first_squares import SquareMask, read_masks
 from eal_icnet_jax.review.project import Project
+from eal_icnet_jax.review.review_list import ListedSquare, read_squares
 from eal_icnet_jax.review.strokes import (
-    LARGEST_COORDINATE,
     METAL,
     SEEN,
     UNKNOWN,
@@ -38,59 +38,6 @@ SIDE = 256
 
 NEAR = 24
 """Distance in pixels from a stroke within which a person has looked at the photograph."""
-
-
-MOST_BYTES = 2**26
-"""Largest file of places that is read."""
-
-
-class Square(NamedTuple):
-    """A square to look at: its rank, upper-left corner, sides, and the places in it."""
-
-    rank: int
-    left: int
-    top: int
-    width: int
-    height: int
-    places: tuple[dict, ...]
-
-
-def read_squares(path: pathlib.Path) -> list[Square]:
-    """Read the places that `review-list` wrote, by their squares.
-
-    Raises:
-      UserError: the file cannot be read, or is not one of this program.
-    """
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError("it is too large")
-        by_rank: dict[int, list[dict]] = {}
-        for place in json.loads(path.read_text())["places"]:
-            by_rank.setdefault(_whole(place["rank"]), []).append(
-                {
-                    "kind": str(place["kind"])[:40],
-                    "output": str(place["output"])[:40],
-                    "x": _whole(place["x"]),
-                    "y": _whole(place["y"]),
-                    **{key: _whole(place[key]) for key in ("left", "top", "width", "height")},
-                }
-            )
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(
-            f"{path} is damaged ({type(error).__name__}): remove its folder, and run the same "
-            "command again"
-        ) from error
-    return [
-        Square(rank, *(group[0][key] for key in ("left", "top", "width", "height")), tuple(group))
-        for rank, group in sorted(by_rank.items())
-    ]
-
-
-def _whole(number) -> int:
-    """Return a whole number of pixels from a file, within bounds."""
-    if not isinstance(number, int) or not 0 <= number < LARGEST_COORDINATE:
-        raise ValueError("it holds a number without sense")
-    return number
 
 
 class Job:
@@ -152,7 +99,8 @@ class ReviewSession:
       squares: to look at, the worst first.
       masks: the pyramid of each predicted mask.
       uncertainty: the pyramid of the first output's uncertainty.
-      prediction: number that grows with every prediction that is opened.
+      prediction: number that grows with every prediction that is opened, and when the first squares
+        of a new one are there.
       state: a sentence about what runs in the background.
       has_failed: whether the sentence says why it failed.
 
@@ -175,7 +123,9 @@ class ReviewSession:
         self.name = image_folders.stem_of(photograph)
         self._job: Job | None = None
         self._kind = ""
-        self.squares: list[Square] = []
+        self.squares: list[ListedSquare] = []
+        self._list: pathlib.Path | None = None
+        self._first: list[SquareMask] = []
         self.prediction, self.state, self.has_failed = 0, "", False
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -235,6 +185,7 @@ class ReviewSession:
         return [
             "review-list", str(self.photograph.path), f"--output={self.prediction_folder()}",
             "--format=zarr", *([f"--checkpoint={model}"] if model else []), *self._options,
+            *([f"--first={self._list}"] if self._list else []),
         ]  # fmt: skip
 
     def open_prediction(self):
@@ -245,7 +196,7 @@ class ReviewSession:
         """
         folder = self.prediction_folder()
         try:
-            self.squares = read_squares(folder / "places.json")
+            squares = read_squares(folder / "places.json")
             found = {path.name: Pyramid(path) for path in folder.glob("*.zarr")}
             names = sorted(name for name in found if name.endswith("_uncertainty.zarr"))
             outputs = [name.removesuffix("_uncertainty.zarr") for name in names]
@@ -255,9 +206,16 @@ class ReviewSession:
                 for layer, output in zip((METAL, VIA), outputs, strict=False)
             }
             self.uncertainty = found[f"{outputs[0]}_uncertainty.zarr"]
-            self.prediction += 1
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(f"{folder} is damaged ({error}): remove it") from error
+        self.squares, self._list, self._first = squares, folder / "places.json", []
+        self.prediction += 1
+
+    def _open_first_squares(self):
+        """Show the squares that the running prediction has done before the rest."""
+        if not self._first and self._list != self.prediction_folder() / "places.json":
+            self._first = read_masks(self.prediction_folder())
+            self.prediction += bool(self._first)
 
     def mask_part(
         self, layer: str, left: float, top: float, right: float, bottom: float, most: int
@@ -275,16 +233,19 @@ class ReviewSession:
         base = self.masks.get(layer, self.pixels)
         part = base.part(left, top, right, bottom, most)
         mask = part.pixels > 127 if layer in self.masks else np.zeros(part.pixels.shape[:2], bool)
+        for square in self._first:
+            if (METAL, VIA)[square.output : square.output + 1] == (layer,):
+                square.put_into(mask, part.left, part.top, part.scale)
         return part._replace(
             pixels=painted(mask, self.log.strokes, layer, part.left, part.top, part.scale)
         )
 
-    def is_seen(self, square: Square) -> bool:
+    def is_seen(self, square: ListedSquare) -> bool:
         """Return whether a person has marked a square as seen."""
         x, y = square.left + square.width // 2, square.top + square.height // 2
         return bool(self.mask_part(SEEN, x, y, x + 1, y + 1, 8).pixels.any())
 
-    def mark_seen(self, square: Square):
+    def mark_seen(self, square: ListedSquare):
         """Mark a square as seen, so that all of it counts."""
         right, bottom = square.left + square.width, square.top + square.height
         corners = ((square.left, square.top), (right, square.top), (right, bottom),
@@ -417,11 +378,14 @@ class ReviewSession:
         job = self._job
         if job is None:
             return
-        if job.is_running:
-            self.state = f"{self._kind}: {job.last_line()}"
-            return
-        self._job = None
         try:
+            if self._kind == "predict":
+                self._open_first_squares()
+            if job.is_running:
+                shown = "the places are new; " if self._first else ""
+                self.state = f"{self._kind}: {shown}{job.last_line()}"
+                return
+            self._job = None
             if job.has_failed:
                 raise UserError(job.last_line().removeprefix("error: "))
             if self._kind == "train" and not self.has_prediction():

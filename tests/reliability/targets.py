@@ -24,7 +24,7 @@ from eal_icnet_jax.imaging import (
 )
 from eal_icnet_jax.models import checkpoint_files, checkpoints, torch_files
 from eal_icnet_jax.netlist import extraction, golden
-from eal_icnet_jax.review import session, strokes
+from eal_icnet_jax.review import review_list, strokes
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training import verification
 from eal_icnet_jax.vector import drawn_svg, layout_files, layout_reader, svg_labels
@@ -129,7 +129,7 @@ def read_strokes(data: bytes, folder: pathlib.Path):
 
 def read_places(data: bytes, folder: pathlib.Path):
     (folder / "places.json").write_bytes(data)
-    session.read_squares(folder / "places.json")
+    review_list.read_squares(folder / "places.json")
 
 
 def read_calibration(data: bytes, folder: pathlib.Path):

@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pytest
 
+from eal_icnet_jax.datasets.ic_synthetic import die
+from eal_icnet_jax.imaging import mosaic_files, png
+from eal_icnet_jax.review import first_squares
 from eal_icnet_jax.review.session import NEAR, ReviewSession
 from eal_icnet_jax.review.strokes import Stroke, StrokeLog
 from eal_icnet_jax.system.errors import UserError
-from tests import disks
+from tests import cli, disks
 from tests.imaging.sample_images import pixels
 from tests.review import drawn_project
 
@@ -148,3 +151,88 @@ def test_a_read_only_project_and_a_full_disk_are_reported(photograph, tmp_path):
         for name in ("project", "other"):
             with pytest.raises(UserError, match="Read-only file system"):
                 ReviewSession(photograph, folder / name)
+
+
+def test_the_places_of_a_large_photograph_are_predicted_before_the_rest(tmp_path, monkeypatch):
+    """The squares of the former list are the masks of the whole, and are shown while it is made."""
+    monkeypatch.setattr(first_squares, "WORTH_IT", 1)
+    drawn = die.draw_field(die.Die(1200, 1200, seed=3), 0)
+    photograph, folder = tmp_path / "photo.png", tmp_path / "project"
+    png.write(photograph, drawn["image"])
+    options = ["--checkpoint=optical", "--scale=1", "--format=zarr", "--count=2", "--size=64"]
+    whole = folder / "predictions" / "000"
+    result = cli.call("review-list", photograph, "-o", whole, *options)
+    assert result.returncode == 0, result.stderr
+    assert not (whole / "first").exists()
+    with contextlib.closing(ReviewSession(photograph, folder, "optical")) as session:
+        session.open_prediction()
+        monkeypatch.setattr(session, "model", lambda: folder / "models" / "001")
+        new = folder / "predictions" / "001"
+        arguments = session.prediction_arguments()
+        assert f"--output={new}" in arguments
+        assert f"--first={whole / 'places.json'}" in arguments
+        result = cli.call("review-list", photograph, "-o", new, *options,
+                          f"--first={whole / 'places.json'}")  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        found = first_squares.read_masks(new)
+        masks = [mosaic_files.open_mosaic(new / f"photo_{kind}.zarr") for kind in ("metal", "via")]
+        assert len(found) == 4 and {square.output for square in found} == {0, 1}
+        for square in found:
+            rows, columns = (
+                slice(start, start + length)
+                for start, length in zip((square.top, square.left), square.mask.shape, strict=True)
+            )
+            np.testing.assert_array_equal(square.mask, masks[square.output][rows, columns] > 0)
+        box = 0, 0, 1200, 1200
+        before = {layer: session.mask_part(layer, *box, 1200).pixels for layer in ("metal", "via")}
+        metal = next(square for square in found if square.output == 0)
+        flipped = metal._replace(mask=~metal.mask)
+        part = np.s_[flipped.top : flipped.top + 64, flipped.left : flipped.left + 64]
+        name = f"0_y{flipped.top:05}_x{flipped.left:05}.png"
+        png.write(new / "first" / name, np.where(flipped.mask, 255, 0).astype(np.uint8))
+        session._kind, session._job = "predict", Running()
+        session.look()
+        assert session.prediction == 2 and session.state == "predict: the places are new; half"
+        after = session.mask_part("metal", *box, 1200).pixels
+        np.testing.assert_array_equal(after[part], flipped.mask)
+        after[part] = before["metal"][part]
+        others = [square for square in found if square.output == 0 and square is not metal]
+        for square in others:
+            after[square.top : square.top + 64, square.left : square.left + 64] = before["metal"][
+                square.top : square.top + 64, square.left : square.left + 64
+            ]
+        np.testing.assert_array_equal(after, before["metal"])
+        coarse = session.mask_part("metal", *box, 600)
+        assert coarse.scale == 0.5
+        x, y = -(-flipped.left // 2), -(-flipped.top // 2)
+        np.testing.assert_array_equal(
+            coarse.pixels[y : y + 16, x : x + 16],
+            flipped.mask[2 * y - flipped.top :: 2, 2 * x - flipped.left :: 2][:16, :16],
+        )
+        session._job = None
+        session.open_prediction()
+        assert session.prediction == 3 and not session._first
+
+
+class Running:
+    """A job that goes on."""
+
+    is_running, has_failed = True, False
+
+    def last_line(self):
+        return "half"
+
+    def stop(self):
+        pass
+
+
+def test_a_list_of_another_photograph_is_refused(tmp_path, session, photograph):
+    places = session.prediction_folder() / "places.json"
+    png.write(tmp_path / "small.png", np.zeros((100, 100), np.uint8))
+    result = cli.call("review-list", tmp_path / "small.png", "-o", tmp_path / "out",
+                      "--scale=1", f"--first={places}", "--checkpoint=optical")  # fmt: skip
+    assert result.returncode == 1 and "lists places beyond" in result.stderr
+    (tmp_path / "bad.json").write_text("{}")
+    result = cli.call("review-list", photograph, "-o", tmp_path / "out", "--scale=1",
+                      f"--first={tmp_path / 'bad.json'}")  # fmt: skip
+    assert result.returncode == 1 and "bad.json is damaged" in result.stderr

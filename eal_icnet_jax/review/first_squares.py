@@ -1,0 +1,133 @@
+"""Squares of a photograph that are predicted before the rest of it, for a page that waits for them.
+
+DIR/first/0_y00128_x01024.png   a mask of a square, by the number of the output and the corner
+DIR/first/done                  all squares are there
+"""
+
+import pathlib
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from eal_icnet_jax.imaging import mosaic_files, png
+from eal_icnet_jax.inference.cleaning import clean_mask
+from eal_icnet_jax.inference.image_prediction import ImagePrediction
+from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import cannot_be_written
+
+FOLDER, DONE = "first", "done"
+"""Names of the folder and of the file that says that it is complete."""
+
+AROUND = 64
+"""Distance in pixels around a square within which regions are followed, to tell specks from wires
+that the square cuts off."""
+
+WORTH_IT = 4
+"""How many times as many windows the photograph has as its squares, at least."""
+
+LARGEST_SIDE = 4096
+"""Largest side in pixels of a square that is read."""
+
+_NAME = re.compile(r"(\d)_y(\d{5,7})_x(\d{5,7})\.png")
+
+
+class SquareMask(NamedTuple):
+    """A mask of a square: the number of the output, the upper left pixel, and `[h, w]` bool."""
+
+    output: int
+    left: int
+    top: int
+    mask: np.ndarray
+
+    def put_into(self, mask: np.ndarray, left: int, top: int, scale: float):
+        """Put it into a mask `[h, w]` bool of a part of the image.
+
+        Args:
+          mask: is changed.
+          left: column of the image at its left edge.
+          top: row at its upper edge.
+          scale: pixels of it in a pixel of the image, a power of two of 1 or less.
+        """
+        step = round(1 / scale)
+        y, x = (np.arange(length) * step for length in mask.shape)
+        height, width = self.mask.shape
+        rows, columns = (
+            np.flatnonzero((at >= first) & (at < first + length))
+            for at, first, length in ((y + top, self.top, height), (x + left, self.left, width))
+        )
+        mask[np.ix_(rows, columns)] = self.mask[
+            np.ix_(y[rows] + top - self.top, x[columns] + left - self.left)
+        ]
+
+
+def predict_squares(
+    image: ImagePrediction,
+    squares: list[tuple[slice, slice]],
+    threshold: float,
+    folder: pathlib.Path,
+):
+    """Write the masks of some squares, as they will be in the whole image.
+
+    Nothing is done where the squares are there already, or hardly sooner there than the whole.
+
+    Args:
+      image: the photograph and its network.
+      squares: rows and columns of each.
+      threshold: of the masks.
+      folder: of the prediction.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    folder = folder / FOLDER
+    if (folder / DONE).exists() or not squares:
+        return
+    windows = image.windows()
+    height, width = image.mosaic.shape
+    wide = [
+        tuple(
+            slice(max(0, part.start - AROUND), min(length, part.stop + AROUND))
+            for part, length in zip(square, (height, width), strict=True)
+        )
+        for square in squares
+    ]
+    needed = sum(windows.window_count(columns, [rows]) for rows, columns in wide)
+    if windows.window_count(slice(0, width), [slice(0, height)]) < WORTH_IT * needed:
+        return
+    outputs = len(image.model.spec.output_names)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for (rows, columns), (wide_rows, wide_columns) in zip(squares, wide, strict=True):
+            (probabilities,) = windows.strips(wide_columns, [wide_rows])
+            part = (
+                slice(rows.start - wide_rows.start, rows.stop - wide_rows.start),
+                slice(columns.start - wide_columns.start, columns.stop - wide_columns.start),
+            )
+            for k in range(outputs):
+                mask = clean_mask(probabilities[..., k] >= threshold, image.speck_area, 0)
+                name = f"{k}_y{rows.start:05}_x{columns.start:05}.png"
+                png.write(folder / name, np.where(mask[part], 255, 0).astype(np.uint8))
+        (folder / DONE).touch()
+    except OSError as error:
+        raise cannot_be_written(folder, error) from error
+
+
+def read_masks(folder: pathlib.Path) -> list[SquareMask]:
+    """Return the masks that `predict_squares` wrote; none before all are there.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    folder = folder / FOLDER
+    if not (folder / DONE).exists():
+        return []
+    found = []
+    for path in sorted(folder.glob("*.png")):
+        name, mosaic = _NAME.fullmatch(path.name), mosaic_files.open_mosaic(path)
+        if name is None or len(mosaic.shape) != 2 or max(mosaic.shape) > LARGEST_SIDE:
+            raise UserError(f"{path} is no mask of a square: remove {folder}")
+        pixels = mosaic[slice(None), slice(None)]
+        mask = (pixels if pixels.ndim == 2 else pixels[..., 0]) > 127
+        found.append(SquareMask(int(name[1]), int(name[3]), int(name[2]), mask))
+    return found
