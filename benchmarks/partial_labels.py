@@ -5,7 +5,9 @@
 Draws the demo's images into folders. Three trainings a seed: with whole labels, with a labelled
 square of half the side in a random place of each image and the rest in ignore/, and with the same
 square and the rest as background, as if there were no ignore/. The test images are labelled whole.
-What lies in WORK is not trained again. Writes partial_labels.csv and partial_labels.md.
+What lies in WORK is not trained again. Adds to partial_labels.csv in OUT, and writes
+partial_labels.md. `--labels=0,1 --epochs=6` trains for six epochs instead of the demo's three, and
+leaves the third kind out.
 """
 
 import csv
@@ -15,7 +17,7 @@ import subprocess
 import sys
 
 import numpy as np
-from reporting import training_parser
+from reporting import comma_separated, training_parser
 from tabulate import tabulate
 
 from eal_icnet_jax.datasets.ic_synthetic import examples
@@ -60,9 +62,9 @@ def draw(work: pathlib.Path) -> list[pathlib.Path]:
     return folders
 
 
-def trained(tree: pathlib.Path, seed: int) -> dict:
+def trained(tree: pathlib.Path, seed: int, epochs: int) -> dict:
     """Train on a folder as the demo does, and return the means over the test images."""
-    run = tree.with_name(f"{tree.name}_{seed}")
+    run = tree.with_name(f"{tree.name}_{seed}_{epochs}")
     report = run / "test" / "metrics.json"
     if not report.exists():
         command = [
@@ -70,34 +72,63 @@ def trained(tree: pathlib.Path, seed: int) -> dict:
             f"--workdir={run}", "--config.dataset.name=omc", "--config.dataset.config=",
             f"--config.dataset.manual_dir={tree}", f"--config.seed={seed}",
             f"--config.dataset.data_dir={tree.with_name(f'{tree.name}_data')}",
+            f"--config.epochs={epochs}",
         ]  # fmt: skip
         subprocess.run(command, check=True)
     return json.loads(report.read_text())["mean"]["label"]
 
 
+Row = tuple[str, int, int]
+"""Of the table: the labels, the epochs and the seed."""
+
+
+def known_rows(path: pathlib.Path) -> dict[Row, float]:
+    """Return the mIoU of each row of an earlier table."""
+    if not path.exists():
+        return {}
+    with path.open() as file:
+        return {
+            (row["labelled"], int(row["epochs"]), int(row["seed"])): float(row["mIoU"])
+            for row in csv.DictReader(file)
+        }
+
+
+def write(rows: dict[Row, float], output: pathlib.Path):
+    """Write all rows, and their medians."""
+    with (output / "partial_labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("labelled", "epochs", "seed", "mIoU"))
+        writer.writerows((*key, rows[key]) for key in sorted(rows))
+    lines = []
+    for name in LABELS:
+        for epochs in sorted({key[1] for key in rows}):
+            values = 100 * np.array([v for key, v in rows.items() if key[:2] == (name, epochs)])
+            if len(values):
+                spread = f"{values.min():.2f} to {values.max():.2f}"
+                lines.append((name, epochs, len(values), f"{np.median(values):.2f}", spread))
+    titles = ("labelled", "epochs", "seeds", "mIoU, median", "range over the seeds")
+    (output / "partial_labels.md").write_text(tabulate(lines, titles, "github") + "\n")
+
+
 def main():
-    arguments = training_parser(__doc__).parse_args()
+    parser = training_parser(__doc__)
+    everything = range(len(LABELS))
+    parser.add_argument("--labels", type=comma_separated(int), default=list(everything),
+                        help="numbers of the kinds of labels")  # fmt: skip
+    parser.add_argument("--epochs", type=int, default=3)
+    arguments = parser.parse_args()
+    if not set(arguments.labels) <= set(everything):
+        parser.error(f"--labels takes numbers from 0 to {everything[-1]}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     trees = draw(arguments.work)
-    rows = []
+    rows = known_rows(arguments.output / "partial_labels.csv")
     for seed in range(arguments.seeds):
-        for labels, tree in zip(LABELS, trees, strict=True):
-            rows.append((labels, seed, trained(tree, seed)["mIoU"]))
-            print(*rows[-1], flush=True)
-    with (arguments.output / "partial_labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("labelled", "seed", "mIoU"))
-        writer.writerows(rows)
-    by_labels = {
-        name: 100 * np.array([row[2] for row in rows if row[0] == name]) for name in LABELS
-    }
-    lines = [
-        (name, f"{np.median(values):.2f}", f"{values.min():.2f} to {values.max():.2f}")
-        for name, values in by_labels.items()
-    ]
-    table = tabulate(lines, ("labelled", "mIoU, median", "range over the seeds"), "github")
-    (arguments.output / "partial_labels.md").write_text(table + "\n")
-    print(table)
+        for number in arguments.labels:
+            miou = trained(trees[number], seed, arguments.epochs)["mIoU"]
+            rows[LABELS[number], arguments.epochs, seed] = miou
+            write(rows, arguments.output)
+            print(LABELS[number], seed, miou, flush=True)
+    print((arguments.output / "partial_labels.md").read_text())
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ from eal_icnet_jax.models import checkpoints
 WEIGHTINGS = {
     "the paper's loss": (),
     "positive_weight=balanced": ("--config.loss.positive_weight=balanced",),
+    "positive_weight=5": ("--config.loss.positive_weight=5",),
     "Tversky 0.3, 0.7": (
         "--config.loss.false_positive_weight=0.3",
         "--config.loss.false_negative_weight=0.7",
     ),
-    "positive_weight=5": ("--config.loss.positive_weight=5",),
 }
 
 

@@ -140,7 +140,7 @@ class _Surfaces:
           chosen: numbers of the blocks `[N]`.
 
         Returns:
-          `[N]` and `[N, 2]`. Beyond the shifts that were searched, values go on flat.
+          `[N]` and `[N, 2]`. Values go on flat from the last but one shift on.
         """
         places = np.clip(shifts + self.reach, 1, 2 * self.reach - 1)
         is_searched = places == shifts + self.reach

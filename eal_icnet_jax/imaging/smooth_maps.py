@@ -134,9 +134,12 @@ def bending(
     for across in range(order + 1):
         orders = order - across, across
         part = scipy.sparse.kron(*map(differences, counts, orders)).tocsr()
-        cost = cost + math.comb(order, across) * (part.T @ part)
-    apart = shape[0] / (counts[0] - DEGREE)
-    return (256 / apart) ** (2 * order - 2) * cost
+        scales = (
+            (256 * (count - DEGREE) / length) ** (2 * power - 1)
+            for power, count, length in zip(orders, counts, shape, strict=True)
+        )
+        cost = cost + math.comb(order, across) * math.prod(scales) * (part.T @ part)
+    return cost
 
 
 @dataclasses.dataclass(frozen=True)

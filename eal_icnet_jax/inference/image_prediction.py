@@ -66,7 +66,8 @@ class ImagePrediction:
     @property
     def speck_area(self) -> int:
         """Regions of fewer pixels are removed by default; 0 for a network without a wire width."""
-        wire_width = self.model.spec.preprocessing.wire_width / self.scale.factor
+        known = self.model.spec.preprocessing.wire_width
+        wire_width = self.scale.wire_width or known / self.scale.factor
         return min(round((SPECK_SIDE * wire_width) ** 2), MAX_AREA)
 
     @property

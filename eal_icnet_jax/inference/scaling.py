@@ -31,6 +31,11 @@ SMOOTHING = 2.0
 TOLERANCE = 1.3
 """Factors up to this one, or its inverse, are left alone: the network is trained for them too."""
 
+SHRINKING = 0.75
+"""Power of a factor below 1 that is used. Wide wires in a sharp photograph lie over the traces of
+lower layers, which vanish if it is shrunk by the whole factor; in a blurred one hardly anything is
+lost. Chosen by benchmarks/shrinking.py."""
+
 SPREAD, REACH = 1.6, 1.2
 """Standard deviations in octaves: of the widths at neighbouring magnifications, and of the width of
 the wires there from the one that the network was trained for. Chosen on drawn images."""
@@ -46,10 +51,12 @@ class Scale:
     Attributes:
       factor: magnification; below 1 they are shrunk.
       note: how it was found, for the user; empty if there is nothing to say.
+      wire_width: of the image in pixels, if that is not the network's over the factor.
     """
 
     factor: float = 1.0
     note: str = ""
+    wire_width: float | None = None
 
 
 def check_scale(scale: float | str):
@@ -240,10 +247,11 @@ def _largest_support(coarse: _Seen, scale: float, wire_width: float) -> float:
 def find_scale(
     mosaic: Mosaic, predict: Predict, channels: int, preprocessing: Preprocessing, smallest: int
 ) -> Scale:
-    """Return the magnification at which an image's wires have the width that a network knows.
+    """Return the magnification that brings an image's wires to the width that a network knows.
 
-    The network looks at some parts of the image at several magnifications, and measures the width
-    of the wires that it finds. It looks at the finest one only if that may change the result.
+    Wider wires are brought there by a part of the way, see `SHRINKING`. The network looks at some
+    parts of the image at several magnifications, and measures the width of the wires that it finds.
+    It looks at the finest one only if that may change the result.
 
     Args:
       mosaic: the image.
@@ -277,4 +285,6 @@ def find_scale(
     if 1 / TOLERANCE <= factor <= TOLERANCE:
         return Scale(1.0, f"{text}, which suits the network: --scale=1")
     factor = float(np.clip(factor, SCALES[0], SCALES[-1]))
-    return Scale(factor, f"{text}, so it is magnified by {factor:.3g} for the network")
+    width = wire_width / factor
+    factor **= SHRINKING if factor < 1 else 1.0
+    return Scale(factor, f"{text}, so it is magnified by {factor:.3g} for the network", width)

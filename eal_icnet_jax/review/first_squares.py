@@ -1,11 +1,13 @@
 """Squares of a photograph that are predicted before the rest of it, for a page that waits for them.
 
 DIR/first/0_y00128_x01024.png   a mask of a square, by the number of the output and the corner
-DIR/first/done                  all squares are there
+DIR/first/done                  all squares are there; with which network and settings
 """
 
+import json
 import pathlib
 import re
+import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +16,7 @@ from eal_icnet_jax.imaging import mosaic_files, png
 from eal_icnet_jax.inference.cleaning import clean_mask
 from eal_icnet_jax.inference.image_prediction import ImagePrediction
 from eal_icnet_jax.system.errors import UserError
-from eal_icnet_jax.system.files import cannot_be_written
+from eal_icnet_jax.system.files import cannot_be_written, write_atomically
 
 FOLDER, DONE = "first", "done"
 """Names of the folder and of the file that says that it is complete."""
@@ -29,7 +31,7 @@ WORTH_IT = 4
 LARGEST_SIDE = 4096
 """Largest side in pixels of a square that is read."""
 
-_NAME = re.compile(r"(\d)_y(\d{5,7})_x(\d{5,7})\.png")
+_NAME = re.compile(r"(\d+)_y(\d{5,7})_x(\d{5,7})\.png")
 
 
 class SquareMask(NamedTuple):
@@ -67,7 +69,7 @@ def predict_squares(
     threshold: float,
     folder: pathlib.Path,
 ):
-    """Write the masks of some squares, as they will be in the whole image.
+    """Write the masks of some squares, as they will be in the whole image but for specks.
 
     Nothing is done where the squares are there already, or hardly sooner there than the whole.
 
@@ -81,8 +83,13 @@ def predict_squares(
       UserError: they cannot be written.
     """
     folder = folder / FOLDER
-    if (folder / DONE).exists() or not squares:
-        return
+    corners = [(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in squares]
+    settings = json.dumps([image.model.weights_digest, image.scale.factor, threshold, corners])
+    try:
+        if not squares or (folder / DONE).read_text() == settings:
+            return
+    except (OSError, ValueError):  # other settings, or never done
+        pass
     windows = image.windows()
     height, width = image.mosaic.shape
     wide = [
@@ -97,7 +104,8 @@ def predict_squares(
         return
     outputs = len(image.model.spec.output_names)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         for (rows, columns), (wide_rows, wide_columns) in zip(squares, wide, strict=True):
             (probabilities,) = windows.strips(wide_columns, [wide_rows])
             part = (
@@ -108,7 +116,7 @@ def predict_squares(
                 mask = clean_mask(probabilities[..., k] >= threshold, image.speck_area, 0)
                 name = f"{k}_y{rows.start:05}_x{columns.start:05}.png"
                 png.write(folder / name, np.where(mask[part], 255, 0).astype(np.uint8))
-        (folder / DONE).touch()
+        write_atomically(folder / DONE, settings)
     except OSError as error:
         raise cannot_be_written(folder, error) from error
 

@@ -286,7 +286,8 @@ def read_squares(path: pathlib.Path) -> list[ListedSquare]:
                     "output": str(place["output"])[:40],
                     "x": _whole(place["x"]),
                     "y": _whole(place["y"]),
-                    **{key: _whole(place[key]) for key in ("left", "top", "width", "height")},
+                    **{key: _whole(place[key]) for key in ("left", "top")},
+                    **{key: _whole(place[key], 1) for key in ("width", "height")},
                 }
             )
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -301,8 +302,8 @@ def read_squares(path: pathlib.Path) -> list[ListedSquare]:
     ]
 
 
-def _whole(number) -> int:
+def _whole(number, least: int = 0) -> int:
     """Return a whole number of pixels from a file, within bounds."""
-    if not isinstance(number, int) or not 0 <= number < LARGEST_COORDINATE:
+    if not isinstance(number, int) or not least <= number < LARGEST_COORDINATE:
         raise ValueError("it holds a number without sense")
     return number

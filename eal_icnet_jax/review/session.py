@@ -7,6 +7,7 @@ DIR/strokes.jsonl            the corrections
 DIR/train, DIR/models        see `project`
 """
 
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -214,8 +215,13 @@ class ReviewSession:
     def _open_first_squares(self):
         """Show the squares that the running prediction has done before the rest."""
         if not self._first and self._list != self.prediction_folder() / "places.json":
-            self._first = read_masks(self.prediction_folder())
+            with contextlib.suppress(UserError):  # the whole prediction will show them
+                self._first = read_masks(self.prediction_folder())
             self.prediction += bool(self._first)
+
+    def _forget_first_squares(self):
+        self.prediction += bool(self._first)
+        self._first = []
 
     def mask_part(
         self, layer: str, left: float, top: float, right: float, bottom: float, most: int
@@ -354,6 +360,7 @@ class ReviewSession:
 
     def _start(self, arguments: list[str], kind: str):
         self._check_idle()
+        self._forget_first_squares()
         self._job, self._kind = Job(arguments, self.folder / f"{kind}.log"), kind
         self.state, self.has_failed = f"{kind}: starting", False
 
@@ -394,6 +401,7 @@ class ReviewSession:
                 self.open_prediction()
                 self.state = "predicted"
         except UserError as error:
+            self._forget_first_squares()
             self.state, self.has_failed = str(error), True
 
     def stop(self):
@@ -406,6 +414,7 @@ class ReviewSession:
             raise UserError("nothing runs that could be stopped")
         self._job.stop()
         self._job = None
+        self._forget_first_squares()
         self.state = f"{self._kind}: stopped; starting it again goes on"
 
     def go_back(self) -> pathlib.Path | None:
