@@ -209,9 +209,16 @@ def test_the_places_of_a_large_photograph_are_predicted_before_the_rest(tmp_path
             coarse.pixels[y : y + 16, x : x + 16],
             flipped.mask[2 * y - flipped.top :: 2, 2 * x - flipped.left :: 2][:16, :16],
         )
+        session.stop()
+        restored = session.mask_part("metal", *box, 1200).pixels
+        np.testing.assert_array_equal(restored, before["metal"])
+        (new / "first" / name).write_bytes(b"damaged")
+        session._job = Running()
+        session.look()
+        assert session.state == "predict: half"  # the whole will show what these cannot
         session._job = None
         session.open_prediction()
-        assert session.prediction == 3 and not session._first
+        assert session.prediction == 4
 
 
 class Running:
