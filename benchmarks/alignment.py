@@ -14,7 +14,7 @@ import pathlib
 
 import cv2
 import numpy as np
-from reporting import run_command
+from reporting import run_command, write_table
 from tabulate import tabulate
 
 from eal_icnet_jax.datasets.ic_synthetic.scans import Distortion
@@ -69,12 +69,8 @@ def main():
         for seed in range(arguments.seeds):
             rows.append(measured(arguments.stack, lower, seed, arguments.work))
             print(*rows[-1], flush=True)
-    with (arguments.output / "alignment.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADINGS)
-        writer.writerows(rows)
     table = tabulate(rows, HEADINGS, "github", floatfmt=".2f")
-    (arguments.output / "alignment.md").write_text(table + "\n")
+    write_table(arguments.output, "alignment", HEADINGS, rows, table)
 
 
 if __name__ == "__main__":

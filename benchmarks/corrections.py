@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from real import Labelled, labelled_photographs
-from reporting import add_photographs, training_parser
+from reporting import add_photographs, training_parser, write_table
 from tabulate import tabulate
 
 from eal_icnet_jax.evaluation import metrics
@@ -184,10 +184,6 @@ COUNTS = {"own": "the network's own mask", "with_corrections": "with the correct
 
 def write(rows: list[Row], output: pathlib.Path):
     """Write the tables and the curves of what has been measured so far."""
-    with (output / "corrections.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(Row._fields)
-        writer.writerows(rows)
     sets, rounds = sorted({row.set for row in rows}), max(row.round for row in rows)
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     curves, removed = [], []
@@ -224,9 +220,10 @@ def write(rows: list[Row], output: pathlib.Path):
         ("Opens and shorts per 100 nets, first seed",
          ("set", "squares", "mask", "before", *titles, "minutes"), curves),
     )  # fmt: skip
-    (output / "corrections.md").write_text("\n".join(
-        f"{title}:\n\n{tabulate(lines, headings, 'github')}\n" for title, headings, lines in tables
-    ))  # fmt: skip
+    text = "\n\n".join(
+        f"{title}:\n\n{tabulate(lines, headings, 'github')}" for title, headings, lines in tables
+    )
+    write_table(output, "corrections", Row._fields, rows, text)
 
 
 def _removed(rows: list[Row], name: str, choice: str, count: str) -> list[int]:

@@ -9,7 +9,6 @@ command's defaults. Halves with a side below 256 pixels are magnified twice for 
 in WORK is not measured again. Writes few_labels.csv and few_labels.md after each training.
 """
 
-import csv
 import itertools
 import json
 import pathlib
@@ -21,7 +20,7 @@ import time
 import cv2
 import numpy as np
 from real import Labelled, labelled_photographs, predict, score
-from reporting import add_photographs, training_parser
+from reporting import add_photographs, training_parser, write_table
 from tabulate import tabulate
 
 from eal_icnet_jax.imaging import png
@@ -133,11 +132,8 @@ def measured(photograph: Labelled, start: str, seed: int, folder: pathlib.Path) 
 
 def write(rows: list[tuple], output: pathlib.Path):
     """Write the table of what has been measured so far."""
-    with (output / "few_labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("set", "start", "seed", "zero_shot", "mIoU", "seconds"))
-        writer.writerows(rows)
-    (output / "few_labels.md").write_text(table(rows) + "\n")
+    headings = ("set", "start", "seed", "zero_shot", "mIoU", "seconds")
+    write_table(output, "few_labels", headings, rows, table(rows))
 
 
 def table(rows: list[tuple]) -> str:

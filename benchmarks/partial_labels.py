@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 import numpy as np
-from reporting import comma_separated, training_parser
+from reporting import add_numbers, training_parser, write_table
 from tabulate import tabulate
 
 from eal_icnet_jax.datasets.ic_synthetic import examples
@@ -95,10 +95,6 @@ def known_rows(path: pathlib.Path) -> dict[Row, float]:
 
 def write(rows: dict[Row, float], output: pathlib.Path):
     """Write all rows, and their medians."""
-    with (output / "partial_labels.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("labelled", "epochs", "seed", "mIoU"))
-        writer.writerows((*key, rows[key]) for key in sorted(rows))
     lines = []
     for name in LABELS:
         for epochs in sorted({key[1] for key in rows}):
@@ -107,18 +103,16 @@ def write(rows: dict[Row, float], output: pathlib.Path):
                 spread = f"{values.min():.2f} to {values.max():.2f}"
                 lines.append((name, epochs, len(values), f"{np.median(values):.2f}", spread))
     titles = ("labelled", "epochs", "seeds", "mIoU, median", "range over the seeds")
-    (output / "partial_labels.md").write_text(tabulate(lines, titles, "github") + "\n")
+    headings = ("labelled", "epochs", "seed", "mIoU")
+    known = ((*key, rows[key]) for key in sorted(rows))
+    write_table(output, "partial_labels", headings, known, tabulate(lines, titles, "github"))
 
 
 def main():
     parser = training_parser(__doc__)
-    everything = range(len(LABELS))
-    parser.add_argument("--labels", type=comma_separated(int), default=list(everything),
-                        help="numbers of the kinds of labels")  # fmt: skip
+    add_numbers(parser, "--labels", len(LABELS), "numbers of the kinds of labels")
     parser.add_argument("--epochs", type=int, default=3)
     arguments = parser.parse_args()
-    if not set(arguments.labels) <= set(everything):
-        parser.error(f"--labels takes numbers from 0 to {everything[-1]}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     trees = draw(arguments.work)
     rows = known_rows(arguments.output / "partial_labels.csv")

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 
 from eal_icnet_jax.system import workers
@@ -88,6 +88,25 @@ def comma_separated(kind: Callable) -> Callable[[str], list]:
     return lambda text: [kind(part) for part in text.split(",")]
 
 
+def add_numbers(parser: argparse.ArgumentParser, option: str, count: int, text: str):
+    """Add an option that chooses some of the things 0 to `count` - 1, by default all of them.
+
+    Args:
+      parser: gets the option.
+      option: its name, such as `--labels`.
+      count: number of the things.
+      text: of the help.
+    """
+
+    def chosen(value: str) -> list[int]:
+        numbers = sorted(set(map(int, value.split(","))))
+        if not set(numbers) <= set(range(count)):
+            raise argparse.ArgumentTypeError(f"{value}: name numbers from 0 to {count - 1}")
+        return numbers
+
+    parser.add_argument(option, type=chosen, default=list(range(count)), help=text)
+
+
 def write_results(folder: pathlib.Path, name: str, text: str, rows: list[dict]):
     """Write the printed table as NAME.txt and the rows as NAME.csv."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,3 +115,14 @@ def write_results(folder: pathlib.Path, name: str, text: str, rows: list[dict]):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_table(
+    folder: pathlib.Path, name: str, headings: Sequence[str], rows: Iterable[tuple], text: str
+):
+    """Write rows as NAME.csv, and what is shown of them as NAME.md."""
+    with (folder / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(headings)
+        writer.writerows(rows)
+    (folder / f"{name}.md").write_text(text + "\n")

@@ -11,13 +11,13 @@ and shorts.
 """
 
 import argparse
-import csv
 import pathlib
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 from real import labelled_photographs
+from reporting import write_table
 from tabulate import tabulate
 
 from eal_icnet_jax.datasets.ic_synthetic import die
@@ -94,13 +94,9 @@ def main():
             numbers = np.array([row[4:] for row in mine if row[3] == power], float)
             lines.append((title, len(numbers), power, f"{numbers[:, 0].mean():.1f}",
                           *numbers[:, 1:].sum(0).astype(int)))  # fmt: skip
-    with (arguments.output / "shrinking.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADINGS)
-        writer.writerows(rows)
     titles = ("photographs", "cases", "power", "mIoU, mean", "opens", "shorts")
     table = tabulate(lines, titles, "github")
-    (arguments.output / "shrinking.md").write_text(table + "\n")
+    write_table(arguments.output, "shrinking", HEADINGS, rows, table)
     print(table)
 
 

@@ -12,7 +12,7 @@ import argparse
 import csv
 import pathlib
 
-from reporting import run_command
+from reporting import run_command, write_table
 from tabulate import tabulate
 
 from eal_icnet_jax.evaluation import metrics
@@ -102,12 +102,8 @@ def main():
     if arguments.checkpoint:
         notes.append(predicted_differences(arguments.work, min(sizes), arguments.checkpoint))
         print(notes[-1])
-    with (arguments.output / "stack.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(HEADINGS)
-        writer.writerows(rows)
     table = tabulate(rows, HEADINGS, "github", floatfmt=".1f")
-    (arguments.output / "stack.md").write_text("\n\n".join([table, *notes]) + "\n")
+    write_table(arguments.output, "stack", HEADINGS, rows, "\n\n".join([table, *notes]))
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ not trained again. Writes via_weights.csv and via_weights.md. `--losses=0,1` com
 weightings alone.
 """
 
-import csv
 import pathlib
 import subprocess
 import sys
 
 import cv2
 import numpy as np
-from reporting import comma_separated, training_parser
+from reporting import add_numbers, training_parser, write_table
 from tabulate import tabulate
 
 from eal_icnet_jax.commands.config_arguments import load_config
@@ -94,13 +93,11 @@ def vias_found(mask: np.ndarray, labels: np.ndarray) -> float:
 
 def main():
     parser = training_parser(__doc__)
-    everything = range(len(WEIGHTINGS))
-    parser.add_argument("--losses", type=comma_separated(int), default=list(everything),
-                        help="numbers of weightings; others are compared to 0")  # fmt: skip
+    add_numbers(parser, "--losses", len(WEIGHTINGS), "of weightings; others are compared to 0")
     arguments = parser.parse_args()
-    if 0 not in arguments.losses or not set(arguments.losses) <= set(everything):
-        parser.error(f"--losses takes numbers from 0 to {everything[-1]}, and 0 among them")
-    names = {number: list(WEIGHTINGS)[number] for number in sorted(set(arguments.losses))}
+    if 0 not in arguments.losses:
+        parser.error("--losses must name 0, to which others are compared")
+    names = {number: list(WEIGHTINGS)[number] for number in arguments.losses}
     arguments.output.mkdir(parents=True, exist_ok=True)
     rows = []
     for seed in range(arguments.seeds):
@@ -119,10 +116,6 @@ def main():
             print(*rows[-1], flush=True)
     headings = ("loss", "seed", "precision", "threshold", "recall", "vias_found",
                 "precision_at_half", "recall_at_half")  # fmt: skip
-    with (arguments.output / "via_weights.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(headings)
-        writer.writerows(rows)
     lines = []
     for name in names.values():
         mine = np.array([row[2:] for row in rows if row[0] == name])
@@ -131,7 +124,7 @@ def main():
         )
     titles = ("loss", "precision", "recall", "vias found", "precision at 0.5", "recall at 0.5")
     table = tabulate(lines, titles, "github")
-    (arguments.output / "via_weights.md").write_text(table + "\n")
+    write_table(arguments.output, "via_weights", headings, rows, table)
     print(table)
 
 

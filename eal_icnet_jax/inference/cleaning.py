@@ -65,6 +65,47 @@ def _small_regions(
     return small[regions]
 
 
+Part = tuple[slice, slice]
+"""Rows and columns of an image, with their ends."""
+
+
+def widened(part: Part, shape: tuple[int, int], margin: int) -> Part:
+    """Return a part of an image with a margin, where the image reaches so far."""
+    rows, columns = (
+        slice(max(0, inner.start - margin), min(length, inner.stop + margin))
+        for inner, length in zip(part, shape, strict=True)
+    )
+    return rows, columns
+
+
+def clean_inner_part(
+    mask: np.ndarray,
+    wide: Part,
+    part: Part,
+    shape: tuple[int, int],
+    remove_specks: int,
+    fill_holes: int,
+) -> np.ndarray:
+    """Return a part of the mask that `clean_mask` makes of the whole one, from a wider part.
+
+    Args:
+      mask: `[H, W]` bool, the wider part.
+      wide: where it lies: `part`, `widened` by `remove_specks + fill_holes`.
+      part: that is returned.
+      shape: height and width of the whole mask.
+      remove_specks: as for `clean_mask`.
+      fill_holes: as for `clean_mask`.
+
+    Returns:
+      The part, `[h, w]` bool.
+    """
+    (top, left), (height, width) = (inner.start for inner in wide), shape
+    cut_edges = top > 0, wide[0].stop < height, left > 0, wide[1].stop < width
+    cleaned = clean_mask(mask, remove_specks, fill_holes, cut_edges)
+    rows, columns = part
+    return cleaned[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+
+
 def clean_part(
     mask, rows: slice, columns: slice, remove_specks: int, fill_holes: int
 ) -> np.ndarray:
@@ -80,11 +121,8 @@ def clean_part(
     Returns:
       The part, `[h, w]` bool.
     """
-    margin = remove_specks + fill_holes
-    height, width = mask.shape
-    top, bottom = max(0, rows.start - margin), min(height, rows.stop + margin)
-    left, right = max(0, columns.start - margin), min(width, columns.stop + margin)
-    part = np.asarray(mask[top:bottom, left:right]) != 0
-    cut_edges = top > 0, bottom < height, left > 0, right < width
-    cleaned = clean_mask(part, remove_specks, fill_holes, cut_edges)
-    return cleaned[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    part, shape = (rows, columns), mask.shape
+    wide = widened(part, shape, remove_specks + fill_holes)
+    return clean_inner_part(
+        np.asarray(mask[wide]) != 0, wide, part, shape, remove_specks, fill_holes
+    )

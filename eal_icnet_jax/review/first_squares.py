@@ -13,17 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from eal_icnet_jax.imaging import mosaic_files, png
-from eal_icnet_jax.inference.cleaning import clean_mask
+from eal_icnet_jax.inference.cleaning import Part, clean_inner_part, widened
 from eal_icnet_jax.inference.image_prediction import ImagePrediction
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import cannot_be_written, write_atomically
 
 FOLDER, DONE = "first", "done"
 """Names of the folder and of the file that says that it is complete."""
-
-AROUND = 64
-"""Distance in pixels around a square within which regions are followed, to tell specks from wires
-that the square cuts off."""
 
 WORTH_IT = 4
 """How many times as many windows the photograph has as its squares, at least."""
@@ -65,11 +61,11 @@ class SquareMask(NamedTuple):
 
 def predict_squares(
     image: ImagePrediction,
-    squares: list[tuple[slice, slice]],
+    squares: list[Part],
     threshold: float,
     folder: pathlib.Path,
 ):
-    """Write the masks of some squares, as they will be in the whole image but for specks.
+    """Write the masks of some squares, as they will be in the whole image.
 
     Nothing is done where the squares are there already, or hardly sooner there than the whole.
 
@@ -91,31 +87,23 @@ def predict_squares(
     except (OSError, ValueError):  # other settings, or never done
         pass
     windows = image.windows()
-    height, width = image.mosaic.shape
-    wide = [
-        tuple(
-            slice(max(0, part.start - AROUND), min(length, part.stop + AROUND))
-            for part, length in zip(square, (height, width), strict=True)
-        )
-        for square in squares
-    ]
+    shape, speck_area = image.mosaic.shape, image.speck_area
+    wide = [widened(square, shape, speck_area) for square in squares]
     needed = sum(windows.window_count(columns, [rows]) for rows, columns in wide)
-    if windows.window_count(slice(0, width), [slice(0, height)]) < WORTH_IT * needed:
+    rows, columns = (slice(0, length) for length in shape)
+    if windows.window_count(columns, [rows]) < WORTH_IT * needed:
         return
     outputs = len(image.model.spec.output_names)
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for (rows, columns), (wide_rows, wide_columns) in zip(squares, wide, strict=True):
-            (probabilities,) = windows.strips(wide_columns, [wide_rows])
-            part = (
-                slice(rows.start - wide_rows.start, rows.stop - wide_rows.start),
-                slice(columns.start - wide_columns.start, columns.stop - wide_columns.start),
-            )
+        for square, around in zip(squares, wide, strict=True):
+            (probabilities,) = windows.strips(around[1], [around[0]])
             for k in range(outputs):
-                mask = clean_mask(probabilities[..., k] >= threshold, image.speck_area, 0)
-                name = f"{k}_y{rows.start:05}_x{columns.start:05}.png"
-                png.write(folder / name, np.where(mask[part], 255, 0).astype(np.uint8))
+                mask = probabilities[..., k] >= threshold
+                mask = clean_inner_part(mask, around, square, shape, speck_area, 0)
+                name = f"{k}_y{square[0].start:05}_x{square[1].start:05}.png"
+                png.write(folder / name, np.where(mask, 255, 0).astype(np.uint8))
         write_atomically(folder / DONE, settings)
     except OSError as error:
         raise cannot_be_written(folder, error) from error
@@ -133,7 +121,7 @@ def read_masks(folder: pathlib.Path) -> list[SquareMask]:
     found = []
     for path in sorted(folder.glob("*.png")):
         name, mosaic = _NAME.fullmatch(path.name), mosaic_files.open_mosaic(path)
-        if name is None or len(mosaic.shape) != 2 or max(mosaic.shape) > LARGEST_SIDE:
+        if name is None or max(mosaic.shape) > LARGEST_SIDE:
             raise UserError(f"{path} is no mask of a square: remove {folder}")
         pixels = mosaic[slice(None), slice(None)]
         mask = (pixels if pixels.ndim == 2 else pixels[..., 0]) > 127

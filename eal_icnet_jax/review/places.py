@@ -89,19 +89,19 @@ def _passes(p: np.ndarray, seeds: np.ndarray, lowest: float) -> list[tuple[float
     part = _connecting_part(p >= lowest, seeds)
     if not part.any():
         return []
-    loose = part & (seeds == 0)
-    count = int(seeds.max()) + 1 + np.count_nonzero(loose)
+    loose, seed_count = part & (seeds == 0), int(seeds.max())
+    count = seed_count + 1 + np.count_nonzero(loose)
     nodes = seeds.astype(np.int64)
-    nodes[loose] = np.arange(int(seeds.max()) + 1, count)
-    edges = _edges(p, part, nodes, int(seeds.max()))
+    nodes[loose] = np.arange(seed_count + 1, count)
+    edges = _edges(p, part, nodes, seed_count)
     # Of the paths between two regions, a maximum spanning tree keeps the one of highest passes.
     costs = coo_array((2 - edges.value, (edges.a, edges.b)), shape=(count, count))
     tree = minimum_spanning_tree(costs.tocsr()).tocoo()
     keys = tree.row.astype(np.int64) * count + tree.col
     kept = np.searchsorted(edges.a * count + edges.b, np.sort(keys))
-    kept = kept[_leads_to_seeds(edges.a[kept], edges.b[kept], count, int(seeds.max()))]
+    kept = kept[_leads_to_seeds(edges.a[kept], edges.b[kept], count, seed_count)]
     kept = kept[np.argsort(-edges.value[kept], kind="stable")]
-    pixels = edges.pixel[kept[_joins(edges.a[kept], edges.b[kept], count, int(seeds.max()))]]
+    pixels = edges.pixel[kept[_joins(edges.a[kept], edges.b[kept], count, seed_count)]]
     return [(float(p.flat[k]), *map(int, np.unravel_index(k, p.shape))) for k in pixels]
 
 

@@ -209,7 +209,7 @@ class ReviewSession:
             self.uncertainty = found[f"{outputs[0]}_uncertainty.zarr"]
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise UserError(f"{folder} is damaged ({error}): remove it") from error
-        self.squares, self._list, self._first = squares, folder / "places.json", []
+        self.squares, self._list = squares, folder / "places.json"
         self.prediction += 1
 
     def _open_first_squares(self):
@@ -219,7 +219,9 @@ class ReviewSession:
                 self._first = read_masks(self.prediction_folder())
             self.prediction += bool(self._first)
 
-    def _forget_first_squares(self):
+    def _end_job(self):
+        """Note that nothing runs any longer, and show what is there of the model in use."""
+        self._job = None
         self.prediction += bool(self._first)
         self._first = []
 
@@ -360,7 +362,6 @@ class ReviewSession:
 
     def _start(self, arguments: list[str], kind: str):
         self._check_idle()
-        self._forget_first_squares()
         self._job, self._kind = Job(arguments, self.folder / f"{kind}.log"), kind
         self.state, self.has_failed = f"{kind}: starting", False
 
@@ -385,14 +386,14 @@ class ReviewSession:
         job = self._job
         if job is None:
             return
+        if self._kind == "predict":
+            self._open_first_squares()
+        if job.is_running:
+            shown = "the places are new; " if self._first else ""
+            self.state = f"{self._kind}: {shown}{job.last_line()}"
+            return
+        self._end_job()
         try:
-            if self._kind == "predict":
-                self._open_first_squares()
-            if job.is_running:
-                shown = "the places are new; " if self._first else ""
-                self.state = f"{self._kind}: {shown}{job.last_line()}"
-                return
-            self._job = None
             if job.has_failed:
                 raise UserError(job.last_line().removeprefix("error: "))
             if self._kind == "train" and not self.has_prediction():
@@ -401,7 +402,6 @@ class ReviewSession:
                 self.open_prediction()
                 self.state = "predicted"
         except UserError as error:
-            self._forget_first_squares()
             self.state, self.has_failed = str(error), True
 
     def stop(self):
@@ -413,8 +413,7 @@ class ReviewSession:
         if self._job is None:
             raise UserError("nothing runs that could be stopped")
         self._job.stop()
-        self._job = None
-        self._forget_first_squares()
+        self._end_job()
         self.state = f"{self._kind}: stopped; starting it again goes on"
 
     def go_back(self) -> pathlib.Path | None:
