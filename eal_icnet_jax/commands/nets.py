@@ -81,13 +81,20 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.degate or arguments.deroute:
         exchange.frame_of(found)  # fails before anything is written
     paths = net_files.write_nets(output, found)
-    for path, write in ((arguments.degate, exchange.write_degate),
-                        (arguments.deroute, exchange.write_deroute),
-                        (arguments.spice, exchange.write_spice)):  # fmt: skip
-        if path is not None:
-            write(path, found)
-            paths.append(path)
-    for note in (*found.stack.notes, *found.notes):
+    notes = [*found.stack.notes, *found.notes]
+    if arguments.degate or arguments.deroute:
+        drawing = exchange.drawing_of(found)
+        if arguments.degate:
+            exchange.write_degate(arguments.degate, drawing)
+        if arguments.deroute and (doubtful := exchange.write_deroute(arguments.deroute, drawing)):
+            notes.append(
+                f"in {arguments.deroute}, wires and vias of different nets are too close to each "
+                f"other at {doubtful:,} places: Deroute, which has no layers, joins them"
+            )
+    if arguments.spice:
+        exchange.write_spice(arguments.spice, found)
+    paths += [path for path in (arguments.degate, *others) if path]
+    for note in notes:
         warn(note)
     joined = sum(len(net.shapes) > 1 for net in found.nets)
     print(f"{len(found.nets):,} nets, {joined:,} of them on several layers, in "

@@ -2,7 +2,8 @@
 
 Written as the sources of Degate (src/Core/Project/ProjectImporter.cc and
 src/Core/LogicModel/LogicModelImporter.cc) and of Deroute (EntityBox/Serialize.cs and Entity.cs)
-read them. Both place objects by pixels of the photograph, y downwards.
+read them; benchmarks/hand_off.py runs both on a drawn stack. Both place objects by pixels of the
+photograph, y downwards.
 """
 
 import pathlib
@@ -10,8 +11,11 @@ import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from typing import NamedTuple
 
+import numpy as np
+
+from eal_icnet_jax.netlist import flat_wires
 from eal_icnet_jax.netlist.extraction import Extraction
-from eal_icnet_jax.netlist.wires import Wire, wires_and_vias
+from eal_icnet_jax.netlist.wires import Via, Wire, wires_and_vias
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import (
     MADE_BY,
@@ -69,6 +73,25 @@ def frame_of(extraction: Extraction) -> Frame:
     return Frame(size, box.left, box.top, height, width)
 
 
+class Drawing(NamedTuple):
+    """Nets as other programs draw them: wires and vias over a photograph."""
+
+    frame: Frame
+    extraction: Extraction
+    wires: list[Wire]
+    vias: list[Via]
+
+
+def drawing_of(extraction: Extraction) -> Drawing:
+    """Return the wires and vias of nets.
+
+    Raises:
+      UserError: the size of a pixel is unknown.
+    """
+    frame = frame_of(extraction)
+    return Drawing(frame, extraction, *wires_and_vias(extraction, frame.pixel_size))
+
+
 def check_outputs(
     degate: pathlib.Path | None, files: list[pathlib.Path | None], force: bool = False
 ):
@@ -91,20 +114,19 @@ def check_outputs(
             check_replaceable(path, force)
 
 
-def write_degate(folder: pathlib.Path, extraction: Extraction):
+def write_degate(folder: pathlib.Path, drawing: Drawing):
     """Write a project of Degate: its layers of metal, wires, vias and nets.
 
     A via is two objects, one on each of the metals that it joins.
 
     Args:
       folder: new or of an earlier run.
-      extraction: the nets.
+      drawing: the nets, of `drawing_of`.
 
     Raises:
-      UserError: the size of a pixel is unknown, or the files cannot be written.
+      UserError: the files cannot be written.
     """
-    frame = frame_of(extraction)
-    wires, vias = wires_and_vias(extraction, frame.pixel_size)
+    frame, extraction, wires, vias = drawing
     metals = [name for name in extraction.stack.names if name.startswith("metal")]
     position = {name: str(k) for k, name in enumerate(metals)}
     model = ElementTree.Element("logic-model", {"software": MADE_BY.decode()})
@@ -164,49 +186,70 @@ def write_degate(folder: pathlib.Path, extraction: Extraction):
     _write(folder / PROJECT, project)
 
 
-def write_deroute(path: pathlib.Path, extraction: Extraction):
+def write_deroute(path: pathlib.Path, drawing: Drawing) -> int:
     """Write wires and vias as entities of Deroute, each labelled with its net.
 
-    A lambda is a pixel. Deroute has no layers: it joins wires that meet, whatever their layer.
+    A lambda is a pixel. Deroute has no layers, so what would join different nets there is moved
+    within its metal: see `flat_wires`.
 
     Args:
       path: of the XML file.
-      extraction: the nets.
+      drawing: the nets, of `drawing_of`.
+
+    Returns:
+      The number of places at which Deroute will still join nets.
 
     Raises:
-      UserError: the size of a pixel is unknown, or the file cannot be written.
+      UserError: the file cannot be written.
     """
-    frame = frame_of(extraction)
-    wires, vias = wires_and_vias(extraction, frame.pixel_size)
+    frame, extraction, wires, vias = drawing
+    names = [net.name for net in extraction.nets]
+    number = {name: k for k, name in enumerate(names)}
+
+    def pixels(places: list) -> np.ndarray:
+        return np.array([frame.place(x, y) for x, y in places]).reshape(-1, 2)
+
+    def nets_and_widths(items: list) -> tuple[np.ndarray, np.ndarray]:
+        nets = np.array([number[item.net] for item in items], int)
+        return nets, np.array([item.width for item in items]) / frame.pixel_size
+
+    ends = pixels([end for wire in wires for end in (wire.start, wire.end)]).reshape(-1, 2, 2)
+    flat = flat_wires.flatten(
+        ends, *nets_and_widths(wires), pixels([(via.x, via.y) for via in vias]),
+        *nets_and_widths(vias),
+    )  # fmt: skip
     root = ElementTree.Element("ArrayOfEntity", {
         "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
         "xmlns:xsd": "http://www.w3.org/2001/XMLSchema",
     })  # fmt: skip
     root.append(ElementTree.Comment(MADE_BY.decode()))
-    for number, item in enumerate((*wires, *vias)):
-        is_wire = isinstance(item, Wire)
-        start, end = (item.start, item.end) if is_wire else ((item.x, item.y),) * 2
-        (x0, y0), (x1, y1) = frame.place(*start), frame.place(*end)
-        width = max(1, round(item.width / frame.pixel_size))
+
+    def add(kind: str, net: int, start: np.ndarray, end: np.ndarray, length: int, width: float):
         values = {
-            "Label": item.net,
-            "LambdaWidth": width if is_wire else 1,
+            "Label": names[net],
+            "LambdaWidth": length,
             "LambdaHeight": 1,
-            "LambdaX": f"{x0:.2f}",
-            "LambdaY": f"{y0:.2f}",
-            "LambdaEndX": f"{x1 if is_wire else 0:.2f}",
-            "LambdaEndY": f"{y1 if is_wire else 0:.2f}",
-            "Type": "WireInterconnect" if is_wire else "ViasConnect",
+            "LambdaX": f"{start[0]:.2f}",
+            "LambdaY": f"{start[1]:.2f}",
+            "LambdaEndX": f"{end[0]:.2f}",
+            "LambdaEndY": f"{end[1]:.2f}",
+            "Type": kind,
             "ColorOverride": "Black",
             "LabelAlignment": "GlobalSettings",
-            "Priority": number,
-            "WidthOverride": width,
+            "Priority": len(root) - 1,
+            "WidthOverride": max(1, round(width)),
         }
         entity = ElementTree.SubElement(root, "Entity")
         for name, value in values.items():
             ElementTree.SubElement(entity, name).text = str(value)
         ElementTree.SubElement(entity, "Children")
+
+    for net, (start, end), width in zip(flat.wire_nets, flat.wires, flat.wire_widths, strict=True):
+        add("WireInterconnect", net, start, end, max(1, round(width)), width)
+    for net, place, width in zip(flat.via_nets, flat.vias, flat.via_widths, strict=True):
+        add("ViasConnect", net, place, np.zeros(2), 1, width / 2)  # a via's width is its radius
     _write(path, root)
+    return flat.doubtful
 
 
 def write_spice(path: pathlib.Path, extraction: Extraction):

@@ -6,6 +6,10 @@ and the fields of Deroute's Entity.cs, which .NET's XmlSerializer reads.
 
 import pathlib
 import xml.etree.ElementTree as ElementTree
+from typing import NamedTuple
+
+import numpy as np
+import shapely
 
 ENTITY_TYPES = {"ViasConnect", "WireInterconnect"}
 """Of Deroute's EntityType those that are written."""
@@ -46,16 +50,56 @@ def read_degate(folder: pathlib.Path) -> tuple[dict, dict[str, set]]:
     return layers, nets
 
 
-def read_deroute(path: pathlib.Path) -> dict[str, set]:
-    """Return the wires and vias of each label."""
+class Entity(NamedTuple):
+    """A wire or via of Deroute."""
+
+    label: str
+    kind: str
+    start: np.ndarray
+    end: np.ndarray
+
+    @property
+    def is_wire(self) -> bool:
+        return self.kind == "WireInterconnect"
+
+
+def read_deroute(path: pathlib.Path) -> list[Entity]:
+    """Return the wires and vias that Deroute keeps: it leaves out wires shorter than a lambda."""
     root = ElementTree.parse(path).getroot()
     assert root.tag == "ArrayOfEntity"
-    nets: dict[str, set] = {}
-    for entity in root.iterfind("Entity"):
-        values = {child.tag: child.text for child in entity}
+    entities = []
+    for element in root.iterfind("Entity"):
+        values = {child.tag: child.text for child in element}
         assert values["Type"] in ENTITY_TYPES and int(values["WidthOverride"]) > 0
         int(values["Priority"])
-        names = ("LambdaX", "LambdaY", "LambdaEndX", "LambdaEndY")
-        places = tuple(float(values[name]) for name in names)
-        nets.setdefault(values["Label"], set()).add((values["Type"], *places))
-    return nets
+        x0, y0, x1, y1 = (float(values[f"Lambda{name}"]) for name in ("X", "Y", "EndX", "EndY"))
+        entity = Entity(values["Label"], values["Type"], np.array([x0, y0]), np.array([x1, y1]))
+        if not entity.is_wire or np.linalg.norm(entity.end - entity.start) >= 1:
+            entities.append(entity)
+    return entities
+
+
+def follow(entities: list[Entity], first: int) -> set[int]:
+    """Return what Deroute selects from an entity on, after SelectTraverse of its Traverse.cs.
+
+    A wire leads to the wires that have an end less than 0.7 lambda from one of its own, and to the
+    vias whose square of 1.4 lambda it meets; a via leads to one wire that meets its square.
+    """
+    ends = np.array([(entity.start, entity.end) for entity in entities])
+    is_wire = np.array([entity.is_wire for entity in entities])
+    lines = shapely.linestrings(ends)
+    squares = shapely.box(*(ends[:, 0] - 0.7).T, *(ends[:, 0] + 0.7).T)
+    selected, waiting = {first}, [first]
+    while waiting:
+        k = waiting.pop()
+        if is_wire[k]:
+            distances = np.linalg.norm(ends[:, :, None] - ends[k][None, None], axis=-1)
+            joined = is_wire & (distances < 0.7).any((1, 2))
+            joined |= ~is_wire & shapely.intersects(squares, lines[k])
+            found = [other for other in np.flatnonzero(joined) if other not in selected]
+        else:
+            met = np.flatnonzero(is_wire & shapely.intersects(lines, squares[k]))
+            found = [other for other in met if other not in selected][:1]
+        selected.update(found)
+        waiting += found
+    return selected

@@ -7,12 +7,12 @@ import pytest
 
 from eal_icnet_jax.datasets.ic_synthetic import die, sample_die
 from eal_icnet_jax.imaging import mosaic_files, png
-from eal_icnet_jax.netlist import exchange, extraction, stack
+from eal_icnet_jax.netlist import exchange, extraction, flat_wires, stack
 from eal_icnet_jax.netlist.stack import LayerSource
 from eal_icnet_jax.netlist.wires import wires_and_vias
 from eal_icnet_jax.system.errors import UserError
 from tests import cli
-from tests.netlist.exchange_readers import read_degate, read_deroute
+from tests.netlist.exchange_readers import follow, read_degate, read_deroute
 
 kdb = pytest.importorskip("klayout.db")
 
@@ -39,6 +39,11 @@ def sources_of(folder):
 @pytest.fixture(scope="module")
 def nets(folder):
     return extraction.extract(stack.read_stack(sources_of(folder)))
+
+
+@pytest.fixture(scope="module")
+def drawing(nets):
+    return exchange.drawing_of(nets)
 
 
 def test_wires_lie_in_the_metal(folder, nets):
@@ -82,31 +87,44 @@ def test_wires_of_a_net_meet(nets):
         assert len({find(group, key) for key in list(group)}) == 1, name
 
 
-def test_a_project_of_degate_holds_the_nets(tmp_path, nets):
-    exchange.write_degate(tmp_path / "chip", nets)
+def test_a_project_of_degate_holds_the_nets(tmp_path, drawing):
+    exchange.write_degate(tmp_path / "chip", drawing)
     layers, read = read_degate(tmp_path / "chip")
     assert [layers[k]["description"] for k in range(3)] == ["metal1", "metal2", "metal3"]
-    wires, vias = wires_and_vias(nets, SIDE)
-    wanted: dict[str, set] = {net.name: set() for net in nets.nets}
+    wanted: dict[str, set] = {net.name: set() for net in drawing.extraction.nets}
 
     def pixel(x, y):
         return round(x / SIDE), round((HEIGHT * SIDE - y) / SIDE)
 
-    for wire in wires:
+    for wire in drawing.wires:
         place = *pixel(*wire.start), *pixel(*wire.end)
         wanted[wire.net].add(("wire", int(wire.layer[5:]) - 1, *place))
-    for via in vias:
+    for via in drawing.vias:
         for layer, direction in ((int(via.layer[3:]) - 1, "up"), (int(via.layer[3:]), "down")):
             wanted[via.net].add(("via", layer, *pixel(via.x, via.y), direction))
     assert read == wanted
 
 
-def test_deroute_reads_every_net_by_its_label(tmp_path, nets):
-    exchange.write_deroute(tmp_path / "chip.xml", nets)
-    read = read_deroute(tmp_path / "chip.xml")
-    assert set(read) == {net.name for net in nets.nets}
-    vias = sum(kind == "ViasConnect" for net in read.values() for kind, *_ in net)
-    assert vias == sum(net.shapes.get(f"via{k}", 0) for net in nets.nets for k in (1, 2))
+def test_deroute_follows_exactly_the_nets(tmp_path, drawing):
+    """From each net's first wire on, Deroute finds all of the net and nothing of another one."""
+    assert exchange.write_deroute(tmp_path / "chip.xml", drawing) == 0
+    entities = read_deroute(tmp_path / "chip.xml")
+    nets = drawing.extraction.nets
+    members = {net.name: {k for k, e in enumerate(entities) if e.label == net.name} for net in nets}
+    vias = sum(not entity.is_wire for entity in entities)
+    assert vias == sum(net.shapes.get(f"via{k}", 0) for net in nets for k in (1, 2)) >= 20
+    for name, wanted in members.items():
+        assert wanted and follow(entities, min(wanted)) == wanted, name
+
+
+def test_nets_that_cannot_be_told_apart_in_one_plane_are_counted():
+    """Two wires of one pixel cannot leave the same line."""
+    wires = np.array([[(0, 5), (20, 5)], [(10, 0), (10, 5)]], float)
+    flat = flat_wires.flatten(
+        wires, np.array([0, 1]), np.ones(2), np.array([[10.0, 5.0]]), np.array([1]), np.ones(1)
+    )
+    assert flat.doubtful == 1
+    np.testing.assert_array_equal(flat.wires, wires)
 
 
 def test_spice_names_every_net(tmp_path, nets):
@@ -144,9 +162,8 @@ def test_layouts_without_pixels_are_refused(tmp_path):
     source = LayerSource("metal1", tmp_path / "a.gds")
     found = extraction.extract(stack.read_stack([source]))
     with pytest.raises(UserError, match="name --pixel-size"):
-        exchange.write_degate(tmp_path / "chip", found)
-    assert not (tmp_path / "chip").exists()
+        exchange.drawing_of(found)
     found = extraction.extract(stack.read_stack([source], SIDE))
-    exchange.write_degate(tmp_path / "chip", found)
+    exchange.write_degate(tmp_path / "chip", exchange.drawing_of(found))
     _, nets = read_degate(tmp_path / "chip")
     assert {layer for _, layer, *_ in nets["N1"]} == {0}

@@ -187,13 +187,17 @@ def test_a_short_on_a_die_of_16384_pixels_is_erased_and_the_place_is_right(brows
         window.page.wait_for_timeout(300)
         window.page.mouse.click(x, y + 60)
         window.press("Enter")
+        window.press("e", "v")
+        window.page.mouse.click(x, y + 300)
         window.page.wait_for_timeout(500)
         found = strokes_of(folder, photograph)
-        assert [(s.layer, s.adds, s.shape) for s in found] == [("metal", False, "line")]
+        assert [(s.layer, s.adds, s.shape) for s in found] == [
+            ("metal", False, "line"), ("via", True, "disk"),
+        ]  # fmt: skip
         assert all(abs(column - place["x"]) < 4 for column, _ in found[0].points)
-        window.press("z")
+        window.press("z", "z")
         assert not strokes_of(folder, photograph)
-        window.press("y")
+        window.press("y", "y")
         window.page.reload()
         window.page.get_by_text("next (n)").wait_for()
         process.send_signal(signal.SIGKILL)
