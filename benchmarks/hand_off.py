@@ -61,7 +61,8 @@ def build_degate(checkout: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
 def build_deroute(checkout: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
     """Build the reader with Deroute's EntityBox."""
     compiler = ["mcs", "-unsafe", "-warn:0"]
-    compiler += [f"-r:System.{name}" for name in ("Windows.Forms", "Drawing", "Xml", "Data", "Core")]
+    parts = "Windows.Forms", "Drawing", "Xml", "Data", "Core"
+    compiler += [f"-r:System.{part}" for part in parts]
     library, program = work / "EntityBox.dll", work / "deroute_reader.exe"
     files = [*(checkout / "EntityBox").glob("**/*.cs")]
     subprocess.run([*compiler, "-target:library", f"-out:{library}", *files], check=True)
