@@ -1,13 +1,14 @@
 """How well tiles of a drawn die are placed, and what their joint costs the prediction.
 
-    python benchmarks/stitching.py --die DIE [DIE ...] --work=WORK [--checkpoint=CKPT]
+    python benchmarks/stitching.py --die DIE [DIE ...] --work=WORK [--checkpoint=CKPT --seeds=N]
 
 DIE is a folder that `eal-icnet draw die` wrote. Its photograph is cut into tiles that overlap by
 15%, lie up to 15 pixels beside their place in a grid, differ in brightness by up to 5%, and have
 noise of 3 levels each, as photographs of their own. Prints the part of the tiles that `eal-icnet
 stitch` places to within a pixel, with seconds and memory, and likewise for m2stitch if it is
 installed. With a checkpoint, what the tiles span is predicted uncut, with such noise, and from the
-tiles, and the opens and shorts of both over all dies are printed, where the tiles show the die.
+tiles, and the opens and shorts of both over all dies and seeds are printed, where the tiles show
+the die. A seed gives the places of the tiles, their gains and the noise of both.
 """
 
 import argparse
@@ -82,13 +83,17 @@ def faults(metal: np.ndarray, mask: np.ndarray, shown: np.ndarray) -> np.ndarray
 
 
 def compare(
-    die: pathlib.Path, positions: pathlib.Path, places: np.ndarray, arguments: argparse.Namespace
+    die: pathlib.Path,
+    positions: pathlib.Path,
+    places: np.ndarray,
+    seed: int,
+    arguments: argparse.Namespace,
 ) -> dict[str, np.ndarray]:
     """Return the `faults` of the mask of what the tiles span, uncut and joined."""
     work, noise = positions.parent.parent, scans.Scan.noise
     part, shown = covered_part(places, arguments.side)
     image, metal = whole_image(die, "image")[part], whole_image(die, "metal")[part] > 0
-    noisy = image + np.random.default_rng(arguments.seed).normal(0, noise, image.shape)
+    noisy = image + np.random.default_rng(seed).normal(0, noise, image.shape)
     png.write(work / "whole.png", np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
     masks = {
         name: predicted(path, work / name, arguments.checkpoint)
@@ -107,14 +112,16 @@ def whole_image(die: pathlib.Path, name: str) -> np.ndarray:
     return mosaic[0 : mosaic.shape[0], 0 : mosaic.shape[1]]
 
 
-def measure(die: pathlib.Path, work: pathlib.Path, arguments: argparse.Namespace) -> dict:
+def measure(
+    die: pathlib.Path, work: pathlib.Path, seed: int, arguments: argparse.Namespace
+) -> dict[str, np.ndarray]:
     """Print how the tiles of a die are placed, and return what `compare` does."""
     tiles = work / "tiles"
     for made in (tiles, work / "whole", work / "joined"):
         shutil.rmtree(made, ignore_errors=True)
     tiles.mkdir(parents=True)
     scan = scans.Scan(arguments.side)
-    grid, places = scans.cut(whole_image(die, "image"), scan, tiles, arguments.seed)
+    grid, places = scans.cut(whole_image(die, "image"), scan, tiles, seed)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     found = stitching.stitch(grid, scan.overlap, scan.overlap / 2)
@@ -135,7 +142,7 @@ def measure(die: pathlib.Path, work: pathlib.Path, arguments: argparse.Namespace
         return {}
     positions = tiles / "positions.csv"
     positions.write_text(positions_table(found.tiles, tiles))
-    return compare(die, positions, places, arguments)
+    return compare(die, positions, places, seed, arguments)
 
 
 def main():
@@ -143,15 +150,22 @@ def main():
     parser.add_argument("--die", type=pathlib.Path, required=True, nargs="+")
     parser.add_argument("--work", type=pathlib.Path, required=True, help="for tiles and masks")
     parser.add_argument("--side", type=int, default=1024, help="of a tile in pixels")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="number of seeds")
     parser.add_argument("--checkpoint", help="to predict with")
     arguments = parser.parse_args()
-    totals: dict[str, np.ndarray] = {}
-    for number, die in enumerate(arguments.die):
-        for name, counts in measure(die, arguments.work / f"stitched{number}", arguments).items():
-            totals[name] = totals.get(name, 0) + counts
-    for name, (opens, shorts, nets) in totals.items():
+    found = [
+        measure(die, arguments.work / f"stitched{number}", seed, arguments)
+        for seed in range(arguments.seeds)
+        for number, die in enumerate(arguments.die)
+    ]
+    if not arguments.checkpoint:
+        return
+    for name in found[0]:
+        opens, shorts, nets = np.sum([counts[name] for counts in found], 0)
         print(f"{name}: {opens} opens, {shorts} shorts in {nets} nets")
+    more = np.array([sum(counts["joined"][:2]) - sum(counts["whole"][:2]) for counts in found])
+    error = more.std(ddof=1) * np.sqrt(len(more)) if len(more) > 1 else np.nan
+    print(f"joined has {more.sum():+} of both, with a standard error of {error:.0f}")
 
 
 if __name__ == "__main__":
