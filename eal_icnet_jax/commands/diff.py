@@ -60,10 +60,14 @@ def run(arguments: argparse.Namespace) -> None:
         warn(note)
     registration = register(first.masks["metal"], second.masks["metal"])
     if registration.mirrored or registration.turns:
-        mirrored = "mirrored and " if registration.mirrored else ""
-        warn(f"{arguments.found} lies {mirrored}turned by {90 * registration.turns} degrees, and "
-             "is brought upright")  # fmt: skip
+        # It is reversed first and then turned to the left, so it lies turned to the right.
+        turned = f"turned by {90 * registration.turns} degrees to the right"
+        how = [word for word, holds in (("mirrored", registration.mirrored),
+                                        (turned, registration.turns)) if holds]  # fmt: skip
+        warn(f"{arguments.found} lies {' and '.join(how)}, and is brought upright")
     print(f"{100 * registration.agreement:.2f}% of the metal is in both")
+    for note in golden.not_compared(first, second, registration):
+        warn(note)
     found = golden.find_differences(first, second, registration, arguments.tolerance)
     golden_report.write_report(arguments.output, first, second, registration, found)
     on_nets = sum(bool(difference.effects) for difference in found)

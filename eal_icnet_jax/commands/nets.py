@@ -91,8 +91,11 @@ def run(arguments: argparse.Namespace) -> None:
                 f"in {arguments.deroute}, wires and vias of different nets are too close to each "
                 f"other at {doubtful:,} places: Deroute, which has no layers, joins them"
             )
-    if arguments.spice:
-        exchange.write_spice(arguments.spice, found)
+    if arguments.spice and (changed := exchange.write_spice(arguments.spice, found)):
+        notes.append(
+            f"in {arguments.spice}, {changed:,} nets have another name, because SPICE knows no "
+            "case and few signs"
+        )
     paths += [path for path in (arguments.degate, *others) if path]
     for note in notes:
         warn(note)

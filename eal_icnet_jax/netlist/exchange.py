@@ -7,6 +7,7 @@ photograph, y downwards.
 """
 
 import pathlib
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from typing import NamedTuple
@@ -252,8 +253,26 @@ def write_deroute(path: pathlib.Path, drawing: Drawing) -> int:
     return flat.doubtful
 
 
-def write_spice(path: pathlib.Path, extraction: Extraction):
+def spice_names(names: list[str]) -> list[str]:
+    """Return names for SPICE, which knows no case and no other signs than these: A-Z 0-9 _ + $ .
+
+    Other signs become _, and what is then equal to an earlier name gets one more.
+    """
+    taken, out = set(), []
+    for name in names:
+        name = re.sub(r"[^A-Za-z0-9_+$.]", "_", name)
+        while name.upper() in taken:
+            name += "_"
+        taken.add(name.upper())
+        out.append(name)
+    return out
+
+
+def write_spice(path: pathlib.Path, extraction: Extraction) -> int:
     """Write a circuit whose pins are the nets. It has no devices.
+
+    Returns:
+      The number of nets whose name is another one in SPICE, see `spice_names`.
 
     Raises:
       UserError: the file cannot be written.
@@ -262,8 +281,9 @@ def write_spice(path: pathlib.Path, extraction: Extraction):
     circuit = kdb.Circuit()
     circuit.name = "CHIP"
     netlist.add(circuit)
-    for net in extraction.nets:
-        circuit.connect_pin(circuit.create_pin(net.name), circuit.create_net(net.name))
+    names = [net.name for net in extraction.nets]
+    for name in (written := spice_names(names)):
+        circuit.connect_pin(circuit.create_pin(name), circuit.create_net(name))
     writer = kdb.NetlistSpiceWriter()
     writer.use_net_names = True
     with atomic_file(path) as partial:
@@ -271,6 +291,7 @@ def write_spice(path: pathlib.Path, extraction: Extraction):
             netlist.write(str(partial), writer, MADE_BY.decode())
         except RuntimeError as error:  # KLayout's, of a full disk for one
             raise cannot_be_written(path, OSError(str(error))) from error
+    return sum(name != other for name, other in zip(names, written, strict=True))
 
 
 def _write(path: pathlib.Path, root: ElementTree.Element):

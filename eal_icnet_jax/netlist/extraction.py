@@ -82,8 +82,12 @@ def read_net_labels(path: pathlib.Path) -> list[NetLabel]:
     out = []
     for row in rows:
         x, y = (row.number(axis, "micrometres", MAX_COORDINATE) for axis in ("x", "y"))
-        if not row.values["name"]:
-            raise UserError(f"{row.place}: the name is empty")
+        name = row.values["name"]
+        if not name or not name.isprintable():
+            raise UserError(
+                f"{row.place}: the name is empty" if not name
+                else f"{row.place}: the name {name!r} holds a control character: remove it"
+            )  # fmt: skip
         out.append(NetLabel(row.place, row.values["name"], row.values["layer"], x, y))
     return out
 
@@ -189,18 +193,20 @@ def _names(
         if len(ids) > 1
     ]
     taken = set(owners)
-    out, parts = [], dict.fromkeys(owners, 0)
+    out: list[str] = []
+    parts = dict.fromkeys(owners, 0)
     for number, net in enumerate(nets, 1):
         names = by_id[net.cluster_id]
         if not names:
             name = f"N{number}"
-            while name in taken:
-                name += "_"
         elif len(owners[names[0]]) > 1:  # parts of an open net
             parts[names[0]] += 1
             name = f"{names[0]}${parts[names[0]]}"
         else:
             name = "+".join(names)
+        while name in taken and names != [name]:  # a label elsewhere, or a name made before
+            name += "_"
+        taken.add(name)
         out.append(name)
     return out, notes
 

@@ -1,6 +1,7 @@
 """Differences of a found layer from a golden one: where they are, how large, what they connect."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -27,17 +28,23 @@ EFFECTS = {
 """What each kind of `electrical.Fault` is called here."""
 
 
+LEFT_OUT = 0.002
+"""Largest part of the metal of a side that is left out without a word, of rounding at edges."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Side:
     """One of the two that are compared.
 
     Attributes:
-      masks: of `metal`, and of `via` if there are any, `[H, W]` bool.
+      path: of its metal.
+      masks: of `metal`, and of `via` if it is known which vias there are, `[H, W]` bool.
       origin: place of the lower left corner in micrometres, y upwards.
       pixel_size: side of a pixel in micrometres.
       notes: a sentence for each thing that a user should know.
     """
 
+    path: pathlib.Path
     masks: dict[str, np.ndarray]
     origin: tuple[float, float]
     pixel_size: float
@@ -78,6 +85,8 @@ def stated_pixel_size(path: pathlib.Path) -> float | None:
 def read_side(path: pathlib.Path, via: pathlib.Path | None, pixel_size: float) -> Side:
     """Read a layout, or masks of metal and vias, with pixels of a size.
 
+    Masks that state another size of their pixels are resampled.
+
     Args:
       path: of a layout with metal on layer 1/0 and vias on 2/0, or of a mask of metal.
       via: of a mask of vias.
@@ -90,14 +99,23 @@ def read_side(path: pathlib.Path, via: pathlib.Path | None, pixel_size: float) -
         masks, notes = {}, []
         for kind, file in (("metal", path), ("via", via)):
             if file is not None:
-                mask = MosaicMask(mosaic_files.open_mosaic(file))
+                mosaic = mosaic_files.open_mosaic(file)
+                mask = MosaicMask(mosaic)
                 check_pixel_count(str(file), mask.shape)
-                masks[kind] = mask[0 : mask.shape[0], 0 : mask.shape[1]]
+                pixels = mask[0 : mask.shape[0], 0 : mask.shape[1]]
                 notes += [f"{file}: {note}" for note in mask.notes]
+                stated = square_pixel_size(mosaic.pixel_size) or pixel_size
+                if not math.isclose(stated, pixel_size, rel_tol=0.01):
+                    notes.append(f"{file} states pixels of {stated:g} micrometres, and is compared "
+                                 f"with pixels of {pixel_size:g}")  # fmt: skip
+                    shape = tuple(round(side * stated / pixel_size) for side in mask.shape)
+                    check_pixel_count(str(file), shape)
+                    pixels = _resampled(pixels, shape)
+                masks[kind] = pixels
         shapes = {mask.shape for mask in masks.values()}
         if len(shapes) > 1:
             raise UserError(f"{path} and {via} differ in size: name two masks of one image")
-        return Side(masks, (0.0, 0.0), pixel_size, tuple(notes))
+        return Side(path, masks, (0.0, 0.0), pixel_size, tuple(notes))
     drawn = DrawnLayout(path, read_layout(path))
     boxes = {kind: drawn.bounds(layer) for kind, layer in LAYERS.items()}
     if boxes["metal"] is None:
@@ -115,10 +133,17 @@ def read_side(path: pathlib.Path, via: pathlib.Path | None, pixel_size: float) -
     shape = max(1, round(height)), max(1, round(width))
     masks = {
         kind: drawn.mask(layer, shape, pixel_size, (left, bottom))[0 : shape[0], 0 : shape[1]]
-        for kind, layer in LAYERS.items()
         if boxes[kind] is not None
+        else np.zeros(shape, bool)
+        for kind, layer in LAYERS.items()
     }
-    return Side(masks, (left, bottom), pixel_size)
+    return Side(path, masks, (left, bottom), pixel_size)
+
+
+def _resampled(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return a mask with another number of pixels."""
+    levels = 255 * mask.astype(np.uint8)
+    return cv2.resize(levels, shape[::-1], interpolation=cv2.INTER_AREA) >= 128
 
 
 def _far_from(mask: np.ndarray, other: np.ndarray, tolerance: float) -> np.ndarray:
@@ -172,6 +197,32 @@ def _meet(a: tuple[int, int, int, int], fault: Fault, margin: int) -> bool:
         fault.left <= a[2] + margin and fault.right >= a[0] - margin
         and fault.top <= a[3] + margin and fault.bottom >= a[1] - margin
     )  # fmt: skip
+
+
+def not_compared(golden: Side, found: Side, registration: Registration) -> list[str]:
+    """Return a sentence for each thing that `find_differences` leaves out.
+
+    Args: see `find_differences`.
+    """
+    notes = []
+    over, inside = registration.apply(found.masks["metal"], golden.shape)
+    metal, mine = golden.masks["metal"], found.masks["metal"]
+    # The found metal that lies over the golden image, in pixels of the golden one.
+    area = abs(np.linalg.det(registration.matrix[:, :2]))
+    for side, other, count, total in (
+        (golden, found, np.count_nonzero(metal & ~inside), np.count_nonzero(metal)),
+        (found, golden, np.count_nonzero(mine) / area - np.count_nonzero(over),
+         np.count_nonzero(mine) / area),
+    ):  # fmt: skip
+        if count > LEFT_OUT * total:
+            notes.append(
+                f"{100 * count / total:.1f}% of the metal of {side.path} lies beyond what "
+                f"{other.path} shows or draws, and is not compared"
+            )
+    for side, other in ((golden, found), (found, golden)):
+        if "via" in side.masks and "via" not in other.masks and side.masks["via"].any():
+            notes.append(f"vias are not compared: no mask of the vias of {other.path} was named")
+    return notes
 
 
 def find_differences(

@@ -22,6 +22,12 @@ from eal_icnet_jax.vector.layout_reader import kdb
 
 FILES = ("differences.lyrdb", "differences.csv", "overview.png")
 
+CROPS = "crops"
+"""Name of the folder of the pictures."""
+
+PICTURES = f"{CROPS}/[0-9]*.png"
+"""Names of the pictures."""
+
 COLUMNS = ("number", "kind", "effects", "x", "y", "left", "top", "right", "bottom", "missing",
            "added")  # fmt: skip
 """Columns of the table. x and y are micrometres of the golden layout, y upwards. Boxes are pixels
@@ -39,7 +45,7 @@ MOST_PICTURES = 100
 
 def check_folder(folder: pathlib.Path, force: bool = False):
     """Raise a `UserError` if a report would replace files of another program."""
-    check_report_replaceable(folder, FILES, force)
+    check_report_replaceable(folder, FILES, force, PICTURES)
 
 
 def write_report(
@@ -60,9 +66,9 @@ def write_report(
     metal = golden.masks["metal"]
     over, inside = registration.apply(found.masks["metal"], golden.shape)
     try:
-        crops = folder / "crops"
+        crops = folder / CROPS
         crops.mkdir(parents=True, exist_ok=True)
-        for path in crops.glob("[0-9]*.png"):
+        for path in folder.glob(PICTURES):
             path.unlink()
         for number, difference in enumerate(differences[:MOST_PICTURES], 1):
             part = _around(difference.box, golden.shape)

@@ -31,6 +31,9 @@ FILES = ("places.json", "places.csv", "places.lyrdb")
 CROPS = "crops"
 """Name of the folder of the pictures."""
 
+PICTURES = f"{CROPS}/[0-9]*.png"
+"""Names of the pictures."""
+
 CROP_SIDE = 512
 """Smallest side of a picture in pixels; smaller squares are magnified by a whole number."""
 
@@ -182,7 +185,7 @@ def write_list(
     Raises:
       UserError: a file cannot be written, or would replace one of another program.
     """
-    check_report_replaceable(folder, FILES, force)
+    check_report_replaceable(folder, FILES, force, PICTURES)
     table = io.StringIO(newline="")
     writer = csv.writer(table)
     writer.writerow(COLUMNS)
@@ -196,7 +199,7 @@ def write_list(
     try:
         crops = folder / CROPS
         crops.mkdir(parents=True, exist_ok=True)
-        for path in crops.glob("[0-9]*.png"):
+        for path in folder.glob(PICTURES):
             path.unlink()
         for rank, square in enumerate(squares, 1):
             png.write(crops / f"{rank:04}.png", _crop(maps, square))

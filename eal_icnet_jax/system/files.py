@@ -93,19 +93,24 @@ def check_replaceable(path: pathlib.Path, force: bool = False):
         )
 
 
-def check_report_replaceable(folder: pathlib.Path, names: Sequence[str], force: bool = False):
+def check_report_replaceable(
+    folder: pathlib.Path, names: Sequence[str], force: bool = False, pictures: str = ""
+):
     """Raise a `UserError` if a report would replace a file that this package did not write.
 
     Args:
       folder: of the report.
       names: of its files. The first one bears `MADE_BY`, and stands for the others if it exists.
       force: whether any file may be replaced.
+      pictures: pattern of the files that a new report removes.
     """
     first, *others = (folder / name for name in names)
     check_replaceable(first, force)
     if not first.exists():
         for path in others:
             check_replaceable(path, force)
+    for path in sorted(folder.glob(pictures)) if pictures else ():
+        check_replaceable(path, force)
 
 
 @contextlib.contextmanager

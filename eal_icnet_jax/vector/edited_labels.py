@@ -78,7 +78,7 @@ def read_labels(
         from eal_icnet_jax.vector import layout_reader  # needs the extra `labels`
 
         layout = layout_reader.read_layout(path)
-        drawn = layout_reader.DrawnLayout(path, layout, cell)
+        drawn = layout_reader.DrawnLayout(path, layout, cell, "name one with --cell")
         return _from_layout(drawn, photograph, layers, pixel_size)
     if suffix == ".svg":
         return _from_svg(path, photograph)

@@ -33,7 +33,8 @@ class ShapeOptions:
       jog: with `manhattan`, steps of up to this many pixels are straightened. 0 keeps the edges of
         the pixels.
       via_shape: `circle` of the via's area, `box` around the via, or its `outline`, drawn like
-        metal. A via whose circle or box would meet another one keeps its outline.
+        metal. A via whose circle or box would meet another one keeps its outline, and so does one
+        that fills less than 0.65 of its box.
       min_area: smallest number of pixels of a region; smaller regions are left out.
 
     Raises:

@@ -97,13 +97,20 @@ class DrawnLayout:
       path: of its file, for error messages.
       layout: its content.
       cell: name of the cell that is looked at; None for the only one that no other contains.
+      remedy: what to do about several such cells, for the error message.
 
     Raises:
       UserError: the cell is not there or not the only one.
     """
 
-    def __init__(self, path: pathlib.Path, layout: kdb.Layout, cell: str | None = None):
-        self.path, self._layout = path, layout
+    def __init__(
+        self,
+        path: pathlib.Path,
+        layout: kdb.Layout,
+        cell: str | None = None,
+        remedy: str = "save a file with one of them",
+    ):
+        self.path, self._layout, self._remedy = path, layout, remedy
         self._cell = self._find_cell(cell)
 
     def _find_cell(self, name: str | None) -> kdb.Cell:
@@ -118,7 +125,7 @@ class DrawnLayout:
             raise UserError(f"{self.path} has no cell: draw something in it")
         if len(tops) > 1:
             raise UserError(
-                f"{self.path} has {len(tops)} topmost cells ({_names(tops)}): name one with --cell"
+                f"{self.path} has {len(tops)} topmost cells ({_names(tops)}): {self._remedy}"
             )
         return tops[0]
 

@@ -13,6 +13,10 @@ from eal_icnet_jax.vector.simplification import simplify
 
 CIRCLE_SIDES = 32
 
+FILLED = 0.65
+"""Least part of its box that a via fills. What fills less, such as two vias that meet at a corner,
+keeps its outline, because its box or circle could reach metal that it does not touch."""
+
 
 def draw_vias(polygons: Sequence[shapely.Polygon], shape: str) -> list[shapely.Polygon]:
     """Return a circle or a box for each via, which may touch others.
@@ -34,7 +38,8 @@ def draw_vias(polygons: Sequence[shapely.Polygon], shape: str) -> list[shapely.P
 def layout_polygons(mask: outlines.Mask, kind: str, options: ShapeOptions) -> list[shapely.Polygon]:
     """Return the shapes of a mask, in pixels with the origin at the upper left corner.
 
-    No two shapes meet. A via whose circle or box would meet another shape keeps its outline.
+    No two shapes meet. A via whose circle or box would meet another shape keeps its outline, and so
+    does one that hardly fills its box.
 
     Args:
       mask: `[H, W]`, non-zero is inside.
@@ -50,5 +55,9 @@ def layout_polygons(mask: outlines.Mask, kind: str, options: ShapeOptions) -> li
     else:
         shapes = simplify(polygons, options.tolerance)
     if kind == "via" and options.via_shape != "outline" and polygons:
-        return keep_apart(draw_vias(polygons, options.via_shape), shapes)
+        drawn = draw_vias(polygons, options.via_shape)
+        fill = shapely.area(np.array(polygons, object)) / shapely.area(shapely.envelope(polygons))
+        drawn = [via if part >= FILLED else shape
+                 for via, shape, part in zip(drawn, shapes, fill, strict=True)]  # fmt: skip
+        return keep_apart(drawn, shapes)
     return shapes

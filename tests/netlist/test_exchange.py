@@ -135,6 +135,13 @@ def test_spice_names_every_net(tmp_path, nets):
     assert {net.expanded_name() for net in circuit.each_net()} == {n.name for n in nets.nets}
 
 
+def test_names_for_spice_are_plain_and_differ_without_case():
+    names = ["a", "A", "VDD+B", "C$1", "Ä µ–net", "a b,c", "A_"]
+    assert exchange.spice_names(names) == [
+        "a", "A_", "VDD+B", "C$1", "____net", "a_b_c", "A__",
+    ]  # fmt: skip
+
+
 def test_the_command_writes_all_of_them_again_and_again(tmp_path):
     mask = np.zeros((60, 80), np.uint8)
     mask[10:20, 5:75] = 255

@@ -1,6 +1,7 @@
 """Differences from a golden layout: planted ones are found, and hardly any others."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -103,6 +104,49 @@ def test_equal_layouts_have_no_differences(masks, tmp_path):
     assert "100.00% of the metal is in both" in result.stdout
     assert "0 differences" in result.stdout
     assert report(tmp_path / "out") == []
+
+
+def test_a_layout_without_vias_lacks_all_of_them(masks, tmp_path):
+    golden = written(tmp_path / "golden.gds", *masks)
+    write_layout(tmp_path / "found.gds", {"metal": masks[0]}, SIDE, EXACT)
+    out, size = tmp_path / "out", f"--pixel-size={SIDE}"
+    assert cli.call("diff", golden, tmp_path / "found.gds", "-o", out, size).returncode == 0
+    vias = len(connected_regions(masks[1])[1]) - 1
+    assert [row["kind"] for row in report(out)] == ["missing via"] * vias
+    png.write(tmp_path / "found.png", 255 * masks[0].astype(np.uint8), (SIDE, SIDE))
+    result = cli.call("diff", golden, tmp_path / "found.png", "-o", out)
+    assert result.returncode == 0 and report(out) == []
+    assert "vias are not compared: no mask of the vias of" in result.stderr
+
+
+def test_what_lies_beyond_one_side_is_said(masks, tmp_path):
+    golden = written(tmp_path / "golden.gds", *masks)
+    found = written(tmp_path / "half.gds", masks[0][:512], masks[1][:512])
+    for first, second in ((golden, found), (found, golden)):
+        result = cli.call("diff", first, second, "-o", tmp_path / "out", f"--pixel-size={SIDE}")
+        share = 1 - masks[0][:512].sum() / masks[0].sum()
+        said = float(re.search(r"([\d.]+)% of the metal of .*golden.gds lies beyond", result.stderr)[1])
+        assert said == pytest.approx(100 * share, abs=1)
+        assert "0 differences" in result.stdout
+
+
+def test_masks_of_other_pixels_are_resampled(masks, tmp_path):
+    png.write(tmp_path / "golden.png", 255 * masks[0].astype(np.uint8), (SIDE, SIDE))
+    fine = np.kron(masks[0], np.full((2, 2), 255, np.uint8))
+    png.write(tmp_path / "fine.png", fine, (SIDE / 2, SIDE / 2))
+    result = cli.call("diff", tmp_path / "golden.png", tmp_path / "fine.png", "-o", tmp_path / "out")
+    assert "fine.png states pixels of 0.05 micrometres, and is compared" in result.stderr
+    assert "0 differences" in result.stdout
+
+
+def test_pictures_of_other_programs_are_kept(masks, tmp_path):
+    golden = written(tmp_path / "golden.gds", *masks)
+    mine = tmp_path / "out" / "crops" / "7.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    error = cli.error_of("diff", golden, golden, "-o", tmp_path / "out", f"--pixel-size={SIDE}")
+    assert "7.png exists and was not written by this program" in error
+    assert mine.read_text() == "mine"
 
 
 def test_what_cannot_be_compared_is_reported(masks, tmp_path):

@@ -126,6 +126,31 @@ def test_labels_name_nets_and_show_opens_and_shorts(masks, tmp_path):
         extracted(masks, labels=extraction.read_net_labels(names))
 
 
+def test_vias_that_meet_at_a_corner_reach_no_metal_beside_them(tmp_path):
+    """An L of metal with an L of vias on it, and another wire in the corner of both."""
+    metal, via = np.zeros((60, 60), np.uint8), np.zeros((60, 60), np.uint8)
+    metal[10:20, 5:25] = metal[20:40, 5:14] = metal[24:40, 18:50] = 255
+    via[12:34, 7:12] = via[12:18, 7:24] = 255
+    paths = {"metal1": tmp_path / "m.png", "via1": tmp_path / "v.png", "metal2": tmp_path / "n.png"}
+    for path, mask in zip(paths.values(), (metal, via, metal), strict=True):
+        png.write(path, mask, (0.1, 0.1))
+    found = extracted(paths)
+    assert [net.shapes for net in found.nets] == [
+        {"metal1": 1, "via1": 1, "metal2": 1}, {"metal1": 1}, {"metal2": 1},
+    ]  # fmt: skip
+
+
+def test_names_of_nets_are_unique(masks, tmp_path):
+    """A joined name that a label elsewhere also gives."""
+    names = tmp_path / "names.csv"
+    names.write_text("name,layer,x,y\nA,metal1,1,4.7\nB,metal2,2.3,1\nA+B,metal1,1,1.7\n")
+    found = extracted(masks, labels=extraction.read_net_labels(names))
+    assert [net.name for net in found.nets][:2] == ["A+B_", "A+B"]
+    names.write_text("name,layer,x,y\n\"A\nB\",metal1,1,4.7\n")
+    with pytest.raises(UserError, match="holds a control character: remove it"):
+        extraction.read_net_labels(names)
+
+
 def test_vias_that_touch_nothing_are_counted(masks):
     via = np.zeros((HEIGHT, 80), np.uint8)
     via[11:15, 21:25] = via[11:15, 60:64] = via[30:34, 30:34] = 255

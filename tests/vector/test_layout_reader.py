@@ -88,7 +88,7 @@ def test_a_cell_is_named_where_there_are_several(tmp_path):
         shapes.insert(db.Box(0, 0, 1000, 1000 if name == "A" else 2000))
     path = tmp_path / "a.gds"
     layout.write(str(path))
-    with pytest.raises(UserError, match=r"2 topmost cells \(A, B\): name one with --cell"):
+    with pytest.raises(UserError, match=r"2 topmost cells \(A, B\): save a file with one of them"):
         DrawnLayout(path, read_layout(path))
     with pytest.raises(UserError, match="has no cell 'C': its topmost are A, B"):
         DrawnLayout(path, read_layout(path), "C")
