@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run `eal-icnet align`."""
     from eal_icnet_jax.imaging import alignment_report, mosaic_files, mosaic_writing, moved_mosaic
-    from eal_icnet_jax.imaging.image_pairs import is_mask
+    from eal_icnet_jax.imaging.image_pairs import has_few_values
     from eal_icnet_jax.system.files import check_replaceable, check_report_replaceable
     from eal_icnet_jax.system.terminal import warn
 
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         found = _found(arguments, reference, moving)
         mapped = found.map
-    result = moved_mosaic.moved(moving, mapped, is_mask(moving), reference)
+    result = moved_mosaic.moved(moving, mapped, has_few_values(moving), reference)
     mosaic_writing.write_ome_tiff(output, result)
     if not arguments.map:
         alignment_report.write_report(output, found, reference, moving)

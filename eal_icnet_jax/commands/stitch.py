@@ -20,6 +20,10 @@ SEARCH = 0.075
 """How far is searched around known positions by default, as part of a tile's side."""
 
 
+MANY = 0.2
+"""Part of the pairs of neighbours from which on those that do not fit are many."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `eal-icnet stitch`."""
     add = parser.add_argument
@@ -70,10 +74,11 @@ def run(arguments: argparse.Namespace) -> None:
     from eal_icnet_jax.system.terminal import warn
 
     check_replaceable(output, arguments.force)
-    missing = []
+    missing, others = [], []
     if overlap is not None:
         grid = tiled_mosaic.find_tiles(folder, arguments.tiles)
         tiles, missing = set(grid.values()), tiled_mosaic.missing_tiles(grid)
+        others = tiled_mosaic.left_out(folder, arguments.tiles, grid)
     else:
         placed = (
             tile_positions.read_stage_positions(source, arguments.flip_x, arguments.flip_y)
@@ -88,15 +93,21 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         found = stitching.refine(placed, search)
     print(
-        f"{len(found.tiles)} tiles placed by {found.pairs} pairs of neighbours, which agree to "
-        f"{found.deviation:.2f} pixels"
+        f"{len(found.tiles)} tiles placed by {found.fitting} of {found.pairs} pairs of neighbours, "
+        f"which agree to {found.deviation:.2f} pixels"
     )
     if missing:
         warn(f"{source} lacks {len(missing)} tiles of its grid, such as row "
              f"{missing[0][0]} column {missing[0][1]}")  # fmt: skip
-    if found.unsure:
-        warn(f"{found.unsure} pairs of neighbours show nothing to place them by, or contradict the "
-             "others")  # fmt: skip
+    for note in others:
+        warn(f"{source}: {note}")
+    if unsure := found.pairs - found.fitting:
+        many = f", which are many: {found.hint}" if unsure > MANY * found.pairs else ""
+        warn(f"{unsure} pairs of neighbours show nothing to place them by, or contradict the "
+             f"others{many}")  # fmt: skip
+    if found.unplaced:
+        warn(f"{len(found.unplaced)} tiles, such as {found.unplaced[0].name}, are joined to most "
+             "others by no pair that fits: they lie where they were expected")  # fmt: skip
     if is_table:
         table = tile_positions.positions_table(found.tiles, output.parent)
         write_atomically(output, table)

@@ -15,6 +15,9 @@ Map = Callable[[np.ndarray], np.ndarray]
 SAMPLES, SAMPLE_SIDE = 4, 384
 """Number, down and across, and side of the squares from which an image is judged."""
 
+MOST_VALUES = 16
+"""Largest number of values of an image that is drawn."""
+
 DEPTHS = ("depth", "depth")
 """Instead of edges, how deep inside of two masks their pixels lie."""
 
@@ -69,21 +72,27 @@ def sample_squares(image: Mosaic, level: int) -> list[np.ndarray]:
     return [square for square in squares if square is not None]
 
 
-def white_of_mask(image: Mosaic) -> int | None:
-    """Return the value of an image that has only that one and 0, or None if it has others."""
+def _sampled_values(image: Mosaic) -> list[int]:
+    """Return the values of an image in some small squares spread over it."""
     height, width = image.shape
     parts = [
         image[slice(int(y), int(y) + 64), slice(int(x), int(x) + 64)]
         for y in np.linspace(0, max(height - 64, 0), SAMPLES)
         for x in np.linspace(0, max(width - 64, 0), SAMPLES)
     ]
-    values = np.unique(np.concatenate([part.ravel() for part in parts])).tolist()
-    return values[1] if parts[0].ndim == 2 and len(values) == 2 and values[0] == 0 else None
+    return np.unique(np.concatenate([part.ravel() for part in parts])).tolist()
 
 
-def is_mask(image: Mosaic) -> bool:
-    """Return whether an image has only two values, 0 and another one."""
-    return white_of_mask(image) is not None
+def white_of_mask(image: Mosaic) -> int | None:
+    """Return the value of a grey image that has only that one and 0, or None if it has others."""
+    values = _sampled_values(image)
+    is_grey = image[:1, :1].ndim == 2
+    return values[1] if is_grey and len(values) == 2 and values[0] == 0 else None
+
+
+def has_few_values(image: Mosaic) -> bool:
+    """Return whether an image is drawn, as a mask or classes are, not photographed."""
+    return len(_sampled_values(image)) <= MOST_VALUES
 
 
 class ImagePair:

@@ -22,16 +22,16 @@ LARGEST_PART = 4
 """Largest area of an image that is read for a part, relative to it."""
 
 
-def moved(image: Mosaic, mapped: SmoothMap, is_mask: bool, reference: Mosaic) -> Mosaic:
+def moved(image: Mosaic, mapped: SmoothMap, is_drawn: bool, reference: Mosaic) -> Mosaic:
     """Return an image as it lies over a reference. It is 0 beyond its border.
 
     Args:
       image: of 1, 8 or 16 bits; one bit becomes 0 and 255.
       mapped: from the reference's pixels to those of the image.
-      is_mask: take the nearest pixel, so that no value arises that was not there.
+      is_drawn: take the nearest pixel, so that no value arises that was not there.
       reference: whose pixel size the result has.
     """
-    method = cv2.INTER_NEAREST if is_mask else cv2.INTER_CUBIC
+    method = cv2.INTER_NEAREST if is_drawn else cv2.INTER_CUBIC
     channels = image[0:1, 0:1].shape[2:]
     dtype = np.dtype(np.uint8) if image.dtype == bool else image.dtype  # as it is read
 

@@ -32,6 +32,10 @@ VISIBLE_GAIN = 0.005
 SMALLEST_COVER = 0.02
 """Smallest part of the mosaic that tiles cover. If it is less, the positions are no pixels."""
 
+LARGEST_SHARE = 0.7
+"""Largest part of its side by which a tile overlaps its nearest neighbour in each direction. If
+most overlap by more, the positions are no pixels."""
+
 
 class _Tile(NamedTuple):
     """A tile, its corner and its size in pixels."""
@@ -48,6 +52,40 @@ class _Tile(NamedTuple):
         right = min(self.left + self.width, other.left + other.width)
         bottom = min(self.top + self.height, other.top + other.height)
         return (left, top, right, bottom) if right > left and bottom > top else None
+
+
+def check_kind(tile: Mosaic, first: Mosaic):
+    """Raise a `UserError` if a tile differs from the first one in depth or channels."""
+    if tile.dtype not in (np.uint8, np.uint16):
+        raise UserError(f"{tile.path} has 1 bit per pixel: convert it to 8 or 16")
+    channels = [image[:1, :1].shape[2:] for image in (tile, first)]
+    if tile.dtype != first.dtype or channels[0] != channels[1]:
+        kinds = [
+            f"{image.dtype} {'RGB' if channel else 'grey'}"
+            for image, channel in zip((tile, first), channels, strict=True)
+        ]
+        raise UserError(f"{tile.path} is {kinds[0]}, and {first.path} {kinds[1]}: convert one")
+
+
+def check_apart(corners: np.ndarray, side: np.ndarray, where: str):
+    """Raise a `UserError` if most tiles lie on one another, as positions in micrometres do.
+
+    Args:
+      corners: x and y of each tile in pixels, `[N, 2]`.
+      side: width and height of a tile.
+      where: what says where they lie.
+    """
+    if len(corners) < 2:
+        return
+    from scipy.spatial import KDTree
+
+    distances, _ = KDTree(corners / side).query(corners / side, k=2, p=np.inf)
+    share = float(1 - np.median(distances[:, 1]))
+    if share > LARGEST_SHARE:
+        raise UserError(
+            f"{where}, most tiles share {100 * share:.0f}% of their sides with another one: "
+            "positions must be in pixels"
+        )
 
 
 def open_positions(path: pathlib.Path) -> Mosaic:
@@ -91,7 +129,7 @@ class _PlacedTiles:
         tiles = []
         for tile in placed:
             image = read_tile(tile.path)
-            self._check_kind(tile.path, image)
+            check_kind(image, self.first)
             corner = round(tile.x - left), round(tile.y - top)
             tiles.append(_Tile(tile.path, *corner, *image.shape))
         self.tiles = sorted(tiles, key=lambda tile: (tile.top, tile.left))
@@ -106,17 +144,6 @@ class _PlacedTiles:
         self._reach = max(1, int(np.median(sides))) if sides else 1  # of the weights at an edge
         self._gains = self._find_gains(overlaps)
 
-    def _check_kind(self, path: pathlib.Path, image: Mosaic):
-        channels = [tile[:1, :1].shape[2:] for tile in (image, self.first)]
-        if image.dtype not in (np.uint8, np.uint16):
-            raise UserError(f"{path} has 1 bit per pixel: convert it to 8 or 16")
-        if image.dtype != self.first.dtype or channels[0] != channels[1]:
-            kinds = [
-                f"{image.dtype} {'RGB' if channel else 'grey'}"
-                for image, channel in zip((image, self.first), channels, strict=True)
-            ]
-            raise UserError(f"{path} is {kinds[0]}, and {self.first.path} {kinds[1]}: convert one")
-
     def _check_cover(self):
         height, width = self.shape
         covered = sum(tile.height * tile.width for tile in self.tiles) / (height * width)
@@ -125,6 +152,9 @@ class _PlacedTiles:
                 f"{self._path} spreads {len(self.tiles)} tiles over {height}x{width} pixels, of "
                 f"which they cover {100 * covered:.2g}%: positions must be in pixels"
             )
+        corners = np.array([(tile.left, tile.top) for tile in self.tiles])
+        side = np.median([(tile.width, tile.height) for tile in self.tiles], 0)
+        check_apart(corners, side, f"by {self._path}")
 
     def _tiles_in_memory(self) -> int:
         """Return the number of tiles of two rows of tiles."""
@@ -252,12 +282,11 @@ def open_tiles(folder: pathlib.Path, pattern: str, overlap: float = 0.0) -> Mosa
         return tiled_mosaic.open_tiles(folder, pattern)
     tiles = find_tiles(folder, pattern)
     mosaic = open_placed_tiles(folder, grid_positions(tiles, overlap))
-    missing = missing_tiles(tiles)
-    if not missing:
-        return mosaic
-    examples = ", ".join(f"row {row} column {column}" for row, column in missing[:3])
-    note = f"lacks {len(missing)} tiles of its grid ({examples})"
-    return dataclasses.replace(mosaic, notes=(*mosaic.notes, note))
+    notes = [*mosaic.notes, *tiled_mosaic.left_out(folder, pattern, tiles)]
+    if missing := missing_tiles(tiles):
+        examples = ", ".join(f"row {row} column {column}" for row, column in missing[:3])
+        notes.append(f"lacks {len(missing)} tiles of its grid ({examples})")
+    return dataclasses.replace(mosaic, notes=tuple(notes))
 
 
 def grid_positions(tiles: dict[tuple[int, int], pathlib.Path], overlap: float) -> list[PlacedTile]:

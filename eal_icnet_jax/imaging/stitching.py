@@ -15,11 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, eye_array, kron
+from scipy.sparse.csgraph import connected_components
 
 from eal_icnet_jax.imaging import matching
-from eal_icnet_jax.imaging.placed_mosaic import grid_positions
+from eal_icnet_jax.imaging.mosaics import Mosaic
+from eal_icnet_jax.imaging.placed_mosaic import check_apart, check_kind, grid_positions
 from eal_icnet_jax.imaging.tile_positions import PlacedTile
-from eal_icnet_jax.imaging.tiled_mosaic import read_tile, tile_pixels
+from eal_icnet_jax.imaging.tiled_mosaic import read_tile
 from eal_icnet_jax.system.errors import UserError
 
 Grid = dict[tuple[int, int], pathlib.Path]
@@ -27,6 +29,10 @@ Grid = dict[tuple[int, int], pathlib.Path]
 
 SMALLEST_FIT = 0.3
 """Smallest correlation of a pair that is used."""
+
+FLAT = 1 / 256
+"""Standard deviation of the levels of a part that shows nothing, relative to the largest level; at
+most one level."""
 
 BESIDE = 0.6
 """Part of a side that two tiles share at least if they lie beside each other."""
@@ -56,14 +62,19 @@ class Stitching:
     Attributes:
       tiles: row by row.
       pairs: number of neighbours.
-      unsure: number of neighbours that do not fit each other, or contradict the others.
-      deviation: median distance in pixels by which the other pairs contradict each other.
+      fitting: number of neighbours that fit each other, and the other such pairs.
+      deviation: median distance in pixels by which those contradict each other.
+      unplaced: tiles that no chain of fitting pairs joins to most of the others. They lie where
+        they were expected.
+      hint: what is wrong if many pairs do not fit.
     """
 
     tiles: tuple[PlacedTile, ...]
     pairs: int
-    unsure: int
+    fitting: int
     deviation: float
+    unplaced: tuple[pathlib.Path, ...]
+    hint: str
 
 
 def stitch(grid: Grid, overlap: float, search: float) -> Stitching:
@@ -80,12 +91,14 @@ def stitch(grid: Grid, overlap: float, search: float) -> Stitching:
     expected = grid_positions(grid, overlap)
     places = sorted(grid)
     number = {place: k for k, place in enumerate(places)}
-    shape = read_tile(expected[0].path).shape
+    first = read_tile(expected[0].path)
+    shape = first.shape
     reach = max(2, round(search * min(shape)))
     if min(overlap * length for length in shape) - reach < SMALLEST_SIDE:
         raise UserError(
-            f"neighbours share {overlap * min(shape):.0f} pixels, too few to search for shifts of "
-            f"{reach} pixels: name a smaller --search"
+            f"neighbours share {overlap * min(shape):.0f} pixels by --tile-overlap="
+            f"{100 * overlap:g} (percent), too few to search for shifts of {reach} pixels: name a "
+            "smaller --search, or a larger overlap if it is larger"
         )
     neighbours = [
         (number[other], number[row, column])
@@ -94,10 +107,10 @@ def stitch(grid: Grid, overlap: float, search: float) -> Stitching:
         if other in number
     ]
     hint = (
-        f"with an overlap of {100 * overlap:g}%: check --tile-overlap, and which number of the "
+        f"check whether they share {100 * overlap:g}% (--tile-overlap), and which number of the "
         "names is the row"
     )
-    return _stitched(expected, neighbours, shape, reach, hint)
+    return _stitched(expected, neighbours, first, reach, hint)
 
 
 def refine(placed: Sequence[PlacedTile], search: float) -> Stitching:
@@ -111,19 +124,21 @@ def refine(placed: Sequence[PlacedTile], search: float) -> Stitching:
       UserError: a tile cannot be read or has another size, or no pair fits.
     """
     expected = sorted(placed, key=lambda tile: (tile.y, tile.x))
-    shape = read_tile(expected[0].path).shape
+    first = read_tile(expected[0].path)
+    shape = first.shape
     corners = np.array([tile[1:] for tile in expected])
     reach = max(2, round(search * min(shape)))
     size = np.array(shape[::-1])
+    check_apart(corners, size, "at these positions")
     neighbours, narrow = [], 0
     for k in range(len(expected)):
-        first = int(np.searchsorted(corners[:, 1], corners[k, 1] - shape[0]))
-        sides = size - np.abs(corners[first:k] - corners[k])
+        start = int(np.searchsorted(corners[:, 1], corners[k, 1] - shape[0]))
+        sides = size - np.abs(corners[start:k] - corners[k])
         # Tiles beside each other share most of a side; those at a corner share little.
         beside = (sides > 0).all(1) & (sides > BESIDE * size).any(1)
         wide = beside & (sides - reach >= SMALLEST_SIDE).all(1)
         narrow += int((beside & ~wide).sum())
-        neighbours += [(first + int(j), k) for j in np.flatnonzero(wide)]
+        neighbours += [(start + int(j), k) for j in np.flatnonzero(wide)]
     if len(expected) > 1 and not neighbours:
         raise UserError(
             f"neighbours share too little to search for shifts of {reach} pixels: name a smaller "
@@ -131,14 +146,14 @@ def refine(placed: Sequence[PlacedTile], search: float) -> Stitching:
             if narrow
             else "no two tiles overlap at these positions: check their unit and direction"
         )
-    hint = "at these positions: check their direction, or name a larger --search"
-    return _stitched(expected, neighbours, shape, reach, hint)
+    hint = "check the unit and the direction of the positions, or name a larger --search"
+    return _stitched(expected, neighbours, first, reach, hint)
 
 
 def _stitched(
     expected: Sequence[PlacedTile],
     neighbours: Sequence[tuple[int, int]],
-    shape: tuple[int, int],
+    first_tile: Mosaic,
     reach: int,
     hint: str,
 ) -> Stitching:
@@ -147,12 +162,12 @@ def _stitched(
     Args:
       expected: the tiles where they should lie, row by row.
       neighbours: the indices of each pair, the second ones ascending.
-      shape: height and width of all tiles.
+      first_tile: whose size and kind all have.
       reach: largest difference from the expected places in pixels.
-      hint: what to say if no pair fits.
+      hint: what is wrong if many pairs do not fit.
     """
     memory = max((second - first for first, second in neighbours), default=0) + 2
-    pixels = functools.lru_cache(memory)(functools.partial(_grey, shape))
+    pixels = functools.lru_cache(memory)(functools.partial(_grey, first_tile))
     pairs = []
     for first, second in neighbours:
         step = np.subtract(expected[second][1:], expected[first][1:])
@@ -161,24 +176,32 @@ def _stitched(
         if found is not None:
             pairs.append(_Pair(first, second, *found))
     if neighbours and not pairs:
-        raise UserError(f"no two neighbours fit {hint}")
+        raise UserError(f"no two neighbours fit: {hint}")
     nominal = np.array([tile[1:] for tile in expected])
     places, deviations = _solve(nominal, pairs, reach)
     fitting = deviations <= 3 * matching.TOLERANCE
+    joined = np.array([pair[:2] for pair in pairs], int).reshape(-1, 2)[fitting]
+    links = coo_array((np.ones(len(joined)), tuple(joined.T)), shape=(len(expected),) * 2)
+    _, groups = connected_components(links, directed=False)
+    most = np.argmax(np.bincount(groups))
     return Stitching(
         tuple(PlacedTile(tile.path, *map(float, place))
               for tile, place in zip(expected, places, strict=True)),
         len(neighbours),
-        len(neighbours) - int(fitting.sum()),
+        int(fitting.sum()),
         float(np.median(deviations[fitting])) if fitting.any() else 0.0,
+        tuple(expected[k].path for k in np.flatnonzero(groups != most)),
+        hint,
     )  # fmt: skip
 
 
-def _grey(shape: tuple[int, int], path: pathlib.Path) -> np.ndarray:
+def _grey(first: Mosaic, path: pathlib.Path) -> np.ndarray:
     """Return the brightness of a tile, `[H, W]` float32."""
-    pixels = tile_pixels(path)
-    if pixels.shape[:2] != shape:
-        sizes = ["x".join(map(str, size)) for size in (pixels.shape[:2], shape)]
+    tile = read_tile(path)
+    check_kind(tile, first)
+    pixels = tile[slice(None), slice(None)]
+    if pixels.shape[:2] != first.shape:
+        sizes = ["x".join(map(str, size)) for size in (pixels.shape[:2], first.shape)]
         raise UserError(
             f"{path} has {sizes[0]} pixels (height x width), and the first {sizes[1]}: crop them "
             "to one size"
@@ -205,7 +228,8 @@ def _shift(
         return None
     template = second[top:bottom, left:right]
     window = first[top + y - reach : bottom + y + reach, left + x - reach : right + x + reach]
-    if min(template.shape) < SMALLEST_SIDE or template.std() < 1 or window.std() < 1:
+    flat = min(1.0, FLAT * first.max())
+    if min(template.shape) < SMALLEST_SIDE or min(template.std(), window.std()) < flat:
         return None
     found = matching.match(window, template, SMALLEST_FIT)
     return found and (np.array([x - reach, y - reach]) + found.shift, found.information)

@@ -3,7 +3,7 @@
 import functools
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import defusedxml.ElementTree
@@ -27,23 +27,33 @@ def _settings(text: str) -> dict[str, str]:
     return {key.lower(): value.strip() for key, value in pairs}
 
 
+def _file_names(nodes: Iterable) -> set[str]:
+    """Return the names of files that elements of OME metadata state."""
+    return {node.get("FileName") for node in nodes if node.tag.endswith("}UUID")} - {None}
+
+
 class TiffMetadata:
     """What the metadata of a page state. Damaged metadata raise exceptions of any type.
 
     Args:
       file: that is open.
       page: of the file.
+      name: of the file, by which OME metadata of several files find what is in this one.
     """
 
-    def __init__(self, file: tifffile.TiffFile, page: tifffile.TiffPage):
-        self._file, self._page = file, page
+    def __init__(self, file: tifffile.TiffFile, page: tifffile.TiffPage, name: str):
+        self._file, self._page, self._name = file, page, name
 
     @functools.cached_property
     def _ome_nodes(self) -> list:
-        """The elements of the OME metadata."""
+        """The elements of the OME metadata: those of the images in this file, if it is named."""
         if not self._file.is_ome:
             return []
-        return list(defusedxml.ElementTree.fromstring(self._file.ome_metadata).iter())
+        root = defusedxml.ElementTree.fromstring(self._file.ome_metadata)
+        images = [node for node in root if node.tag.endswith("}Image")]
+        own = [image for image in images if self._name in _file_names(image.iter())]
+        others = [image for image in images if image not in own] if own else []
+        return [node for part in root if part not in others for node in part.iter()]
 
     def _ome_tagged(self, tag: str) -> list[Any]:
         return [node for node in self._ome_nodes if node.tag.endswith(f"}}{tag}")]
@@ -78,16 +88,15 @@ class TiffMetadata:
             return {**_settings(text), "source": f"JEOL metadata in {companion.name}"}
         return {}
 
-    def other_parts(self, own_name: str) -> list[str]:
+    def other_parts(self) -> list[str]:
         """Return the names of the other files over which the image of an OME-TIFF is spread.
 
-        Args:
-          own_name: name of the file, which may differ from the one that it was written under.
+        The file's own name may differ from the one that it was written under.
         """
-        names = {node.get("FileName") for node in self._ome_tagged("UUID")} - {None}
-        others = names - {own_name} if len(names) > 1 else set()
+        names = _file_names(self._ome_nodes)
+        others = names - {self._name} if len(names) > 1 else set()
         others |= {node.get("MetadataFile") for node in self._ome_tagged("BinaryOnly")}
-        return sorted(others - {None, own_name})
+        return sorted(others - {None, self._name})
 
     def _vendor_sizes(self) -> Iterator[PixelSize | None]:
         """Yield the pixel size from each microscope's metadata that are there."""
@@ -144,8 +153,11 @@ class TiffMetadata:
     def stage_position(self) -> tuple[float, float] | None:
         """Return the place (x, y) of the stage in micrometres by OME, or None if it is not stated.
 
-        OME's usual unit, "reference frame", is no length.
+        OME's usual unit, "reference frame", is no length. Nothing is stated either if the metadata
+        have several images and none is said to be in this file.
         """
+        if len(self._ome_tagged("Image")) > 1:
+            return None
         plane = next(iter(self._ome_tagged("Plane")), {})
         if not all(plane.get(f"Position{axis}") for axis in "XY"):
             return None

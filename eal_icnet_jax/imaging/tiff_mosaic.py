@@ -61,7 +61,7 @@ def open_tiff(
     page = series.keyframe
     if data is not None:
         check_pixel_count(str(path), (int(page.imagelength), int(page.imagewidth)))
-    metadata = TiffMetadata(file, page)
+    metadata = TiffMetadata(file, page, path.name)
     _check_parts(path, metadata, data is not None)
     convert = tiff_colours.converter(page, str(path))
     try:
@@ -113,7 +113,7 @@ def _choose(
 
 def _check_parts(path: pathlib.Path, metadata: TiffMetadata, in_memory: bool):
     """Raise a `UserError` if parts of an image lie in other files that are missing."""
-    names = _stated(lambda: metadata.other_parts(path.name)) or []
+    names = _stated(lambda: metadata.other_parts()) or []
     missing = [name for name in names if in_memory or not (path.parent / name).exists()]
     if missing:
         raise UserError(

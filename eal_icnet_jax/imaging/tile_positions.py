@@ -27,8 +27,10 @@ MAX_PLACE = 1e8
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
-FIJI = re.compile(rf"(?P<name>[^;]+);[^;]*;\s*\(\s*(?P<x>{NUMBER})\s*,\s*(?P<y>{NUMBER})\s*\)\s*")
-"""A line of Fiji's TileConfiguration.txt."""
+FIJI = re.compile(
+    rf"(?P<name>[^;]+);[^;]*;\s*\(\s*(?P<x>{NUMBER})\s*,\s*(?P<y>{NUMBER})\s*(?:,\s*0*\.?0*\s*)?\)\s*"
+)
+"""A line of Fiji's TileConfiguration.txt. With `dim = 3`, a third number of 0 is one layer."""
 
 MIST = re.compile(
     rf"file:\s*(?P<name>[^;]+);.*?position:\s*\(\s*(?P<x>{NUMBER})\s*,\s*(?P<y>{NUMBER})\s*\).*"
@@ -70,7 +72,7 @@ def read_positions(path: pathlib.Path) -> list[PlacedTile]:
 
 def _of_table(row: Row) -> tuple[str, str, float, float]:
     x, y = (row.number(axis, "pixels", MAX_PLACE) for axis in ("x", "y"))
-    return row.place, row.values["name"], x, y
+    return row.place, row.values["name"].replace("\\", "/"), x, y
 
 
 def _lines(path: pathlib.Path, text: str) -> list[tuple[str, str, float, float]]:
@@ -90,7 +92,7 @@ def _lines(path: pathlib.Path, text: str) -> list[tuple[str, str, float, float]]
         x, y = float(match["x"]), float(match["y"])
         if max(abs(x), abs(y)) >= MAX_PLACE:
             raise UserError(f"{place}: positions must be in pixels")
-        out.append((place, match["name"].strip(), x, y))
+        out.append((place, match["name"].strip().replace("\\", "/"), x, y))
     return out
 
 
@@ -99,14 +101,14 @@ def _checked(path: pathlib.Path, rows: Sequence[tuple[str, str, float, float]]) 
     if len(rows) > MAX_TILES:
         raise UserError(f"{path} names over {MAX_TILES:,} tiles: split it")
     folder = path.parent.resolve()
-    seen: set[str] = set()
+    seen: set[pathlib.Path] = set()
     out, missing = [], []
     for place, name, x, y in rows:
-        if name in seen:
+        tile, file = path.parent / name, (folder / name).resolve()
+        if file in seen:
             raise UserError(f"{place}: {name} is named above too: remove one")
-        seen.add(name)
-        tile = path.parent / name
-        if not name or not (folder / name).resolve().is_relative_to(folder):
+        seen.add(file)
+        if not name or not file.is_relative_to(folder):
             raise UserError(f"{place}: name a tile in the folder of {path.name}")
         if not tile.is_file():
             missing.append(name)
@@ -137,11 +139,12 @@ def read_stage_positions(
         raise UserError(f"{folder} has no files that end in .ome.tif: name the folder of the tiles")
     if len(paths) > MAX_TILES:
         raise UserError(f"{folder} has over {MAX_TILES:,} tiles: split it")
-    out = []
+    out: list[PlacedTile] = []
+    first: tuple[float, float, pathlib.Path] | None = None
     for path in paths:
         try:
             with tifffile.TiffFile(path) as file:
-                metadata = TiffMetadata(file, cast(tifffile.TiffPage, file.pages[0]))
+                metadata = TiffMetadata(file, cast(tifffile.TiffPage, file.pages[0]), path.name)
                 place, size = metadata.stage_position(), metadata.pixel_size()
         except OSError as error:
             raise cannot_be_read(path, error) from error
@@ -153,6 +156,12 @@ def read_stage_positions(
                 "its pixels: name --tiles and --tile-overlap instead"
             )
         height, width = size[:2]
+        first = (*size[:2], path) if first is None else first
+        if not np.allclose(size[:2], first[:2], rtol=0.01):
+            raise UserError(
+                f"{path} states pixels of {width:g} micrometres, and {first[2]} of {first[1]:g}: "
+                "photograph all tiles at one magnification, or correct the size"
+            )
         x, y = place[0] / width, place[1] / height
         if max(abs(x), abs(y)) >= MAX_PLACE:
             raise UserError(f"{path} lies at {x:.3g}, {y:.3g} pixels: its pixel size must be wrong")

@@ -28,8 +28,10 @@ def open_tiles(folder: pathlib.Path, pattern: str) -> Mosaic:
     Raises:
       UserError: the pattern is wrong, tiles are missing, or the first or last cannot be read.
     """
-    tiles = _TileGrid(_complete_grid(folder, find_tiles(folder, pattern)))
-    return mosaic_of_tiles(folder, tiles.first, tiles.shape, tiles.read, notes=tiles.overlaps())
+    found = find_tiles(folder, pattern)
+    tiles = _TileGrid(_complete_grid(folder, found))
+    notes = tiles.overlaps() + left_out(folder, pattern, found)
+    return mosaic_of_tiles(folder, tiles.first, tiles.shape, tiles.read, notes)
 
 
 def mosaic_of_tiles(
@@ -58,12 +60,19 @@ def mosaic_of_tiles(
 
 
 def find_tiles(folder: pathlib.Path, pattern: str) -> dict[tuple[int, int], pathlib.Path]:
-    """Return the files whose names match a pattern, by row and column."""
-    if sorted(re.findall(r"{(\w*)}", pattern)) != ["column", "row"]:
-        raise UserError(f"--tiles is {pattern}: name tiles as in tile_{{row}}_{{column}}.png")
+    """Return the files whose names match a pattern, by row and column.
+
+    Raises:
+      UserError: the pattern is wrong, or no file or two files of one place match it.
+    """
+    if sorted(re.findall(r"{(\w*)}", pattern)) != ["column", "row"] or "}{" in pattern:
+        raise UserError(
+            f"--tiles is {pattern}: name tiles as in tile_{{row}}_{{column}}.png, with something "
+            "between the numbers"
+        )
     expression = re.escape(pattern)
     for key in ("row", "column"):
-        expression = expression.replace(re.escape(f"{{{key}}}"), rf"(?P<{key}>\d+)")
+        expression = expression.replace(re.escape(f"{{{key}}}"), rf"(?P<{key}>-?\d+)")
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name one that holds tiles")
     paths: dict[tuple[int, int], pathlib.Path] = {}
@@ -79,6 +88,20 @@ def find_tiles(folder: pathlib.Path, pattern: str) -> dict[tuple[int, int], path
     if not paths:
         raise UserError(f"{folder} holds no file named as {pattern}")
     return paths
+
+
+def left_out(
+    folder: pathlib.Path, pattern: str, tiles: dict[tuple[int, int], pathlib.Path]
+) -> list[str]:
+    """Return a sentence about files that end as the tiles do and are no tiles, if there are any."""
+    ending = pathlib.Path(pattern).suffix
+    files = {path for path in folder.glob(f"*{ending}") if path.is_file()}
+    others = sorted(files - set(tiles.values()))
+    if not others:
+        return []
+    return [
+        f"{len(others)} files are not named as {pattern} and left out, such as {others[0].name}"
+    ]
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> int:
@@ -155,8 +178,9 @@ class _TileGrid:
         self._size, self._last_size = first.shape[:2], last.shape[:2]
         if any(np.greater(self._last_size, self._size)):
             raise UserError(
-                f"{grid[-1][-1]} is larger than {grid[0][0]}: tiles of the last row or column may "
-                "only be smaller than the others"
+                f"{grid[-1][-1]} ({self._last_size[1]}x{self._last_size[0]} pixels) is larger than "
+                f"{grid[0][0]} ({self._size[1]}x{self._size[0]}): only tiles of the last row or "
+                "column may be smaller than the others"
             )
         rows, columns = len(grid), len(grid[0])
         self.shape = (

@@ -60,7 +60,8 @@ def read_table(path: pathlib.Path, columns: tuple[str, ...]) -> list[Row]:
 
     Args:
       path: of the file.
-      columns: that it must have; others are allowed.
+      columns: that it must have, in lower case; others are allowed. Case and spaces around a name
+        do not count.
 
     Returns:
       The rows, with texts without spaces around them.
@@ -71,7 +72,11 @@ def read_table(path: pathlib.Path, columns: tuple[str, ...]) -> list[Row]:
     out = []
     reader = csv.DictReader(io.StringIO(read_text(path)))
     try:
-        missing = set(columns) - set(reader.fieldnames or ())
+        names = [name.strip().lower() for name in reader.fieldnames or ()]
+        reader.fieldnames = names
+        if twice := [name for name in columns if names.count(name) > 1]:
+            raise UserError(f"{path} has two columns {twice[0]}: remove one")
+        missing = set(columns) - set(names)
         if missing:
             raise UserError(
                 f"{path} has no column {', '.join(sorted(missing))}: its first line must be "

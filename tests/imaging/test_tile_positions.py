@@ -64,7 +64,7 @@ def test_written_positions_are_read_again(folder):
     ("name", "text", "message"),
     [
         ("t.txt", "a.png; ; (0)\n", "line 1 is no position of a tile: write it as in Fiji's"),
-        ("t.txt", "a.png; ; (0, 0, 0)\n", "line 1 is no position of a tile"),
+        ("t.txt", "a.png; ; (0, 0, 5)\n", "line 1 is no position of a tile"),
         ("t.txt", "# nothing\n", "names no tile: write a line for each"),
         (
             "t.txt",
