@@ -202,6 +202,10 @@ def run(arguments: argparse.Namespace) -> None:
         {"images", "labels", "checkpoint", "output"}, {"predictions", "labels", "output"},
     ):  # fmt: skip
         raise UserError(FORMS)
+    for name in ("images", "predictions", "labels"):
+        folder = getattr(arguments, name)
+        if folder and folder.resolve() == arguments.output.resolve():
+            raise UserError(f"--output is the folder of the {name}: name another one")
     threshold = THRESHOLD if arguments.threshold is None else arguments.threshold
     pictures = PICTURES if arguments.pictures is None else arguments.pictures
     _check_folder_options(arguments.config_overrides, threshold, pictures, arguments.white)

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     jax_settings.configure(training=True)
     checkpoint = arguments.checkpoint or project.suitable_weights()
-    workdir, goes_on = project.next_round()
+    workdir, goes_on = project.next_round([checkpoint, *arguments.config_overrides])
     recipe = project.recipe(workdir, checkpoint)
     print(
         f"{'going on with ' if goes_on else ''}round {int(workdir.name)}: {len(project.pairs)} "

@@ -19,11 +19,12 @@ from eal_icnet_jax.vector.layout_options import (
     square_pixel_size,
 )
 
+DEFAULT_LAYERS = ",".join(f"{kind}={a}/{b}" for kind, (a, b) in LAYERS.items())
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `eal-icnet labels`."""
     add = parser.add_argument
-    default = ",".join(f"{kind}={a}/{b}" for kind, (a, b) in LAYERS.items())
     add("source", type=pathlib.Path, metavar="SOURCE", help="what was drawn")
     add("--like", type=pathlib.Path, required=True, metavar="PHOTO",
         help="the photograph that it was drawn on")  # fmt: skip
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the labels")  # fmt: skip
     add(
         "--layers",
-        default=default,
+        default=DEFAULT_LAYERS,
         metavar="KIND=LAYER[/DATATYPE],...",
         help="layers of the source; of a painted image, LAYER is the level (%(default)s)",
     )
@@ -48,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _layers(text: str) -> dict[str, tuple[int, int]]:
     """Return the layer and datatype of each kind from --layers."""
-    layers = {}
+    layers: dict[str, tuple[int, int]] = {}
+    named: set[str] = set()
     for part in text.split(","):
         kind, _, layer = part.partition("=")
         try:
@@ -57,6 +59,9 @@ def _layers(text: str) -> dict[str, tuple[int, int]]:
             kind = ""
         if kind not in LAYERS:
             raise UserError(f"--layers is {text}: name layers as metal=1/0,via=2/0")
+        if kind in named:
+            raise UserError(f"--layers is {text}: name one layer for {kind}")
+        named.add(kind)
     return layers
 
 
@@ -71,6 +76,10 @@ def run(arguments: argparse.Namespace) -> None:
     from eal_icnet_jax.vector import edited_labels
 
     layers = _layers(arguments.layers)
+    if arguments.source.suffix.lower() == ".svg" and arguments.layers != DEFAULT_LAYERS:
+        raise UserError(
+            "--layers is for layouts and painted images: name the layers of an SVG metal and via"
+        )
     photograph = mosaic_files.open_mosaic(arguments.like)
     pixel_size = None
     if arguments.source.suffix.lower() in edited_labels.LAYOUT_ENDINGS:
@@ -86,12 +95,14 @@ def run(arguments: argparse.Namespace) -> None:
     )
     for note in labels.notes:
         warn(f"{arguments.source}: {note}")
-    folder = arguments.output
+    folder = arguments.output.resolve() if not arguments.output.name else arguments.output
     name = edited_labels.stem_of(photograph) + mask_files.ending_of(photograph.shape)
-    paths = {
-        kind: (folder if kind == "metal" else folder.with_name(f"via_{folder.name}")) / name
-        for kind in labels.masks
-    }
+    folders = {"metal": folder, "via": folder.with_name(f"via_{folder.name}")}
+    paths = {kind: folders[kind] / name for kind in labels.masks}
+    for kind in set(folders) - set(paths):
+        if (folders[kind] / name).exists():
+            warn(f"{folders[kind] / name} is of an earlier run and stays, and {arguments.source} "
+                 f"has no {kind}: remove it if there is none")  # fmt: skip
     for path in paths.values():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         )
 
     from eal_icnet_jax.evaluation.calibration import Calibration, read_calibrations
-    from eal_icnet_jax.imaging import image_folders, mosaic_files
+    from eal_icnet_jax.imaging import image_folders, levels, mosaic_files
     from eal_icnet_jax.inference.prediction import PredictionRun
     from eal_icnet_jax.inference.prediction_options import LayoutOutput, PredictionOptions
     from eal_icnet_jax.models import checkpoints
@@ -116,6 +116,7 @@ def run(arguments: argparse.Namespace) -> None:
             f"{arguments.calibration} has the calibration of {len(calibrations)} outputs, and the "
             f"network has {len(outputs)}: name the metrics.json of this network"
         )
+    photograph = levels.in_full_range(photograph, arguments.white)
     maps = review_list.PredictedMaps.of_files(photograph, arguments.output, outputs)
     calibrations = calibrations or [Calibration.nothing()] * len(outputs)
     by_output = dict(zip(outputs, calibrations, strict=False))

@@ -174,8 +174,12 @@ def rule_of(
         note = "" if low in (0, *plain) else f"has one level, {low}: all of it is foreground"
         return lambda image: _brightness(image) != 0, note
     if len(levels) == 2 and not (statistics.is_coloured and low):
-        is_plain = statistics.is_coloured or (low == 0 and high in plain)
+        is_plain = low == 0 and high in plain
         note = "" if is_plain else f"has the levels {low} and {high}: {high} is foreground"
+        if statistics.is_coloured:
+            colours = statistics.colours
+            count = "many" if colours is None else len(colours - {0})
+            note = f"has {count} colours besides black: all of them are foreground"
         return lambda image: _brightness(image) == high, note
     counts = statistics.counts[levels]
     fills_regions = _fills_regions(parts(), statistics.counts)
@@ -189,10 +193,12 @@ def rule_of(
         return lambda image: _brightness(image) != 0, (
             f"has {len(levels)} levels ({_listed(levels)}): all but 0 are foreground"
         )
-    kind = "colours whose background is not black" if statistics.is_coloured else "levels"
+    what = f"{len(levels)} levels ({_listed(levels)})"
+    if statistics.is_coloured:
+        count = "many" if statistics.colours is None else len(statistics.colours)
+        what = f"{count} colours whose background is not black"
     raise UserError(
-        f"{name} is no mask: it has {len(levels)} {kind} ({_listed(levels)}), so its foreground is "
-        "unknown; save it with two levels"
+        f"{name} is no mask: it has {what}, so its foreground is unknown; save it with two levels"
     )
 
 

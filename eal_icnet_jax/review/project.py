@@ -5,9 +5,10 @@ DIR/models/001, 002, ...                      a work directory for each round of
 DIR/models/current.json                       which of them is in use
 """
 
+import hashlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,9 @@ Below it, the rate falls with the square of the error."""
 
 LEAST_RATE = 0.1
 """Smallest part of the full learning rate, for a network that is right everywhere."""
+
+SMALLEST_CROP, LARGEST_CROP = 32, 256
+"""Smallest and largest side in pixels of the crops. It is a multiple of the smallest."""
 
 LAYOUTS = (paired_folders.FolderLayout(),)
 """Form of the folder `train`."""
@@ -144,12 +148,17 @@ class Project:
         self.use(model)
         return model
 
-    def next_round(self) -> tuple[pathlib.Path, bool]:
+    def next_round(self, choices: Sequence[str]) -> tuple[pathlib.Path, bool]:
         """Return the work directory of the next round, and whether it was begun and stopped.
 
-        A round that was stopped goes on only if the squares are still the same.
+        A round that was stopped goes on only if the squares and the choices are still the same.
+
+        Args:
+          choices: the checkpoint that the training starts from, and what the user says of its
+            config.
         """
-        rounds, digest = self.rounds(), self.digest()
+        rounds = self.rounds()
+        digest = hashlib.sha256("\0".join([self.digest(), *choices]).encode()).hexdigest()
         if rounds and rounds[-1] not in self.finished_rounds():
             squares = rounds[-1] / "squares.txt"
             if squares.exists() and squares.read_text() == digest:
@@ -221,6 +230,11 @@ class Project:
                 example = transforms.CentreView(form.crop_size, form.wire_width)(example)
             yield example
 
+    def _crop(self) -> int:
+        """Return the side in pixels of the crops: as large as the smallest square allows."""
+        sides = (min(mosaic_files.open_mosaic(pair.image).shape) for pair in self.pairs)
+        return min(LARGEST_CROP, max(SMALLEST_CROP, min(sides) // SMALLEST_CROP * SMALLEST_CROP))
+
     def recipe(self, workdir: pathlib.Path, checkpoint: str) -> Recipe:
         """Return how a round is trained.
 
@@ -255,6 +269,6 @@ class Project:
             "--config.dataset.allow_empty_labels=True",  # few squares may have no via
             "--config.preprocessing.stretch=()",
             "--config.preprocessing.wire_width=0",
-            f"--config.dataset.crop_size={min(spec.preprocessing.crop_size or 256, 256)}",
+            f"--config.dataset.crop_size={min(spec.preprocessing.crop_size or 256, self._crop())}",
         ]
         return Recipe(f"configs/finetune.py:{weights}", flags, error)

@@ -8,6 +8,7 @@ DIR/train, DIR/models        see `project`
 """
 
 import contextlib
+import glob
 import json
 import pathlib
 import subprocess
@@ -298,7 +299,7 @@ class ReviewSession:
         """
         train, written = self.folder / "train", 0
         for kind in ("image", "label", "via_label", "ignore"):
-            for path in (train / kind).glob(f"{self.name}_y*_x*.png"):
+            for path in (train / kind).glob(f"{glob.escape(self.name)}_y*_x*.png"):
                 path.unlink()
         near = [
             Stroke(SEEN, True, s.shape, s.points, s.width + 2 * NEAR)

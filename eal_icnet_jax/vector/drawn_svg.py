@@ -4,9 +4,12 @@ Follows SVG 1.1 (https://www.w3.org/TR/SVG11); svgelements computes the shapes, 
 styles and transforms.
 """
 
+import copy
 import io
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import shapely
@@ -26,8 +29,26 @@ except ImportError as missing:
 LABEL = "{http://www.inkscape.org/namespaces/inkscape}label"
 """Attribute in which Inkscape keeps the name of a layer."""
 
-REFUSED = {"use": "unlink its clones", "text": "convert it to paths", "symbol": "ungroup it"}
+REFUSED = {
+    "use": "unlink its clones",
+    "text": "convert it to paths",
+    "symbol": "ungroup it",
+    "switch": "keep one of its branches outside of it",
+    "flowRoot": "convert it to paths",
+    "flowRegion": "convert it to paths",
+}
 """Elements whose shapes are not read, and what to do about them."""
+
+REFUSED_IF_DRAWN = ("svg", "mask", "marker", "clipPath", "pattern")
+"""Elements that are not read outside of definitions."""
+
+REFUSED_PROPERTIES = {
+    "clip-path": "release its clip",
+    "mask": "release its mask",
+    "stroke-dasharray": "draw its stroke without dashes",
+    "transform-origin": "write its transform without it",
+}
+"""Attributes and properties of a style that are not read, and what to do about them."""
 
 STEPS_PER_PIXEL = 2
 """Number of straight lines that a curve is drawn with, by its extent."""
@@ -75,19 +96,39 @@ def parse(data: bytes, name: str, shape: tuple[int, int]) -> Drawing:
         holds elements that are not read.
     """
     root = svg_labels.parse_xml(data, name)
-    for element in root.iter():
-        tag = str(element.tag).removeprefix(svg_labels.SVG)
-        if tag in REFUSED:
-            raise UserError(f"{name} holds a {tag}: {REFUSED[tag]}")
+    _check_elements(root, name)
     try:
         svg = svgelements.SVG.parse(io.BytesIO(data), reify=True, on_error="raise")
-        to_pixels = _matrix_to_pixels(svg, name, shape)
+        to_pixels = _matrix_to_pixels(svg, root, name, shape)
         with np.errstate(over="ignore", invalid="ignore"):  # such coordinates are refused
             return _to_layout(list(_shapes(svg)), to_pixels, name, shape[0])
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, ArithmeticError) as error:
         raise UserError(f"{name} holds a shape that cannot be read ({error}): redraw it") from error
     except RecursionError as error:
         raise UserError(f"{name} has too many groups in groups: ungroup them") from error
+
+
+def _properties(element: Element) -> dict[str, str]:
+    """Return attributes of an element and the properties of its style."""
+    style = (part.partition(":") for part in element.get("style", "").split(";"))
+    return {**element.attrib, **{key.strip(): value.strip() for key, _, value in style}}
+
+
+def _check_elements(root: Element, name: str):
+    """Raise a `UserError` if a drawing holds what is not read."""
+    defined = {part for group in root.iter(svg_labels.SVG + "defs") for part in group.iter()}
+    for element in root.iter():
+        tag = str(element.tag).removeprefix(svg_labels.SVG)
+        if tag in REFUSED:
+            raise UserError(f"{name} holds a {tag}: {REFUSED[tag]}")
+        if element is root or element in defined:
+            continue
+        if tag in REFUSED_IF_DRAWN:
+            raise UserError(f"{name} holds a {tag} between its shapes: take its shapes out of it")
+        properties = _properties(element)
+        for key, remedy in REFUSED_PROPERTIES.items():
+            if properties.get(key, "none") != "none":
+                raise UserError(f"{name} holds a {tag} with {key}: {remedy}")
 
 
 class _Shape(NamedTuple):
@@ -113,11 +154,32 @@ def _shapes(group, kind: str = "") -> Iterator[_Shape]:
             yield _Shape(_kind_of(element, kind), element)
 
 
-def _matrix_to_pixels(svg, name: str, shape: tuple[int, int]) -> np.ndarray:
+def _images(svg) -> list:
+    return [element for element in svg.elements() if isinstance(element, svgelements.Image)]
+
+
+def _shown(root: Element) -> bytes:
+    """Return an SVG in which nothing is hidden."""
+    root = copy.deepcopy(root)
+    for element in root.iter():
+        element.attrib.pop("display", None)
+        if "style" in element.attrib:
+            parts = element.attrib["style"].split(";")
+            shown = (part for part in parts if part.partition(":")[0].strip() != "display")
+            element.set("style", ";".join(shown))
+    return ElementTree.tostring(root)
+
+
+def _matrix_to_pixels(svg, root: Element, name: str, shape: tuple[int, int]) -> np.ndarray:
     """Return the map `[2, 3]` from the drawing to the pixels of the photograph."""
-    images = [element for element in svg.elements() if isinstance(element, svgelements.Image)]
-    if len(images) > 1:
-        raise UserError(f"{name} holds {len(images)} images: keep the photograph only")
+    held = [*root.iter(svg_labels.SVG + "image")]
+    if len(held) > 1:
+        raise UserError(f"{name} holds {len(held)} images: keep the photograph only")
+    images = _images(svg)
+    if held and not images:  # a hidden photograph fills the image too
+        images = _images(svgelements.SVG.parse(io.BytesIO(_shown(root)), reify=True))
+    if held and not (images and held[0].get("width") and held[0].get("height")):
+        raise UserError(f"{name} holds an image without a place or a size: import it again")
     left, top, width, height = 0.0, 0.0, float(svg.width or 0), float(svg.height or 0)
     matrix, what = svgelements.Matrix(), "the page"
     if images:
@@ -164,8 +226,15 @@ def _rings(element, matrix: np.ndarray, name: str) -> list[np.ndarray]:
     return rings
 
 
-def _is_painted(paint) -> bool:
-    return paint is not None and paint.value is not None
+def _is_painted(element, kind: str) -> bool:
+    """Return whether the fill or the stroke of a shape can be seen."""
+    paint = getattr(element, kind)
+    values = element.values
+    shares = [str(values.get(key, 1)) for key in ("opacity", f"{kind}-opacity")]
+    is_seen = values.get("visibility", "visible") == "visible" and not any(
+        float(share.rstrip("%")) == 0 for share in shares
+    )
+    return is_seen and paint is not None and paint.value is not None and paint.alpha != 0
 
 
 def _points(ring: np.ndarray, height: int) -> list[kdb.Point]:
@@ -220,11 +289,11 @@ def _to_layout(shapes: list[_Shape], matrix: np.ndarray, name: str, height: int)
         is_round = isinstance(element, svgelements.Circle | svgelements.Ellipse)
         into = layers[kind or ("via" if is_round else "metal")]
         rings = _rings(element, matrix, name)
-        if _is_painted(element.fill):
+        if _is_painted(element, "fill"):
             is_even_odd = element.values.get("fill-rule") == "evenodd"
             for polygon in _filled(rings, height, is_even_odd):
                 into.insert(polygon)
-        if _is_painted(element.stroke) and element.stroke_width:
+        if _is_painted(element, "stroke") and element.stroke_width:
             for polygon in _stroked(element, rings, scale, height, name):
                 into.insert(polygon)
     return Drawing(layout, left_out)

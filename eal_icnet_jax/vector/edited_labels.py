@@ -133,6 +133,8 @@ def _check_size(path: pathlib.Path, shape: tuple[int, int], photograph: Mosaic):
 
 def _from_svg(path: pathlib.Path, photograph: Mosaic) -> EditedLabels:
     data = decoding.read_bytes(path)
+    if not svg_labels.is_plain(svg_labels.parse_xml(data, str(path))):
+        return _from_drawing(data, path, photograph)
     try:
         labels = svg_labels.parse(data, str(path))
     except UserError:  # not in HY5SYN's form
@@ -145,7 +147,6 @@ def _from_svg(path: pathlib.Path, photograph: Mosaic) -> EditedLabels:
 
 
 def _from_drawing(data: bytes, path: pathlib.Path, photograph: Mosaic) -> EditedLabels:
-    svg_labels.parse_xml(data, str(path))  # which needs no extra, and says what is no SVG at all
     from eal_icnet_jax.vector import drawn_svg, layout_reader  # need the extra `labels`
 
     drawing = drawn_svg.parse(data, str(path), photograph.shape)

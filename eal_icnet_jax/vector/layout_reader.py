@@ -76,6 +76,7 @@ def read_layout(path: pathlib.Path) -> kdb.Layout:
         if not start.startswith(SIGNATURES):
             raise UserError(f"{path} is neither GDSII nor OASIS: export it as one of them")
         options = kdb.LoadLayoutOptions()
+        options.text_enabled = False  # texts are no shapes, and would count in extents
         options.warn_level = 0  # its warnings concern what is not read here
         layout.read(str(path), options)
     except OSError as error:

@@ -24,6 +24,9 @@ SVG = "{http://www.w3.org/2000/svg}"
 IGNORED_TAGS = {SVG + name for name in ("svg", "g", "defs", "title", "desc", "metadata")}
 """Elements that draw nothing themselves."""
 
+PLAIN_ATTRIBUTES = {"d", "fill", "cx", "cy", "r", "id"}
+"""Attributes of the elements in HY5SYN's files, apart from those of the page."""
+
 PATH_COMMAND = re.compile(r"[ML]\s*(-?\d{1,9})[\s,]\s*(-?\d{1,9})\s*|Z\s*")
 
 HEADER = """\
@@ -132,6 +135,18 @@ def discs(mask: np.ndarray) -> list[tuple[int, int, int]]:
         (round(x), round(y), max(1, round(float(np.sqrt(area / np.pi)))))
         for (x, y), area in zip(centres[1:count], areas, strict=True)
     ]
+
+
+def is_plain(root: Element) -> bool:
+    """Return whether an SVG draws all that it holds, without styles, layers and definitions.
+
+    If it does not, it is no file of HY5SYN's, whose reader knows nothing of them.
+    """
+    drawn = [element for element in root.iter() if element is not root]
+    return not any(len(element) for element in root.iter(SVG + "defs")) and all(
+        set(element.keys()) <= PLAIN_ATTRIBUTES and element.get("fill") != "none"
+        for element in drawn
+    )
 
 
 def parse(data: bytes, name: str) -> Labels:

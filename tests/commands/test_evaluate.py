@@ -68,6 +68,13 @@ def test_masks_from_any_source_are_compared(folders):
     assert f"tables and pictures in {folders / 'report'}" in out
 
 
+def test_a_report_does_not_go_where_the_masks_are(folders):
+    place = folders / "predictions"
+    error = cli.error_of("evaluate", f"--predictions={place}", f"--labels={folders / 'labels'}",
+                         "-o", place)  # fmt: skip
+    assert "--output is the folder of the predictions: name another one" in error
+
+
 def test_what_a_third_folder_masks_does_not_count(folders):
     """Where a prediction is wrong, it is ignored: all images are then right."""
     (folders / "ignore").mkdir()

@@ -57,6 +57,60 @@ def test_a_painted_image_marks_metal_and_vias_by_their_layers(tmp_path, photogra
     np.testing.assert_array_equal(read(tmp_path / "label" / "photo.png"), mask)
 
 
+@pytest.mark.parametrize(
+    ("body", "area"),
+    [
+        ('<path style="fill:none;stroke:red;stroke-width:8" d="M20 20 L80 20"/>', 480),
+        ('<path d="M10,10 L60,10 L60,30 L10,30 Z"/>'
+         '<g style="display:none"><path d="M10,40 L60,40 L60,60 L10,60 Z"/></g>', 1000),
+        ('<defs><path d="M10,40 L60,40 L60,60 L10,60 Z"/></defs>'
+         '<path d="M10,10 L60,10 L60,30 L10,30 Z"/>', 1000),
+    ],
+)  # fmt: skip
+def test_a_drawing_in_whole_pixels_is_no_file_of_hy5syn(tmp_path, photograph, body, area):
+    head = '<svg xmlns="http://www.w3.org/2000/svg" width="110" height="90">'
+    (tmp_path / "a.svg").write_text(f"{head}{body}</svg>")
+    labels(tmp_path / "a.svg", f"--like={photograph}", "-o", tmp_path / "label")
+    assert np.count_nonzero(read(tmp_path / "label" / "photo.png")) == area
+
+
+def test_labels_of_an_earlier_run_that_stay_are_named(tmp_path, photograph, monkeypatch):
+    metal, via = np.zeros((2, 90, 110), bool)
+    metal[10:20], via[12:16, 30:34] = True, True
+    like = f"--like={photograph}"
+    monkeypatch.chdir(tmp_path)
+    write_layout(tmp_path / "both.gds", {"metal": metal, "via": via}, 0.05, EXACT)
+    labels(tmp_path / "both.gds", like, "-o", "label")
+    write_layout(tmp_path / "metal.gds", {"metal": metal}, 0.05, EXACT)
+    result = labels(tmp_path / "metal.gds", like, "-o", "label")
+    assert "via_label/photo.png is of an earlier run and stays" in result.stderr
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    labels(tmp_path / "both.gds", like, "-o", ".")
+    assert (tmp_path / "here/photo.png").exists() and (tmp_path / "via_here/photo.png").exists()
+
+
+def test_texts_of_a_layout_are_no_shapes(tmp_path, photograph):
+    kdb = pytest.importorskip("klayout.db")
+    layout = kdb.Layout()
+    cell = layout.create_cell("TOP")
+    cell.shapes(layout.layer(1, 0)).insert(kdb.DBox(0.5, 0.5, 5, 4))
+    for x in (1, 3, 900):
+        cell.shapes(layout.layer(1, 0)).insert(kdb.DText("VDD", x, 2))
+        cell.shapes(layout.layer(2, 0)).insert(kdb.DText("VDD", x, 2))
+    layout.write(str(tmp_path / "a.gds"))
+    result = labels(tmp_path / "a.gds", f"--like={photograph}", "-o", tmp_path / "label")
+    assert "warning" not in result.stderr and not (tmp_path / "via_label").exists()
+
+
+def test_colours_that_all_become_metal_are_reported(tmp_path, photograph):
+    painted = np.zeros((90, 110, 3), np.uint8)
+    painted[10:20, :, 0], painted[12:14, 5:9] = 255, (0, 255, 0)
+    png.write(tmp_path / "painted.png", painted)
+    result = labels(tmp_path / "painted.png", f"--like={photograph}", "-o", tmp_path / "label")
+    assert "has 2 colours besides black: all of them are foreground" in result.stderr
+
+
 def test_the_labels_of_a_large_photograph_are_a_tiled_tiff(tmp_path, photograph, monkeypatch):
     monkeypatch.setattr(mask_files, "MAX_PNG_PIXELS", 64 * 64)
     metal = blobs(3)

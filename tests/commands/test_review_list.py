@@ -4,7 +4,9 @@ import csv
 import json
 
 import cv2
+import numpy as np
 import pytest
+import tifffile
 
 from eal_icnet_jax.datasets.ic_synthetic import examples
 from tests import cli
@@ -19,6 +21,18 @@ def photograph(tmp_path):
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), image[..., ::-1])
     return path
+
+
+def test_pictures_of_12_bits_are_as_bright_as_the_photograph(photograph, workdir, tmp_path):
+    dark = tmp_path / "dark.tif"
+    tifffile.imwrite(dark, pixels(photograph).astype(np.uint16) * 16, photometric="rgb")
+    shown = []
+    for path in (photograph, dark):
+        out = tmp_path / path.stem
+        cli.call("review-list", path, f"--output={out}", f"--checkpoint={workdir}", "--size=32",
+                 "--count=1", "--pixel-size=0.5", "--scale=1")  # fmt: skip
+        shown.append(pixels(out / "background.png"))
+    assert np.abs(shown[0].astype(int) - shown[1]).max() <= 1
 
 
 def test_a_list_has_a_table_pictures_and_markers(photograph, workdir, tmp_path):

@@ -7,7 +7,8 @@ import tifffile
 from eal_icnet_jax.datasets.ic_synthetic import die
 from eal_icnet_jax.imaging import mosaic_files, png
 from eal_icnet_jax.imaging.stitching import refine, stitch
-from eal_icnet_jax.imaging.tile_positions import PlacedTile, read_positions
+from eal_icnet_jax.imaging.tile_positions import PlacedTile, read_positions, read_stage_positions
+from eal_icnet_jax.imaging.tiled_mosaic import read_tile
 from eal_icnet_jax.system.errors import UserError
 from tests import cli, killed_runs
 
@@ -93,8 +94,43 @@ def test_tiles_that_share_nothing_are_reported(tmp_path):
     png.write(grid[1, 1], np.zeros((120, 128), np.uint8))
     with pytest.raises(UserError, match=r"has 120x128 pixels .* and the first 128x128"):
         stitch(grid, 0.3, 0.1)
-    with pytest.raises(UserError, match=r"share 13 pixels by --tile-overlap=10 \(percent\), too few to search"):
+    with pytest.raises(
+        UserError, match=r"share 13 pixels by --tile-overlap=10 \(percent\), too few to search"
+    ):
         stitch(grid, 0.1, 0.05)
+
+
+def test_tiles_that_no_pair_joins_to_the_others_are_named(whole, tmp_path):
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    grid, _ = cut(whole, tiles, missing=tuple((1, column) for column in range(4)))
+    found = stitch(grid, 0.15, 0.07)
+    assert found.pairs == found.fitting == 13
+    assert {path.name for path in found.unplaced} == {f"t_0_{column}.png" for column in range(4)}
+    (tiles / "overview.png").write_bytes((tiles / "t_0_0.png").read_bytes())
+    result = cli.call("stitch", tiles, "--tiles=t_{row}_{column}.png", "--tile-overlap=15", "-o",
+                      tiles / "positions.csv")  # fmt: skip
+    assert "4 tiles, such as t_0_0.png, are joined to most others by no pair" in result.stderr
+    assert "1 files are not named as t_{row}_{column}.png and left out, such as" in result.stderr
+
+
+def test_rows_taken_for_columns_are_suspected(whole, tmp_path):
+    cut(whole, tmp_path)
+    result = cli.call("stitch", tmp_path, "--tiles=t_{column}_{row}.png", "--tile-overlap=15",
+                      "-o", tmp_path / "positions.csv")  # fmt: skip
+    assert "which number of the names is the row" in result.stderr
+
+
+def test_positions_that_heap_the_tiles_are_no_pixels(whole, tmp_path):
+    _, places = cut(whole, tmp_path)
+    lines = [
+        f"t_{row}_{column}.png,{0.1 * x},{0.1 * y}" for (row, column), (x, y) in places.items()
+    ]
+    (tmp_path / "positions.csv").write_text("\n".join(["Name, X, Y", *lines]))
+    with pytest.raises(UserError, match=r"most tiles share 9.% of their sides with another one"):
+        mosaic_files.open_mosaic(tmp_path / "positions.csv")
+    error = cli.error_of("stitch", tmp_path / "positions.csv", "-o", tmp_path / "die.ome.tif")
+    assert "positions must be in pixels" in error
 
 
 def test_the_command_writes_the_image_or_its_positions(whole, tmp_path):
@@ -161,6 +197,40 @@ def write_stage_tiles(whole, folder, unit="µm", flip=1):
         tifffile.imwrite(path.with_suffix(".ome.tif"), tile, ome=True, metadata=metadata)
         path.unlink()
     return places
+
+
+def test_each_file_of_a_set_lies_where_its_own_image_was(tmp_path):
+    """Every file holds the metadata of all, as Bio-Formats writes them."""
+    names = [f"{k}.ome.tif" for k in range(3)]
+    pixels = (
+        '<Image ID="Image:{0}"><Pixels ID="Pixels:{0}" DimensionOrder="XYCZT" Type="uint8" '
+        'SizeX="64" SizeY="64" SizeC="1" SizeZ="1" SizeT="1" PhysicalSizeX="{2}" '
+        'PhysicalSizeY="{2}"><Channel ID="Channel:{0}:0" SamplesPerPixel="1"/><TiffData IFD="0" '
+        'PlaneCount="1"><UUID FileName="{0}.ome.tif">urn:uuid:{0}</UUID></TiffData><Plane TheC="0" '
+        'TheT="0" TheZ="0" PositionX="{1}" PositionXUnit="µm" PositionY="7" PositionYUnit="µm"/>'
+        "</Pixels></Image>"
+    )
+
+    def write(sizes):
+        images = (pixels.format(k, 30 * k, size) for k, size in enumerate(sizes))
+        space = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+        text = f"<?xml version='1.0' encoding='UTF-8'?><OME {space}>{''.join(images)}</OME>"
+        for name in names:
+            tifffile.imwrite(tmp_path / name, np.zeros((64, 64), np.uint8), metadata=None,
+                             description=text.encode())  # fmt: skip
+
+    write((0.5, 0.5, 0.5))
+    assert [tile[1:] for tile in read_stage_positions(tmp_path)] == [(0, 14), (60, 14), (120, 14)]
+    assert read_tile(tmp_path / names[2]).shape == (64, 64)
+    write((0.5, 0.5, 1))
+    with pytest.raises(
+        UserError, match=r"2.ome.tif states pixels of 1 micrometres, and .*0.ome.tif"
+    ):
+        read_stage_positions(tmp_path)
+    write((0.5, 0.5, 0.5))
+    (tmp_path / names[0]).rename(tmp_path / "a.ome.tif")
+    with pytest.raises(UserError, match="does not state where the stage was"):
+        read_stage_positions(tmp_path)
 
 
 @pytest.mark.parametrize("flip", [1, -1])

@@ -68,7 +68,9 @@ def test_a_tile_of_another_size_is_reported_when_it_is_read(tiles):
 def test_a_last_tile_larger_than_the_others_is_reported(tiles):
     folder, image = tiles
     png.write(folder / "die1_y004-x3.png", image[:120, :36])
-    with pytest.raises(UserError, match=r"die1_y004-x3.png \(36x120 pixels\) is larger than .*die1_y002-x0.png"):
+    with pytest.raises(
+        UserError, match=r"die1_y004-x3.png \(36x120 pixels\) is larger than .*die1_y002-x0.png"
+    ):
         mosaic_files.open_mosaic(folder, PATTERN)
 
 

@@ -125,7 +125,9 @@ def test_what_lies_beyond_one_side_is_said(masks, tmp_path):
     for first, second in ((golden, found), (found, golden)):
         result = cli.call("diff", first, second, "-o", tmp_path / "out", f"--pixel-size={SIDE}")
         share = 1 - masks[0][:512].sum() / masks[0].sum()
-        said = float(re.search(r"([\d.]+)% of the metal of .*golden.gds lies beyond", result.stderr)[1])
+        said = float(
+            re.search(r"([\d.]+)% of the metal of .*golden.gds lies beyond", result.stderr)[1]
+        )
         assert said == pytest.approx(100 * share, abs=1)
         assert "0 differences" in result.stdout
 
@@ -134,7 +136,9 @@ def test_masks_of_other_pixels_are_resampled(masks, tmp_path):
     png.write(tmp_path / "golden.png", 255 * masks[0].astype(np.uint8), (SIDE, SIDE))
     fine = np.kron(masks[0], np.full((2, 2), 255, np.uint8))
     png.write(tmp_path / "fine.png", fine, (SIDE / 2, SIDE / 2))
-    result = cli.call("diff", tmp_path / "golden.png", tmp_path / "fine.png", "-o", tmp_path / "out")
+    result = cli.call(
+        "diff", tmp_path / "golden.png", tmp_path / "fine.png", "-o", tmp_path / "out"
+    )
     assert "fine.png states pixels of 0.05 micrometres, and is compared" in result.stderr
     assert "0 differences" in result.stdout
 

@@ -146,7 +146,7 @@ def test_names_of_nets_are_unique(masks, tmp_path):
     names.write_text("name,layer,x,y\nA,metal1,1,4.7\nB,metal2,2.3,1\nA+B,metal1,1,1.7\n")
     found = extracted(masks, labels=extraction.read_net_labels(names))
     assert [net.name for net in found.nets][:2] == ["A+B_", "A+B"]
-    names.write_text("name,layer,x,y\n\"A\nB\",metal1,1,4.7\n")
+    names.write_text('name,layer,x,y\n"A\nB",metal1,1,4.7\n')
     with pytest.raises(UserError, match="holds a control character: remove it"):
         extraction.read_net_labels(names)
 

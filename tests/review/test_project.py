@@ -26,21 +26,24 @@ def finish(path):
 
 
 def test_a_stopped_round_goes_on_until_the_squares_change(project):
-    first, goes_on = project.next_round()
+    first, goes_on = project.next_round(["optical"])
     assert first.name == "001" and not goes_on
-    assert project.next_round() == (first, True)
+    assert project.next_round(["optical"]) == (first, True)
     png.write(project.path / "train/label/a.png", np.full((40, 40), 255, np.uint8))
-    second, goes_on = Project(project.path).next_round()
+    second, goes_on = Project(project.path).next_round(["optical"])
     assert second.name == "002" and not goes_on
+    third, goes_on = Project(project.path).next_round(["optical", "--config.epochs=1"])
+    assert third.name == "003" and not goes_on
+    second = third
     finish(second)
-    assert project.next_round()[0].name == "003"
+    assert project.next_round(["optical"])[0].name == "004"
 
 
 def test_the_model_before_comes_back(project):
     assert project.current_model() is None
     models = []
     for _ in range(3):
-        model, _ = project.next_round()
+        model, _ = project.next_round(["optical"])
         models.append(model)
         if len(models) != 2:  # the second round was stopped, and the squares have changed
             finish(model)

@@ -92,6 +92,15 @@ def test_what_was_seen_or_lies_near_a_stroke_counts(session, tmp_path):
     assert session.export() == 0 and not list((train / "image").iterdir())
 
 
+def test_squares_of_a_photograph_with_brackets_in_its_name_are_replaced(session, tmp_path):
+    session.name = "photo[1]"
+    session.log.add(Stroke("metal", True, "disk", ((210, 100),), 10))
+    assert session.export() == 1
+    session.log.undo()
+    assert session.export() == 0
+    assert not list((tmp_path / "project/train/image").iterdir())
+
+
 def test_a_project_is_of_one_photograph_and_of_one_review(session, photograph, tmp_path):
     with pytest.raises(UserError, match="is in use: another review of this project runs"):
         ReviewSession(photograph, tmp_path / "project")

@@ -102,8 +102,21 @@ def test_kinds_are_those_of_the_layers_and_otherwise_of_the_shapes():
 
 def test_what_is_hidden_or_not_painted_is_not_drawn():
     wire = '<rect x="10" y="5" width="20" height="10" style="{}"/>'
-    for style in ("display:none", "fill:none"):
-        assert not masks(wire.format(style))
+    for style in ("display:none", "fill:none", "visibility:hidden", "opacity:0", "fill-opacity:0",
+                  "fill:transparent", "fill:rgba(0,0,0,0)"):  # fmt: skip
+        assert not masks(wire.format(style)), style
+        assert not masks(f'<g style="{style}">{wire.format("")}</g>'), style
+
+
+def test_a_hidden_photograph_says_where_the_pixels_are():
+    page = 'width="210mm" height="297mm" viewBox="0 0 210 297"'
+    body = (
+        '<g style="display:none"><image x="10" y="13" width="120" height="80" href="p.png"/></g>'
+        '<rect x="30" y="23" width="40" height="20"/>'
+    )
+    np.testing.assert_array_equal(masks(body, page)["metal"], box(10, 5, 30, 15))
+    with pytest.raises(UserError, match="holds an image without a place or a size"):
+        masks(body.replace('width="120" ', ""), page)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +141,12 @@ def test_the_photograph_fills_the_image_or_the_page(page, body):
     [
         ('<text x="1" y="1">a</text>', PAGE, "holds a text: convert it to paths"),
         ('<use xlink:href="#a"/>', PAGE, "holds a use: unlink its clones"),
+        ("<switch><rect/></switch>", PAGE, "holds a switch: keep one of its branches"),
+        ('<mask id="m"><rect/></mask>', PAGE, "holds a mask between its shapes"),
+        ("<svg><rect/></svg>", PAGE, "holds a svg between its shapes"),
+        ('<rect clip-path="url(#c)"/>', PAGE, "holds a rect with clip-path: release its clip"),
+        ('<rect style="mask: url(#c)"/>', PAGE, "holds a rect with mask: release its mask"),
+        ('<path d="M0 0H9" stroke-dasharray="2"/>', PAGE, "holds a path with stroke-dasharray"),
         ("<rect/>", 'width="50" height="40"', "the page in a.svg is 50x40 wide and high, and the"),
         ('<image width="1" height="1"/><image width="1" height="1"/>', PAGE, "holds 2 images"),
         ('<path d="M0 0 H9" stroke="red" stroke-width="1e9"/>', PAGE, "has a stroke 1e.09 pixels"),
