@@ -157,7 +157,10 @@ def from_points(
 def _map_from_points(
     pair: ImagePair, level: int, model: str, points: np.ndarray, targets: np.ndarray
 ) -> tuple[SmoothMap, tuple[str, str]]:
-    """Return a map that starts from points, and the edges whose blocks agree best with it."""
+    """Return a map that starts from points, and the edges that agree best with it.
+
+    They are those whose blocks agree best with one another and with the points.
+    """
     start = from_points(pair.reference.shape, model, points, targets).map
     if pair.are_masks:
         return start, DEPTHS
@@ -169,7 +172,12 @@ def _map_from_points(
     found = [(fit, parts) for fit, parts in fits if fit is not None]
     if not found:
         return start, PARTS[1]
-    fit, parts = min(found, key=lambda item: float(np.median(item[0].unseen)))
+
+    def disagreement(fit: smooth_maps.Fit) -> float:
+        off = np.linalg.norm(fit.map(points) - targets, axis=1)
+        return float(np.median(fit.unseen) + np.median(off))
+
+    fit, parts = min(found, key=lambda item: disagreement(item[0]))
     return fit.map, parts
 
 

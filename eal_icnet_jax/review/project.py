@@ -2,9 +2,10 @@
 
 DIR/train/image, label, via_label, ignore    what was corrected, by equal names
 DIR/models/001, 002, ...                      a work directory for each round of training
-DIR/models/current.json                       which of them is in use
+DIR/models/current.json                       which of them is in use, and which were before
 """
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -60,7 +61,8 @@ class Project:
       path: of the folder, which holds `train`.
 
     Raises:
-      UserError: it holds no corrected squares, or they cannot be used.
+      UserError: it holds no folder `train`. What reads the squares raises it too, if they cannot be
+        used.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -70,7 +72,11 @@ class Project:
                 f"{path} has no folder train: put squares into {path}/train/image and their labels "
                 f"into {path}/train/label, with equal names"
             )
-        self.pairs = paired_folders.find_split_pairs(path, LAYOUTS).splits["train"]
+
+    @functools.cached_property
+    def pairs(self) -> tuple[paired_folders.Pair, ...]:
+        """The squares."""
+        return paired_folders.find_split_pairs(self.path, LAYOUTS).splits["train"]
 
     @property
     def has_vias(self) -> bool:
@@ -110,43 +116,51 @@ class Project:
         Raises:
           UserError: the record of it is damaged.
         """
+        return self._used()[-1]
+
+    def _used(self) -> list[pathlib.Path | None]:
+        """Return the models that going back passes, that in use last. None is before any round."""
         if not self._record.exists():
-            return None
+            return [None]
         try:
-            name = json.loads(self._record.read_text())["model"]
-            if name is None:
-                return None
-            path = self._models / f"{int(name):03}"
+            names = json.loads(self._record.read_text())["used"]
+            used = [None if name is None else self._models / f"{int(name):03}" for name in names]
+            if not used:
+                raise ValueError("it names no model")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f"{self._record} is damaged: remove it to use the model before any round"
             ) from error
-        if path not in self.finished_rounds():
-            raise UserError(f"{self._record} names {path}, which is no finished round: remove it")
-        return path
+        for path in used:
+            if path is not None and path not in self.finished_rounds():
+                raise UserError(
+                    f"{self._record} names {path}, which is no finished round: remove it"
+                )
+        return used
 
-    def use(self, model: pathlib.Path | None):
-        """Make a finished round the model in use, or None for the one before any round."""
+    def use(self, model: pathlib.Path):
+        """Make a finished round the model in use."""
+        self._write_used([*self._used(), model])
+
+    def _write_used(self, used: list[pathlib.Path | None]):
         try:
             self._models.mkdir(exist_ok=True)
         except OSError as error:
             raise cannot_be_written(self._models, error) from error
-        name = None if model is None else model.name
-        write_atomically(self._record, json.dumps({"model": name}) + "\n")
+        names = [None if path is None else path.name for path in used]
+        write_atomically(self._record, json.dumps({"used": names}) + "\n")
 
     def go_back(self) -> pathlib.Path | None:
-        """Use the model before the one in use, and return it.
+        """Use the model that was in use before, and return it; None is the one before any round.
 
         Raises:
           UserError: there is none before it.
         """
-        current = self.current_model()
-        if current is None:
+        before = self._used()[:-1]
+        if not before:
             raise UserError(f"{self.path} uses the model before any round: nothing lies before it")
-        before = [path for path in self.finished_rounds() if path < current]
-        model = before[-1] if before else None
-        self.use(model)
-        return model
+        self._write_used(before)
+        return before[-1]
 
     def next_round(self, choices: Sequence[str]) -> tuple[pathlib.Path, bool]:
         """Return the work directory of the next round, and whether it was begun and stopped.

@@ -351,11 +351,16 @@ class ReviewSession:
     def start_training(self):
         """Train a round on the corrected squares, in the background, and then predict.
 
+        If the prediction of the model in use was stopped, it goes on instead.
+
         Raises:
           UserError: nothing was corrected yet.
         """
         if not self.export():
             raise UserError("nothing is corrected yet: mark a square as seen, or draw a stroke")
+        if self.model() and not self.has_prediction():
+            self.start_prediction()
+            return
         checkpoint = [f"--checkpoint={self._checkpoint}"] if self._checkpoint else []
         self._start(
             ["finetune", f"--project={self.folder}", *checkpoint, *self._training_options], "train"
@@ -415,7 +420,8 @@ class ReviewSession:
             raise UserError("nothing runs that could be stopped")
         self._job.stop()
         self._end_job()
-        self.state = f"{self._kind}: stopped; starting it again goes on"
+        again = "starting it again" if self._kind == "train" else "learn"
+        self.state = f"{self._kind}: stopped; {again} goes on"
 
     def go_back(self) -> pathlib.Path | None:
         """Use the model before, and its prediction.

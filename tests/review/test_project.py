@@ -57,13 +57,36 @@ def test_the_model_before_comes_back(project):
         project.go_back()
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"model": "../../x"}', "{}"])
+def test_going_back_leaves_out_a_model_that_was_rejected(project):
+    models = []
+    for choice in "abc":
+        model, _ = project.next_round([choice])
+        finish(model)
+        project.use(model)
+        models.append(model)
+        if choice == "b":
+            assert project.go_back() == models[0]
+    assert project.current_model() == models[2]
+    assert project.go_back() == models[0]
+
+
+def test_going_back_needs_no_squares(project):
+    model, _ = project.next_round(["optical"])
+    finish(model)
+    project.use(model)
+    (project.path / "train/label/a.png").unlink()
+    assert Project(project.path).go_back() is None
+    with pytest.raises(UserError, match="holds no file that ends in"):
+        Project(project.path).next_round(["optical"])
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"used": ["../../x"]}', '{"used": []}', "{}"])
 def test_a_damaged_record_is_reported(project, content):
     (project.path / "models").mkdir()
     (project.path / "models/current.json").write_text(content)
     with pytest.raises(UserError, match=r"current.json is damaged: remove it"):
         project.current_model()
-    (project.path / "models/current.json").write_text(json.dumps({"model": "007"}))
+    (project.path / "models/current.json").write_text(json.dumps({"used": [None, "007"]}))
     with pytest.raises(UserError, match="which is no finished round: remove it"):
         project.current_model()
 

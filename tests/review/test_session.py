@@ -123,6 +123,20 @@ def test_a_damaged_prediction_is_reported(session, tmp_path):
         session.open_prediction()
 
 
+def test_learning_first_goes_on_with_a_prediction_that_was_stopped(session, monkeypatch):
+    started = []
+    monkeypatch.setattr(session, "_start", lambda arguments, kind: started.append(kind))
+    erase_the_short(session)
+    session.start_training()
+    project = session._project()
+    model, _ = project.next_round(["optical"])
+    (model / "test").mkdir()
+    (model / "test/metrics.json").write_text("{}")
+    project.use(model)
+    session.start_training()
+    assert started == ["train", "predict"]
+
+
 def test_a_training_that_fails_says_why(photograph, tmp_path):
     checkpoint = tmp_path / "none"
     session = ReviewSession(photograph, tmp_path / "project", str(checkpoint))
