@@ -206,7 +206,7 @@ def write(rows: list[Row], output: pathlib.Path):
                 mean = {choice: np.mean(values) for choice, values in found.items()}
                 removed.append((
                     name, title, len(found["ranked"]), *(f"{mean[c]:.0f}" for c in CHOICES),
-                    f"{mean['ranked'] / mean['random']:.2f}" if mean["random"] > 0 else "",
+                    f"{mean['ranked'] / mean['random']:.2f}" if min(mean.values()) > 0 else "",
                 ))  # fmt: skip
         axis.set(title=title, xlabel="minutes of correction, a second a stroke")
         axis.grid(alpha=0.3)
