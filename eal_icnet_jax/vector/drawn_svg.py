@@ -50,6 +50,9 @@ REFUSED_PROPERTIES = {
 }
 """Attributes and properties of a style that are not read, and what to do about them."""
 
+LARGEST_SQUEEZE = 1.02
+"""Largest ratio of the scales of a stroke in two directions."""
+
 STEPS_PER_PIXEL = 2
 """Number of straight lines that a curve is drawn with, by its extent."""
 
@@ -98,6 +101,7 @@ def parse(data: bytes, name: str, shape: tuple[int, int]) -> Drawing:
     root = svg_labels.parse_xml(data, name)
     _check_elements(root, name)
     try:
+        _check_transforms(svgelements.SVG.parse(io.BytesIO(data), reify=False), name)
         svg = svgelements.SVG.parse(io.BytesIO(data), reify=True, on_error="raise")
         to_pixels = _matrix_to_pixels(svg, root, name, shape)
         with np.errstate(over="ignore", invalid="ignore"):  # such coordinates are refused
@@ -129,6 +133,23 @@ def _check_elements(root: Element, name: str):
         for key, remedy in REFUSED_PROPERTIES.items():
             if properties.get(key, "none") != "none":
                 raise UserError(f"{name} holds a {tag} with {key}: {remedy}")
+
+
+def _check_transforms(svg, name: str):
+    """Raise a `UserError` if a transform changes a shape to one that cannot be computed."""
+    for _, element in _shapes(svg):
+        matrix = element.transform
+        linear = np.array([[matrix.a, matrix.c], [matrix.b, matrix.d]])
+        largest, smallest = np.linalg.svd(linear, compute_uv=False)
+        is_squeezed = largest > LARGEST_SQUEEZE * smallest
+        if is_squeezed and _is_painted(element, "stroke") and element.stroke_width:
+            raise UserError(
+                f"{name} holds a stroke that is scaled by {largest:.3g} in one direction and "
+                f"{smallest:.3g} in the other: convert it to a path (Stroke to Path)"
+            )
+        is_skewed = abs(linear[:, 0] @ linear[:, 1]) > 0.01 * largest * smallest
+        if is_skewed and isinstance(element, svgelements.Circle | svgelements.Ellipse):
+            raise UserError(f"{name} holds a skewed ellipse: convert it to a path")
 
 
 class _Shape(NamedTuple):
@@ -259,12 +280,14 @@ def _stroked(
     """Return the areas of a shape's stroke."""
     cap = CAPS.get(str(element.values.get("stroke-linecap")), "flat")
     join = JOINS.get(str(element.values.get("stroke-linejoin")), "mitre")
+    mitre = float(element.values.get("stroke-miterlimit", 4))
     half = 0.5 * float(element.stroke_width) * scale
     if not half <= MAX_STROKE / 2:
         raise UserError(f"{name} has a stroke {2 * half:g} pixels wide: make it thinner")
     out = []
     for ring in rings:
-        area = shapely.LineString(ring).buffer(half, cap_style=cap, join_style=join)
+        line = shapely.LineString(ring)
+        area = line.buffer(half, cap_style=cap, join_style=join, mitre_limit=mitre)
         for part in shapely.get_parts(area):
             polygon = kdb.Polygon(_points(np.asarray(part.exterior.coords), height))
             for hole in part.interiors:
