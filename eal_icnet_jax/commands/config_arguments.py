@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+import re
 from typing import TYPE_CHECKING
 
 from eal_icnet_jax.system.errors import UserError
@@ -65,6 +66,13 @@ def load_config(path: str, overrides: list[str]) -> "ConfigDict":
         raise UserError(f"{text}; configs/default.py lists every knob") from error
     except Exception as error:  # whatever the user's config file raises
         message = " ".join(str(error).replace("\\n", " ").split())
+        names = re.match(r"\W*'?(\w+)\W+(?:Did you mean \W?(\w+))?", message)
+        keys = {part for flag in overrides for part in re.split(r"[-.=]", flag.partition("=")[0])}
+        if isinstance(error, AttributeError | KeyError) and names and names[1] in keys:
+            nearest = f" (did you mean {names[2]}?)" if names[2] else ""
+            raise UserError(
+                f"the config has no {names[1]}{nearest}; configs/default.py lists every knob"
+            ) from error
         raise UserError(f"the config cannot be used: {type(error).__name__}, {message}") from error
     if len(rest) > 1:
         raise UserError(f"unknown argument {rest[1]!r}: options begin with --")

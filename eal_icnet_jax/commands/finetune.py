@@ -41,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
         model = project.go_back()
         print(f"in use: {model or 'the model before any round'}")
         return
+    load_config("configs/finetune.py:optical", arguments.config_overrides)  # wrong ones end it here
     jax_settings.configure(training=True)
     checkpoint = arguments.checkpoint or project.suitable_weights()
     workdir, goes_on = project.next_round([checkpoint, *arguments.config_overrides])

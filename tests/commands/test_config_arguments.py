@@ -65,7 +65,8 @@ def test_a_config_file_that_cannot_be_run_is_reported_in_one_line(tmp_path, cont
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--config.bach_size=2"], "bach_size"),
+        (["--config.bach_size=2"], "the config has no bach_size (did you mean batch_size?)"),
+        (["--config.nonsense.x=2"], "the config has no nonsense; configs/default.py lists"),
         (["--config.epochs=many"], "many"),
         (["--fly"], "fly"),
         (["here"], "unknown argument 'here': options begin with --"),
