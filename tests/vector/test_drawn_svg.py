@@ -146,8 +146,11 @@ def test_the_photograph_fills_the_image_or_the_page(page, body):
         ("<svg><rect/></svg>", PAGE, "holds a svg between its shapes"),
         ('<rect clip-path="url(#c)"/>', PAGE, "holds a rect with clip-path: release its clip"),
         ('<rect style="mask: url(#c)"/>', PAGE, "holds a rect with mask: release its mask"),
-        ('<g transform="scale(3,1)"><path d="M1 2H9" stroke="red" stroke-width="2"/></g>', PAGE,
-         r"a stroke that is scaled by 3 in one direction and 1 in the other"),
+        (
+            '<g transform="scale(3,1)"><path d="M1 2H9" stroke="red" stroke-width="2"/></g>',
+            PAGE,
+            r"a stroke that is scaled by 3 in one direction and 1 in the other",
+        ),
         ('<circle r="9" transform="skewX(30)"/>', PAGE, "holds a skewed ellipse"),
         ('<path d="M0 0H9" stroke-dasharray="2"/>', PAGE, "holds a path with stroke-dasharray"),
         ("<rect/>", 'width="50" height="40"', "the page in a.svg is 50x40 wide and high, and the"),
