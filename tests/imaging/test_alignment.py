@@ -262,6 +262,16 @@ def test_masks_of_any_value_are_masks(layers, value):
     assert np.abs(found.map(PLACES) - PLACES + (7, 4)).max() < 1
 
 
+def test_drawn_images_are_told_from_photographs(layers):
+    """Classes, colours and a mask with nothing where it is sampled keep their values when moved."""
+    classes = np.kron(np.array([[0, 1], [3, 1]], np.uint8), np.ones((300, 300), np.uint8))
+    sparse = np.zeros((4000, 4000), np.uint8)
+    sparse[1000:1008, 1000:1008] = 255
+    for drawn in (classes, sparse, np.stack([classes, 80 * classes, 0 * classes], -1)):
+        assert image_pairs.has_few_values(mosaic(drawn))
+    assert not image_pairs.has_few_values(mosaic(layers[0]["image"]))
+
+
 def test_points_beyond_the_image_give_the_map_of_the_points(layers, tmp_path):
     png.write(tmp_path / "a.png", layers[0]["metal"])
     lines = ["10,10,5000,5000", "900,20,6000,5010", "30,900,5020,6100"]
