@@ -51,7 +51,7 @@ def correct_one_fault(work: pathlib.Path, drawn: pathlib.Path, predicted: str) -
     height, width = sides[0].masks["metal"].shape
     faults = [
         fault
-        for fault in golden.find_differences(*sides, registration)
+        for fault in golden.find_differences(sides[0], golden.laid_over(*sides, registration))
         if fault.effects
         and min(fault.box) > BORDER
         and fault.box[2] < width - BORDER

@@ -83,10 +83,10 @@ def read_by_degate(program: pathlib.Path, project: pathlib.Path) -> bool:
     lines = [line.split() for line in done.stdout.splitlines()]
     read = [tuple(line) for line in lines if line and line[0] in ("wire", "via")]
     model = ElementTree.parse(project / "lmodel.xml").getroot()
-    nets = {link.get("object-id"): net.get("id") for net in model.iterfind("nets/net")
-            for link in net.iterfind("connection")}  # fmt: skip
+    net_of = {link.get("object-id"): net.get("id") for net in model.iterfind("nets/net")
+              for link in net.iterfind("connection")}  # fmt: skip
     written = [
-        (item.tag, *(item.get(name) for name in ("layer", *places, "name")), nets[item.get("id")])
+        (item.tag, *(item.get(name) for name in ("layer", *places, "name")), net_of[item.get("id")])
         for path, places in (("wires/wire", ("from-x", "from-y", "to-x", "to-y")),
                              ("vias/via", ("x", "y", "direction")))
         for item in model.iterfind(path)

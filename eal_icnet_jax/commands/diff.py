@@ -66,10 +66,11 @@ def run(arguments: argparse.Namespace) -> None:
                                         (turned, registration.turns)) if holds]  # fmt: skip
         warn(f"{arguments.found} lies {' and '.join(how)}, and is brought upright")
     print(f"{100 * registration.agreement:.2f}% of the metal is in both")
-    for note in golden.not_compared(first, second, registration):
+    overlay = golden.laid_over(first, second, registration)
+    for note in golden.not_compared(first, second, registration, overlay):
         warn(note)
-    found = golden.find_differences(first, second, registration, arguments.tolerance)
-    golden_report.write_report(arguments.output, first, second, registration, found)
+    found = golden.find_differences(first, overlay, arguments.tolerance)
+    golden_report.write_report(arguments.output, first, overlay, found)
     on_nets = sum(bool(difference.effects) for difference in found)
     vias = sum(difference.kind.endswith("via") for difference in found)
     print(f"{len(found)} differences, {on_nets} of them change nets, {vias} are vias: "

@@ -50,18 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _layers(text: str) -> dict[str, tuple[int, int]]:
     """Return the layer and datatype of each kind from --layers."""
     layers: dict[str, tuple[int, int]] = {}
-    named: set[str] = set()
     for part in text.split(","):
         kind, _, layer = part.partition("=")
+        if kind in layers:
+            raise UserError(f"--layers is {text}: name one layer for {kind}")
         try:
             layers[kind] = layer_of(layer)
         except ValueError:
             kind = ""
         if kind not in LAYERS:
             raise UserError(f"--layers is {text}: name layers as metal=1/0,via=2/0")
-        if kind in named:
-            raise UserError(f"--layers is {text}: name one layer for {kind}")
-        named.add(kind)
     return layers
 
 

@@ -78,19 +78,17 @@ def run(arguments: argparse.Namespace) -> None:
         taken.add(path.resolve())
     labels = extraction.read_net_labels(arguments.labels) if arguments.labels else []
     found = extraction.extract(stack.read_stack(sources, arguments.pixel_size), labels)
-    if arguments.degate or arguments.deroute:
-        exchange.frame_of(found)  # fails before anything is written
+    draws = arguments.degate or arguments.deroute
+    drawing = exchange.drawing_of(found) if draws else None  # fails before anything is written
     paths = net_files.write_nets(output, found)
     notes = [*found.stack.notes, *found.notes]
-    if arguments.degate or arguments.deroute:
-        drawing = exchange.drawing_of(found)
-        if arguments.degate:
-            exchange.write_degate(arguments.degate, drawing)
-        if arguments.deroute and (doubtful := exchange.write_deroute(arguments.deroute, drawing)):
-            notes.append(
-                f"in {arguments.deroute}, wires and vias of different nets are too close to each "
-                f"other at {doubtful:,} places: Deroute, which has no layers, joins them"
-            )
+    if arguments.degate:
+        exchange.write_degate(arguments.degate, drawing)
+    if arguments.deroute and (doubtful := exchange.write_deroute(arguments.deroute, drawing)):
+        notes.append(
+            f"in {arguments.deroute}, wires and vias of different nets are too close to each "
+            f"other at {doubtful:,} places: Deroute, which has no layers, joins them"
+        )
     if arguments.spice and (changed := exchange.write_spice(arguments.spice, found)):
         notes.append(
             f"in {arguments.spice}, {changed:,} nets have another name, because SPICE knows no "

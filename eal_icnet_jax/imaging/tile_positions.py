@@ -72,7 +72,7 @@ def read_positions(path: pathlib.Path) -> list[PlacedTile]:
 
 def _of_table(row: Row) -> tuple[str, str, float, float]:
     x, y = (row.number(axis, "pixels", MAX_PLACE) for axis in ("x", "y"))
-    return row.place, row.values["name"].replace("\\", "/"), x, y
+    return row.place, row.values["name"], x, y
 
 
 def _lines(path: pathlib.Path, text: str) -> list[tuple[str, str, float, float]]:
@@ -92,7 +92,7 @@ def _lines(path: pathlib.Path, text: str) -> list[tuple[str, str, float, float]]
         x, y = float(match["x"]), float(match["y"])
         if max(abs(x), abs(y)) >= MAX_PLACE:
             raise UserError(f"{place}: positions must be in pixels")
-        out.append((place, match["name"].strip().replace("\\", "/"), x, y))
+        out.append((place, match["name"].strip(), x, y))
     return out
 
 
@@ -103,7 +103,8 @@ def _checked(path: pathlib.Path, rows: Sequence[tuple[str, str, float, float]]) 
     folder = path.parent.resolve()
     seen: set[pathlib.Path] = set()
     out, missing = [], []
-    for place, name, x, y in rows:
+    for place, written, x, y in rows:
+        name = written.replace("\\", "/")  # as Windows separates folders
         tile, file = path.parent / name, (folder / name).resolve()
         if file in seen:
             raise UserError(f"{place}: {name} is named above too: remove one")

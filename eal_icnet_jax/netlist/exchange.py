@@ -31,6 +31,9 @@ from eal_icnet_jax.vector.layout_reader import kdb
 PROJECT, MODEL = "project.xml", "lmodel.xml"
 """Files of a project of Degate."""
 
+WIRE, VIA = "WireInterconnect", "ViasConnect"
+"""Types of Deroute's entities."""
+
 DEFAULT_COLOUR = "#00000000"
 """Of an object that has Degate's usual colour."""
 
@@ -215,20 +218,21 @@ def write_deroute(path: pathlib.Path, drawing: Drawing) -> int:
         return nets, np.array([item.width for item in items]) / frame.pixel_size
 
     ends = pixels([end for wire in wires for end in (wire.start, wire.end)]).reshape(-1, 2, 2)
-    flat = flat_wires.flatten(
+    flat, doubtful = flat_wires.keep_apart(flat_wires.FlatWires(
         ends, *nets_and_widths(wires), pixels([(via.x, via.y) for via in vias]),
         *nets_and_widths(vias),
-    )  # fmt: skip
+    ))  # fmt: skip
     root = ElementTree.Element("ArrayOfEntity", {
         "xmlns:xsi": "http://www.w3.org/2001/XMLSchema-instance",
         "xmlns:xsd": "http://www.w3.org/2001/XMLSchema",
     })  # fmt: skip
     root.append(ElementTree.Comment(MADE_BY.decode()))
 
-    def add(kind: str, net: int, start: np.ndarray, end: np.ndarray, length: int, width: float):
+    def add(kind: str, net: int, start: np.ndarray, end: np.ndarray, width: float):
+        shown = max(1, round(width))
         values = {
             "Label": names[net],
-            "LambdaWidth": length,
+            "LambdaWidth": shown if kind == WIRE else 1,
             "LambdaHeight": 1,
             "LambdaX": f"{start[0]:.2f}",
             "LambdaY": f"{start[1]:.2f}",
@@ -238,7 +242,7 @@ def write_deroute(path: pathlib.Path, drawing: Drawing) -> int:
             "ColorOverride": "Black",
             "LabelAlignment": "GlobalSettings",
             "Priority": len(root) - 1,
-            "WidthOverride": max(1, round(width)),
+            "WidthOverride": shown,
         }
         entity = ElementTree.SubElement(root, "Entity")
         for name, value in values.items():
@@ -246,11 +250,11 @@ def write_deroute(path: pathlib.Path, drawing: Drawing) -> int:
         ElementTree.SubElement(entity, "Children")
 
     for net, (start, end), width in zip(flat.wire_nets, flat.wires, flat.wire_widths, strict=True):
-        add("WireInterconnect", net, start, end, max(1, round(width)), width)
+        add(WIRE, net, start, end, width)
     for net, place, width in zip(flat.via_nets, flat.vias, flat.via_widths, strict=True):
-        add("ViasConnect", net, place, np.zeros(2), 1, width / 2)  # a via's width is its radius
+        add(VIA, net, place, np.zeros(2), width / 2)  # a via's width is its radius
     _write(path, root)
-    return flat.doubtful
+    return doubtful
 
 
 def spice_names(names: list[str]) -> list[str]:

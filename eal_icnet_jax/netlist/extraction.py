@@ -83,12 +83,11 @@ def read_net_labels(path: pathlib.Path) -> list[NetLabel]:
     for row in rows:
         x, y = (row.number(axis, "micrometres", MAX_COORDINATE) for axis in ("x", "y"))
         name = row.values["name"]
-        if not name or not name.isprintable():
-            raise UserError(
-                f"{row.place}: the name is empty" if not name
-                else f"{row.place}: the name {name!r} holds a control character: remove it"
-            )  # fmt: skip
-        out.append(NetLabel(row.place, row.values["name"], row.values["layer"], x, y))
+        if not name:
+            raise UserError(f"{row.place}: the name is empty")
+        if not name.isprintable():
+            raise UserError(f"{row.place}: the name {name!r} holds a control character: remove it")
+        out.append(NetLabel(row.place, name, row.values["layer"], x, y))
     return out
 
 

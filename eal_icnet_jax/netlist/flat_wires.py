@@ -37,7 +37,6 @@ class FlatWires(NamedTuple):
     wire_widths: `[W]` in pixels.
     vias: `[V, 2]` the place of each via.
     via_nets, via_widths: `[V]` as of the wires.
-    doubtful: number of places at which different nets are still too close.
     """
 
     wires: np.ndarray
@@ -46,22 +45,19 @@ class FlatWires(NamedTuple):
     vias: np.ndarray
     via_nets: np.ndarray
     via_widths: np.ndarray
-    doubtful: int
 
 
-def flatten(
-    wires: np.ndarray,
-    wire_nets: np.ndarray,
-    wire_widths: np.ndarray,
-    vias: np.ndarray,
-    via_nets: np.ndarray,
-    via_widths: np.ndarray,
-) -> FlatWires:
-    """Return wires and vias of several layers so that only those of a net meet.
+def keep_apart(drawn: FlatWires) -> tuple[FlatWires, int]:
+    """Return wires and vias so that only those of a net meet.
 
-    Args: see `FlatWires`. Wires of a net meet where their ends are equal to a hundredth of a pixel.
+    Args:
+      drawn: of all layers. Wires of a net meet where their ends are equal to a hundredth of a
+        pixel.
+
+    Returns:
+      The wires and vias, and the number of places at which different nets are still too close.
     """
-    plane = _Plane(wires, wire_nets, wire_widths, vias, via_nets, via_widths)
+    plane = _Plane(drawn)
     plane.make_short_wires_one_place()
     plane.lengthen_dots()
     plane.measure_room()
@@ -70,10 +66,11 @@ def flatten(
         if not len(close) or attempt == ROUNDS:
             break
         plane.move_apart(close)
-    return FlatWires(
+    flat = FlatWires(
         plane.places[plane.ends], plane.nets[plane.ends[:, 0]], plane.widths,
-        plane.places[plane.vias], plane.nets[plane.vias], plane.via_widths, len(close),
+        plane.places[plane.vias], plane.nets[plane.vias], plane.via_widths,
     )  # fmt: skip
+    return flat, len(close)
 
 
 class _Plane:
@@ -86,16 +83,16 @@ class _Plane:
     room: `[P]` how far a place can be moved within the narrowest of its wires and vias.
     """
 
-    def __init__(self, wires, wire_nets, wire_widths, vias, via_nets, via_widths):
-        places = np.concatenate([wires.reshape(-1, 2), vias.reshape(-1, 2)])
-        nets = np.concatenate([np.repeat(wire_nets, 2), via_nets])
+    def __init__(self, drawn: FlatWires):
+        ends = drawn.wires.reshape(-1, 2)
+        places = np.concatenate([ends, drawn.vias])
+        nets = np.concatenate([np.repeat(drawn.wire_nets, 2), drawn.via_nets])
         keys = np.concatenate([nets[:, None], np.round(places, 2)], 1)
         _, firsts, numbers = np.unique(keys, axis=0, return_index=True, return_inverse=True)
         numbers = numbers.reshape(-1)
         self.places, self.nets = places[firsts], nets[firsts]
-        self.ends = numbers[: 2 * len(wires)].reshape(-1, 2)
-        self.vias = numbers[2 * len(wires) :]
-        self.widths, self.via_widths = wire_widths, via_widths
+        self.ends, self.vias = numbers[: len(ends)].reshape(-1, 2), numbers[len(ends) :]
+        self.widths, self.via_widths = drawn.wire_widths, drawn.via_widths
 
     def make_short_wires_one_place(self):
         """Make one place of both ends of each short wire: that of a via, if one has any."""

@@ -56,6 +56,17 @@ class Side:
         return self.masks["metal"].shape
 
 
+class Overlay(NamedTuple):
+    """What a side shows, as it lies over the golden one.
+
+    masks: as of a `Side`, in the pixels of the golden side.
+    inside: `[H, W]` bool, where it has pixels.
+    """
+
+    masks: dict[str, np.ndarray]
+    inside: np.ndarray
+
+
 class Difference(NamedTuple):
     """A difference.
 
@@ -108,7 +119,7 @@ def read_side(path: pathlib.Path, via: pathlib.Path | None, pixel_size: float) -
                 if not math.isclose(stated, pixel_size, rel_tol=0.01):
                     notes.append(f"{file} states pixels of {stated:g} micrometres, and is compared "
                                  f"with pixels of {pixel_size:g}")  # fmt: skip
-                    shape = tuple(round(side * stated / pixel_size) for side in mask.shape)
+                    shape = tuple(max(1, round(side * stated / pixel_size)) for side in mask.shape)
                     check_pixel_count(str(file), shape)
                     pixels = _resampled(pixels, shape)
                 masks[kind] = pixels
@@ -199,13 +210,33 @@ def _meet(a: tuple[int, int, int, int], fault: Fault, margin: int) -> bool:
     )  # fmt: skip
 
 
-def not_compared(golden: Side, found: Side, registration: Registration) -> list[str]:
+def laid_over(golden: Side, found: Side, registration: Registration) -> Overlay:
+    """Return a side as it lies over the golden one.
+
+    Args:
+      golden: the reference.
+      found: is brought over it.
+      registration: of the metal of `found` over that of `golden`.
+    """
+    masks, inside = {}, np.ones(golden.shape, bool)
+    for kind, mask in found.masks.items():
+        masks[kind], inside = registration.apply(mask, golden.shape)
+    return Overlay(masks, inside)
+
+
+def not_compared(
+    golden: Side, found: Side, registration: Registration, overlay: Overlay
+) -> list[str]:
     """Return a sentence for each thing that `find_differences` leaves out.
 
-    Args: see `find_differences`.
+    Args:
+      golden: see `laid_over`.
+      found: likewise.
+      registration: likewise.
+      overlay: of `found`.
     """
     notes = []
-    over, inside = registration.apply(found.masks["metal"], golden.shape)
+    over, inside = overlay.masks["metal"], overlay.inside
     metal, mine = golden.masks["metal"], found.masks["metal"]
     # The found metal that lies over the golden image, in pixels of the golden one.
     area = abs(np.linalg.det(registration.matrix[:, :2]))
@@ -225,22 +256,17 @@ def not_compared(golden: Side, found: Side, registration: Registration) -> list[
     return notes
 
 
-def find_differences(
-    golden: Side, found: Side, registration: Registration, tolerance: float = 1.5
-) -> list[Difference]:
+def find_differences(golden: Side, overlay: Overlay, tolerance: float = 1.5) -> list[Difference]:
     """Return the differences of two sides, those with an effect on nets first, then by size.
 
     Only what both show counts.
 
     Args:
       golden: the reference.
-      found: is brought over it.
-      registration: of the metal of `found` over that of `golden`.
+      overlay: the other side over it, of `laid_over`.
       tolerance: distance in pixels by which edges may differ.
     """
-    masks, inside = {}, np.ones(golden.shape, bool)
-    for kind, mask in found.masks.items():
-        masks[kind], inside = registration.apply(mask, golden.shape)
+    masks, inside = overlay
     metal = golden.masks["metal"] & inside
     differences = list(_metal_differences(metal, masks["metal"] & inside, tolerance))
     effects: list[list[str]] = [[] for _ in differences]

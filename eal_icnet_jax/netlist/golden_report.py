@@ -9,24 +9,19 @@ import numpy as np
 
 from eal_icnet_jax.evaluation import pictures
 from eal_icnet_jax.imaging import png
-from eal_icnet_jax.netlist.golden import Difference, Side
-from eal_icnet_jax.netlist.registration import Registration
+from eal_icnet_jax.netlist.golden import Difference, Overlay, Side
 from eal_icnet_jax.system.files import (
+    CROPS,
     MADE_BY,
     atomic_file,
     cannot_be_written,
     check_report_replaceable,
+    emptied_crops,
     write_atomically,
 )
 from eal_icnet_jax.vector.layout_reader import kdb
 
 FILES = ("differences.lyrdb", "differences.csv", "overview.png")
-
-CROPS = "crops"
-"""Name of the folder of the pictures."""
-
-PICTURES = f"{CROPS}/[0-9]*.png"
-"""Names of the pictures."""
 
 COLUMNS = ("number", "kind", "effects", "x", "y", "left", "top", "right", "bottom", "missing",
            "added")  # fmt: skip
@@ -45,14 +40,13 @@ MOST_PICTURES = 100
 
 def check_folder(folder: pathlib.Path, force: bool = False):
     """Raise a `UserError` if a report would replace files of another program."""
-    check_report_replaceable(folder, FILES, force, PICTURES)
+    check_report_replaceable(folder, FILES, force, CROPS)
 
 
 def write_report(
     folder: pathlib.Path,
     golden: Side,
-    found: Side,
-    registration: Registration,
+    overlay: Overlay,
     differences: list[Difference],
 ):
     """Write differences.csv, differences.lyrdb, overview.png and a picture of each in crops/.
@@ -64,12 +58,9 @@ def write_report(
       UserError: a file cannot be written.
     """
     metal = golden.masks["metal"]
-    over, inside = registration.apply(found.masks["metal"], golden.shape)
+    over, inside = overlay.masks["metal"], overlay.inside
     try:
-        crops = folder / CROPS
-        crops.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(PICTURES):
-            path.unlink()
+        crops = emptied_crops(folder)
         for number, difference in enumerate(differences[:MOST_PICTURES], 1):
             part = _around(difference.box, golden.shape)
             image = pictures.error_map(metal[part], over[part], inside[part])

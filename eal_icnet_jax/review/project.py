@@ -131,8 +131,9 @@ class Project:
             raise UserError(
                 f"{self._record} is damaged: remove it to use the model before any round"
             ) from error
+        finished = [None, *self.finished_rounds()]
         for path in used:
-            if path is not None and path not in self.finished_rounds():
+            if path not in finished:
                 raise UserError(
                     f"{self._record} names {path}, which is no finished round: remove it"
                 )

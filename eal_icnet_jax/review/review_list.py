@@ -18,21 +18,17 @@ from eal_icnet_jax.review.places import Square, find_places_in_blocks, worst_squ
 from eal_icnet_jax.review.strokes import LARGEST_COORDINATE
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.files import (
+    CROPS,
     MADE_BY,
     atomic_file,
     cannot_be_written,
     check_report_replaceable,
+    emptied_crops,
     write_atomically,
 )
 
 FILES = ("places.json", "places.csv", "places.lyrdb")
 """Names of the files of a list. The first one says who wrote it."""
-
-CROPS = "crops"
-"""Name of the folder of the pictures."""
-
-PICTURES = f"{CROPS}/[0-9]*.png"
-"""Names of the pictures."""
 
 CROP_SIDE = 512
 """Smallest side of a picture in pixels; smaller squares are magnified by a whole number."""
@@ -185,7 +181,7 @@ def write_list(
     Raises:
       UserError: a file cannot be written, or would replace one of another program.
     """
-    check_report_replaceable(folder, FILES, force, PICTURES)
+    check_report_replaceable(folder, FILES, force, CROPS)
     table = io.StringIO(newline="")
     writer = csv.writer(table)
     writer.writerow(COLUMNS)
@@ -197,10 +193,7 @@ def write_list(
         "places": [dict(zip(COLUMNS, row, strict=True)) for row in rows],
     }
     try:
-        crops = folder / CROPS
-        crops.mkdir(parents=True, exist_ok=True)
-        for path in folder.glob(PICTURES):
-            path.unlink()
+        crops = emptied_crops(folder)
         for rank, square in enumerate(squares, 1):
             png.write(crops / f"{rank:04}.png", _crop(maps, square))
         write_atomically(folder / FILES[0], json.dumps(report, indent=1) + "\n")

@@ -93,6 +93,23 @@ def check_replaceable(path: pathlib.Path, force: bool = False):
         )
 
 
+CROPS = "crops/[0-9]*.png"
+"""Pattern of the numbered pictures of a report."""
+
+
+def emptied_crops(folder: pathlib.Path) -> pathlib.Path:
+    """Return the folder of a report's numbered pictures, made, and without those of an earlier one.
+
+    Raises:
+      OSError: it cannot be made or emptied.
+    """
+    crops = (folder / CROPS).parent
+    crops.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(CROPS):
+        path.unlink()
+    return crops
+
+
 def check_report_replaceable(
     folder: pathlib.Path, names: Sequence[str], force: bool = False, pictures: str = ""
 ):

@@ -112,10 +112,10 @@ def parse(data: bytes, name: str, shape: tuple[int, int]) -> Drawing:
         raise UserError(f"{name} has too many groups in groups: ungroup them") from error
 
 
-def _properties(element: Element) -> dict[str, str]:
-    """Return attributes of an element and the properties of its style."""
-    style = (part.partition(":") for part in element.get("style", "").split(";"))
-    return {**element.attrib, **{key.strip(): value.strip() for key, _, value in style}}
+def _style(element: Element) -> dict[str, str]:
+    """Return the properties of an element's style."""
+    parts = (part.partition(":") for part in element.get("style", "").split(";"))
+    return {key.strip(): value.strip() for key, _, value in parts}
 
 
 def _check_elements(root: Element, name: str):
@@ -129,7 +129,7 @@ def _check_elements(root: Element, name: str):
             continue
         if tag in REFUSED_IF_DRAWN:
             raise UserError(f"{name} holds a {tag} between its shapes: take its shapes out of it")
-        properties = _properties(element)
+        properties = {**element.attrib, **_style(element)}
         for key, remedy in REFUSED_PROPERTIES.items():
             if properties.get(key, "none") != "none":
                 raise UserError(f"{name} holds a {tag} with {key}: {remedy}")
@@ -185,9 +185,9 @@ def _shown(root: Element) -> bytes:
     for element in root.iter():
         element.attrib.pop("display", None)
         if "style" in element.attrib:
-            parts = element.attrib["style"].split(";")
-            shown = (part for part in parts if part.partition(":")[0].strip() != "display")
-            element.set("style", ";".join(shown))
+            style = _style(element)
+            style.pop("display", None)
+            element.set("style", ";".join(f"{key}:{value}" for key, value in style.items()))
     return ElementTree.tostring(root)
 
 

@@ -133,10 +133,11 @@ def _check_size(path: pathlib.Path, shape: tuple[int, int], photograph: Mosaic):
 
 def _from_svg(path: pathlib.Path, photograph: Mosaic) -> EditedLabels:
     data = decoding.read_bytes(path)
-    if not svg_labels.is_plain(svg_labels.parse_xml(data, str(path))):
+    root = svg_labels.parse_xml(data, str(path))
+    if not svg_labels.is_plain(root):
         return _from_drawing(data, path, photograph)
     try:
-        labels = svg_labels.parse(data, str(path))
+        labels = svg_labels.labels_of(root, str(path))
     except UserError:  # not in HY5SYN's form
         return _from_drawing(data, path, photograph)
     _check_size(path, (labels.height, labels.width), photograph)

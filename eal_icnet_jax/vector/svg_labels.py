@@ -160,7 +160,19 @@ def parse(data: bytes, name: str) -> Labels:
       UserError: it is not an SVG, defines entities, has no size, or holds a shape that is neither
         track nor via or lies outside the tile.
     """
-    root = parse_xml(data, name)
+    return labels_of(parse_xml(data, name), name)
+
+
+def labels_of(root: Element, name: str) -> Labels:
+    """Return the labels of an SVG.
+
+    Args:
+      root: of `parse_xml`.
+      name: of the file, for error messages.
+
+    Raises:
+      UserError: see `parse`.
+    """
     width, height = (_integer(root, key, name) for key in ("width", "height"))
     if width < 1 or height < 1 or width * height > mosaics.MAX_PIXELS:
         raise UserError(f"{name} is {height}x{width} (height x width): give it its tile's size")

@@ -120,10 +120,11 @@ def test_deroute_follows_exactly_the_nets(tmp_path, drawing):
 def test_nets_that_cannot_be_told_apart_in_one_plane_are_counted():
     """Two wires of one pixel cannot leave the same line."""
     wires = np.array([[(0, 5), (20, 5)], [(10, 0), (10, 5)]], float)
-    flat = flat_wires.flatten(
+    drawn = flat_wires.FlatWires(
         wires, np.array([0, 1]), np.ones(2), np.array([[10.0, 5.0]]), np.array([1]), np.ones(1)
     )
-    assert flat.doubtful == 1
+    flat, doubtful = flat_wires.keep_apart(drawn)
+    assert doubtful == 1
     np.testing.assert_array_equal(flat.wires, wires)
 
 

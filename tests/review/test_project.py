@@ -34,8 +34,7 @@ def test_a_stopped_round_goes_on_until_the_squares_change(project):
     assert second.name == "002" and not goes_on
     third, goes_on = Project(project.path).next_round(["optical", "--config.epochs=1"])
     assert third.name == "003" and not goes_on
-    second = third
-    finish(second)
+    finish(third)
     assert project.next_round(["optical"])[0].name == "004"
 
 
