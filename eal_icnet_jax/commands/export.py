@@ -1,10 +1,11 @@
 """Write a network as a program for other runtimes, which need no JAX.
 
-    eal-icnet export demo/run model.onnx --size=512
+    eal-icnet export demo/run model.onnx
 
 The ending says for which: .onnx for ONNX Runtime and others, .xml for OpenVINO (its weights lie
 beside it in .bin), .stablehlo for compilers that take StableHLO (what a user must know lies beside
-it in .json). ONNX and OpenVINO take batches of any size, and what they give is compared with ours.
+it in .json), .zip for programs that take packages of bioimage.io. All but StableHLO take images and
+batches of any size, and what they give is compared with ours.
 Needs the extra `export`: pip install 'eal-icnet-jax[export]'.
 """
 
@@ -15,7 +16,7 @@ import re
 from eal_icnet_jax.system.errors import UserError
 
 DEFAULT_SIZE = 512
-"""Side in pixels of the images without --size, as of the windows of `predict`."""
+"""Side in pixels of the images of a format that needs one, as of the windows of `predict`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,10 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT",
         help="checkpoint or work directory, or the packaged weights optical or sem")  # fmt: skip
-    add("output", type=pathlib.Path, help="file to write: .onnx, .xml or .stablehlo")
+    add("output", type=pathlib.Path, help="file to write: .onnx, .xml, .stablehlo or .zip")
     add("--size", metavar="PIXELS",
-        help="side of the images, or height and width as in 512x768 (default: the squares that a "
-        f"network for one width of wires was trained on, otherwise {DEFAULT_SIZE})")  # fmt: skip
+        help="side of the images, or height and width as in 512x768 (default: any, in steps that "
+        "the program states; for .stablehlo the squares that a network for one width of wires was "
+        f"trained on, otherwise {DEFAULT_SIZE})")  # fmt: skip
     add("--bits", type=int, default=8, choices=(8, 16), help="of the images' levels (%(default)s)")
     add("--force", action="store_true", help="replace an existing output")
 
@@ -55,12 +57,15 @@ def run(arguments: argparse.Namespace) -> None:
     check_new(exporting.files_of(arguments.output), arguments.force)
     jax_settings.configure()
     model = checkpoints.load_model(arguments.checkpoint)
-    if size is None:
+    if size is None and not exporting.takes_any_size(arguments.output):
         side = model.spec.preprocessing.crop_size or DEFAULT_SIZE
         size = side, side
     program = exporting.program_of(model, size, arguments.bits)
     difference = exporting.write_program(program, arguments.output)
-    print(f"{model.spec.name} for images of {size[0]}x{size[1]} pixels (height x width) and "
-          f"{arguments.bits} bits in {arguments.output}")  # fmt: skip
+    if size is None:
+        images = f"images whose height and width are multiples of {program.multiple} pixels"
+    else:
+        images = f"images of {size[0]}x{size[1]} pixels (height x width)"
+    print(f"{model.spec.name} for {images} and {arguments.bits} bits in {arguments.output}")
     if difference is not None:
         print(f"its logits differ from ours by at most {difference:.1e} of their range")

@@ -104,9 +104,10 @@ def _attend(query, key, value, size):
 
 def whole_position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """Compute `position_attention` from all scores at once, `[B, N, N]`."""
-    scores = _wide_einsum("bqf,bkf->bqk", query, key)
+    dtype = jnp.promote_types(value.dtype, jnp.float32)
+    scores = jnp.matmul(query, key.swapaxes(1, 2), preferred_element_type=dtype)
     weights = jax.nn.softmax(scores, -1).astype(value.dtype)
-    return _wide_einsum("bqk,bkc->bqc", weights, value).astype(value.dtype)
+    return jnp.matmul(weights, value, preferred_element_type=dtype).astype(value.dtype)
 
 
 @jax.custom_vjp

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from eal_icnet_jax.layers.initializers import constant
+from eal_icnet_jax.layers.plain_forms import takes_plain_forms
 
 
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -198,7 +199,10 @@ class PReLU(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """Map `[..., C]` to the same shape and dtype."""
-        return _prelu(x, self.slope[...].astype(x.dtype))
+        slope = self.slope[...].astype(x.dtype)
+        if takes_plain_forms():
+            return jax.nn.relu(x) - slope * jax.nn.relu(-x)
+        return _prelu(x, slope)
 
 
 class BNPReLU(nnx.Module):

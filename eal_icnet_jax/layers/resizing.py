@@ -20,19 +20,24 @@ class _Neighbours(NamedTuple):
     """Distance from the lower neighbour in pixels, float32 `[new]`, in [0, 1]."""
 
     @classmethod
-    def from_positions(cls, positions, old: int):
-        """Return the neighbours of positions `[new]` in [0, old - 1].
+    def from_quotients(cls, numerators, denominator):
+        """Return the neighbours of positions `numerators / denominator`, which are not negative.
 
-        NumPy positions are split in NumPy, in float64.
+        Args:
+          numerators: integers `[new]`, so that no position is rounded.
+          denominator: positive integer.
         """
-        xp = np if isinstance(positions, np.ndarray) else jnp
-        lower = xp.clip(xp.floor(positions), 0, max(old - 2, 0)).astype(xp.int32)
-        return cls(jnp.asarray(lower), jnp.asarray(positions - lower, jnp.float32))
+        if isinstance(numerators, np.ndarray):
+            lower = numerators // denominator
+        else:
+            lower = jax.lax.div(numerators, jnp.full_like(numerators, denominator))
+        fraction = (numerators - lower * denominator) / denominator
+        return cls(jnp.asarray(lower, jnp.int32), jnp.asarray(fraction, jnp.float32))
 
     def weights(self, old: int) -> jax.Array:
         """Return the weights of the old pixels in each new one, `[new, old]`."""
-        lower = (1 - self.fraction)[:, None] * jax.nn.one_hot(self.lower, old)
-        return lower + self.fraction[:, None] * jax.nn.one_hot(self.lower + 1, old)
+        above_lower = (_indices(old) - self.lower[:, None]).astype(jnp.float32)
+        return jnp.maximum(1 - abs(above_lower - self.fraction[:, None]), 0)
 
 
 def _interpolate_axis(x: jax.Array, axis: int, neighbours: _Neighbours) -> jax.Array:
@@ -69,18 +74,34 @@ def _interpolate_backward(old, neighbours, gradient):
 _interpolate.defvjp(_interpolate_forward, _interpolate_backward)
 
 
-def _corner_aligned_positions(old: int, new: int) -> np.ndarray:
-    """Return the new pixels' positions among the old ones if the outermost pixels coincide."""
-    return np.arange(new) * ((old - 1) / max(new - 1, 1))
+def _is_known(*lengths) -> bool:
+    """Return whether lengths are numbers, not symbols of numbers or values of a program."""
+    return all(isinstance(length, int) for length in lengths)
 
 
-def _edge_aligned_positions(new: int, old_extent, new_extent):
+def _indices(count) -> np.ndarray | jax.Array:
+    """Return 0 to `count - 1`."""
+    return np.arange(count) if _is_known(count) else jax.lax.iota(jnp.int32, count)
+
+
+def _corner_aligned_positions(old, new):
+    """Return the new pixels' positions among the old ones if the outermost pixels coincide.
+
+    They are integers `[new]` and what divides them, as in `_edge_aligned_positions`.
+    """
+    return _indices(new) * (old - 1), max(new - 1, 1)
+
+
+def _edge_aligned_positions(new, old_extent, new_extent):
     """Return the new pixels' positions among the old ones if the outer edges coincide.
 
     The extents are the lengths of the axes, or those of the image on a canvas (traced).
     """
-    xp = np if isinstance(old_extent, int) else jnp
-    return xp.clip((xp.arange(new) + 0.5) * (old_extent / new_extent) - 0.5, 0, old_extent - 1)
+    xp = np
+    if not _is_known(old_extent, new_extent):
+        xp, old_extent, new_extent = jnp, jnp.int32(old_extent), jnp.int32(new_extent)
+    numerators = (2 * _indices(new) + 1) * old_extent - new_extent
+    return xp.clip(numerators, 0, 2 * new_extent * (old_extent - 1)), 2 * new_extent
 
 
 @jax.named_scope("resize_bilinear")
@@ -108,7 +129,10 @@ def resize_bilinear(
     else:
         extents = (image_extent(old), image_extent(size)) if is_on_canvas() else (old, size)
         positions = [_edge_aligned_positions(*axis) for axis in zip(size, *extents, strict=True)]
-    rows, columns = (_Neighbours.from_positions(*axis) for axis in zip(positions, old, strict=True))
+    rows, columns = (_Neighbours.from_quotients(*axis) for axis in positions)
+    if not _is_known(*old, *size):  # a symbol cannot bound what is gathered
+        x = jnp.einsum("jw,bhwc->bhjc", columns.weights(old[1]), x)
+        return jnp.einsum("ih,bhjc->bijc", rows.weights(old[0]), x)
     return _interpolate(x, rows, columns, old)
 
 

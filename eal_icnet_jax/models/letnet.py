@@ -111,7 +111,7 @@ class EfficientAttention(nnx.Module):
 
         The axis of length 3 holds query, key and value.
         """
-        query, key, value = (qkv[..., k, :, :] for k in range(3))
+        query, key, value = (part[:, :, :, 0] for part in jnp.split(qkv, 3, 3))
         scores = jnp.einsum("bpqhf,bpkhf->bphqk", query, key) * query.shape[-1] ** -0.5
         weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)))
         return jnp.einsum("bphqk,bpkhf->bpqhf", weights.astype(value.dtype), value)
@@ -140,6 +140,13 @@ class MLP(nnx.Module):
         return self.fc2(jax.nn.relu(self.fc1(x)))
 
 
+def _window(x: jax.Array, corner: tuple[int, int], size: tuple[int, int]) -> jax.Array:
+    """Return `[B, *size, C]` of `[B, H, W, C]` from a corner (row, column) on."""
+    batch, _, _, features = x.shape
+    ends = (corner[k] + size[k] for k in range(2))
+    return jax.lax.slice(x, (0, *corner, 0), (batch, *ends, features))
+
+
 class EfficientTransformer(nnx.Module):
     """A transformer layer whose tokens are the 3x3 neighbourhoods of all pixels.
 
@@ -160,15 +167,15 @@ class EfficientTransformer(nnx.Module):
         padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
         offsets = [(i, j) for i in range(3) for j in range(3)]
         # The order of PyTorch's unfold: nine neighbours of the first channel, then of the second.
-        patches = jnp.stack([padded[:, i : i + height, j : j + width] for i, j in offsets], -1)
+        size = (height, width)
+        patches = jnp.stack([_window(padded, (i, j), size) for i, j in offsets], -1)
         tokens = patches.reshape(batch, height * width, 9 * features)
         tokens = tokens + self.atten(self.norm1(tokens))
         tokens = tokens + self.mlp(self.norm2(tokens))
         patches = tokens.reshape(batch, height, width, features, 9)
         patches = jnp.pad(patches, ((0, 0), (1, 1), (1, 1), (0, 0), (0, 0)))
         return sum(
-            patches[:, 2 - i : 2 - i + height, 2 - j : 2 - j + width, :, k]
-            for k, (i, j) in enumerate(offsets)
+            _window(patches[..., k], (2 - i, 2 - j), size) for k, (i, j) in enumerate(offsets)
         )
 
 

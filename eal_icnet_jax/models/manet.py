@@ -42,8 +42,10 @@ class PositionAttentionBlock(nnx.Module):
         )
         scores = jnp.einsum("bqc,bkc->bqk", center, top)
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
-        weights = jax.nn.softmax(scores, (1, 2)).astype(bottom.dtype)
-        mixed = (weights @ bottom).reshape(batch, features, height, width)
+        # Other runtimes know a softmax over one axis only.
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max((1, 2), keepdims=True)))
+        weights = weights / weights.sum((1, 2), keepdims=True)
+        mixed = (weights.astype(bottom.dtype) @ bottom).reshape(batch, features, height, width)
         return self.out_conv(x + mixed.transpose(0, 2, 3, 1))
 
 

@@ -63,7 +63,7 @@ class Network(nnx.Module):
           ValueError: the image is too small.
         """
         height, width = image.shape[1:3]
-        if min(height, width) < self.smallest:
+        if height < self.smallest or width < self.smallest:
             raise ValueError(
                 f"{type(self).__name__} needs images from {self.smallest}x{self.smallest} up, "
                 f"but got {height}x{width}"
