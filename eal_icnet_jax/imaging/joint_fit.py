@@ -20,7 +20,7 @@ from eal_icnet_jax.imaging.smooth_maps import SmoothMap
 BLOCK = 64
 """Side of a block in pixels of the reduced images."""
 
-MOST_BLOCKS = 4096
+MOST_BLOCKS = 16384
 """About the largest number of blocks; of more, evenly spread cells are taken."""
 
 CELL = 4
