@@ -108,7 +108,7 @@ def main():
     work = arguments.work.absolute()
     work.mkdir(parents=True)
     program = work / "optical.onnx"
-    run_command("export", "optical", program)
+    run_command("export", "optical", program, f"--size={WINDOW}")
     rows = [measure(size, work, program, arguments.rounds) for size in arguments.sizes]
     text = f"{machine()}\n\n{tabulate(rows, 'keys', disable_numparse=True)}\n"
     print(text)

@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from typing import NamedTuple
@@ -219,13 +220,15 @@ def _onnx_model(program: Program):
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # of optimisations that were skipped
     try:
-        model = jax2onnx.to_onnx(
-            function,
-            inputs,
-            model_name=program.model.spec.name,
-            input_names=(image_name, *program.input_names[1:]),
-            output_names=OUTPUTS,
-        )
+        with warnings.catch_warnings():  # of constants that it asks for in float64
+            warnings.filterwarnings("ignore", "Explicitly requested dtype", UserWarning)
+            model = jax2onnx.to_onnx(
+                function,
+                inputs,
+                model_name=program.model.spec.name,
+                input_names=(image_name, *program.input_names[1:]),
+                output_names=OUTPUTS,
+            )
     finally:
         logging.disable(level)
     if program.size is None:

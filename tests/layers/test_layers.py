@@ -304,6 +304,20 @@ def test_resize_bilinear_matches_pytorch(size, align_corners):
     assert jnp.vdot(back, along) == pytest.approx(float(jnp.vdot(y, resize(along))), rel=1e-4)
 
 
+@pytest.mark.parametrize("align_corners", [False, True])
+def test_resize_bilinear_of_unknown_lengths(align_corners):
+    def threefold(x):
+        size = 3 * x.shape[1], 3 * x.shape[2]
+        return layers.resize_bilinear(x, size, align_corners=align_corners)
+
+    height, width = jax.export.symbolic_shape("height, width")
+    shape = jax.ShapeDtypeStruct((1, 2 * height, 2 * width, 2), np.float32)
+    exported = jax.export.export(jax.jit(threefold))(shape)
+    for size in ((4, 6), (2, 10)):
+        x = normal(1, *size, 2)
+        np.testing.assert_allclose(exported.call(x), threefold(x), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_scan_blocks_equals_unrolled_blocks(training):
     """In output, gradients and running statistics."""
