@@ -70,7 +70,7 @@ class Program(NamedTuple):
     @property
     def multiple(self) -> int:
         """What divides height and width of the images of a program for any size."""
-        return multiple_of(self.model)
+        return math.lcm(self.model.smallest, self.model.alignment, self.model.multiple)
 
     @property
     def channels(self) -> int:
@@ -122,9 +122,9 @@ class Program(NamedTuple):
         scaled = _scaling(self.bits, self.is_scaled)
         return np.asarray(jax.jit(lambda *inputs: self.model(scaled(*inputs)))(*inputs))
 
-    def levels(self, size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    def levels(self, size: tuple[int, int]) -> np.ndarray:
         """Return random levels of one image of a height and width, `[1, *size, channels]`."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         return rng.integers(0, 2**self.bits, (1, *size, self.channels), BITS[self.bits])
 
     def example(self, size: tuple[int, int]) -> list[np.ndarray]:
@@ -137,17 +137,12 @@ class Program(NamedTuple):
         return [image, *black_white[: len(self.input_names) - 1]]
 
 
-def multiple_of(model: Network) -> int:
-    """Return what divides height and width of the images of a network's program for any size."""
-    return math.lcm(model.smallest, model.alignment, model.multiple)
-
-
 def program_of(model: Network, size: tuple[int, int] | None, bits: int = 8) -> Program:
     """Return a network as a program for images of a size.
 
     Args:
       model: in evaluation mode.
-      size: height and width of the images, or None for any multiples of `multiple_of(model)`.
+      size: height and width of the images, or None for any multiples of `Program.multiple`.
       bits: of their levels, 8 or 16.
 
     Raises:
@@ -315,14 +310,14 @@ def _write_stablehlo(program: Program, path: pathlib.Path):
 
 
 def _write_package(program: Program, path: pathlib.Path):
-    (size, *_), spec = program.checked_sizes, program.model.spec
-    levels = program.levels(size)
-    logits = program.expected([bioimage_package.unit_range(levels, spec)])
+    size = program.checked_sizes[0]
+    logits = program.expected(program.example(size))
     results = logits, np.asarray(jax.nn.sigmoid(logits))
-    arrays = {"image": levels, **dict(zip(OUTPUTS, results, strict=True))}
+    arrays = {"image": program.levels(size), **dict(zip(OUTPUTS, results, strict=True))}
     bioimage_package.write(
-        path, spec, _onnx_model(program), program.metadata(), program.size, program.multiple, arrays
-    )
+        path, program.model.spec, _onnx_model(program), program.metadata(), program.size,
+        program.multiple, arrays,
+    )  # fmt: skip
 
 
 def _run_package(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -341,9 +336,6 @@ WRITERS = {
 RUNNERS = {".onnx": _run_onnx, ".xml": _run_openvino, ".zip": _run_package}
 """What runs a file in its own runtime and returns the logits."""
 
-ANY_SIZE = frozenset(RUNNERS)
-"""Endings of the formats whose programs can take images of any size."""
-
 
 def check_format(path: pathlib.Path):
     """Raise a `UserError` if a file's ending names no format."""
@@ -353,7 +345,7 @@ def check_format(path: pathlib.Path):
 
 def takes_any_size(path: pathlib.Path) -> bool:
     """Return whether programs of a file's format can take images of any size."""
-    return path.suffix in ANY_SIZE
+    return path.suffix != ".stablehlo"
 
 
 def files_of(path: pathlib.Path) -> list[pathlib.Path]:
