@@ -19,14 +19,15 @@ from eal_icnet_jax.datasets.ic_synthetic import die
 from eal_icnet_jax.vector import outlines
 from eal_icnet_jax.vector.layout_options import ShapeOptions
 from eal_icnet_jax.vector.manhattan import to_manhattan
+from eal_icnet_jax.vector.pixel_rings import PixelRings
 from eal_icnet_jax.vector.simplification import simplify
 
 Polygons = list[shapely.Polygon]
 OPTIONS = ShapeOptions()
-SHAPES: dict[str, Callable[[Polygons], Polygons]] = {
-    "Douglas-Peucker": lambda polygons: list(shapely.simplify(polygons, 0.5)),
-    "default": lambda polygons: simplify(polygons, OPTIONS.tolerance),
-    "manhattan": lambda polygons: to_manhattan(polygons, OPTIONS.jog),
+SHAPES: dict[str, Callable[[PixelRings], Polygons]] = {
+    "Douglas-Peucker": lambda rings: list(shapely.simplify(rings.midpoints(), 0.5)),
+    "default": lambda rings: simplify(rings, OPTIONS.tolerance),
+    "manhattan": lambda rings: to_manhattan(rings, OPTIONS.jog),
 }
 
 
@@ -74,10 +75,10 @@ def main():
         metal = draw_metal(seed, arguments.size)
         for edges, blur in (("drawn", 0), ("smooth noise", 3), ("rough noise", 1)):
             mask = roughened(metal, blur) if blur else metal
-            polygons = outlines.trace(mask)
+            rings = outlines.trace(mask)
             for name, shape in SHAPES.items():
                 start = time.perf_counter()
-                shapes = shape(polygons)
+                shapes = shape(rings)
                 seconds = time.perf_counter() - start
                 area = 100 * (shapely.area(shapes).sum() / np.count_nonzero(mask) - 1)
                 straight, diagonal = straight_shares(shapes)

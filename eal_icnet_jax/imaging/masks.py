@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from eal_icnet_jax.imaging.mosaics import Mosaic, blocks
+from eal_icnet_jax.imaging.mosaics import Mosaic, blocks, slices_of
 from eal_icnet_jax.system.errors import UserError
 
 MOST_COLOURS = 4096
@@ -64,7 +64,10 @@ class LevelStatistics:
         return statistics
 
     def _add(self, part: np.ndarray):
-        self.counts += np.bincount(_brightness(part).ravel(), minlength=len(self.counts))
+        # By rows, because `bincount` makes each level a number of eight bytes.
+        for rows in slices_of(len(part), max(1, 2**20 // part.shape[1])):
+            levels = _brightness(part[rows]).ravel()
+            self.counts += np.bincount(levels, minlength=len(self.counts))
         if part.ndim == 3:
             spread = part.max(-1) - part.min(-1)
             self.is_coloured |= bool((spread > COLOURFUL << (self.bits - 8)).any())

@@ -1,7 +1,6 @@
 """Outlines with horizontal and vertical edges only."""
 
 import heapq
-from collections.abc import Sequence
 
 import numpy as np
 import shapely
@@ -16,11 +15,11 @@ GRID = 1 / 16
 """Positions of straightened edges in pixels are multiples of this, so that gaps are no smaller."""
 
 
-def to_manhattan(polygons: Sequence[shapely.Polygon], jog: float) -> list[shapely.Polygon]:
+def to_manhattan(rings: PixelRings, jog: float) -> list[shapely.Polygon]:
     """Return outlines with horizontal and vertical edges only.
 
     Args:
-      polygons: all outlines of a mask, as `outlines.trace` returns them.
+      rings: of a mask, as `outlines.trace` returns them.
       jog: steps of up to this many pixels are straightened, and so are notches and bumps that are
         at most as wide and as deep. 0 gives the edges of the pixels themselves, with a square of
         half a pixel where two pixels touch at a corner only.
@@ -29,17 +28,23 @@ def to_manhattan(polygons: Sequence[shapely.Polygon], jog: float) -> list[shapel
       The polygons. No two of them meet: instead, they keep the edges of the pixels, and so do
       those that would cross themselves.
     """
-    if not polygons:
+    if not len(rings):
         return []
-    rings = PixelRings.from_midpoints(polygons)
+    pairs = [_exact_and_straight(part, jog) for part in rings.parts()]
+    exact, straight = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    return keep_apart(straight, exact) if jog else [*exact]
+
+
+def _exact_and_straight(rings: PixelRings, jog: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return polygons `[P]` along the edges of the pixels, and straightened ones `[P]`."""
     corners, is_bridge, starts = _pixel_corners(rings)
     exact = joined_polygons(corners, starts, rings.polygons)
     if not jog:
-        return [*exact]
+        return exact, exact
     parts = np.split(corners, starts[1:-1]), np.split(is_bridge, starts[1:-1])
     straight = [_straighten(*ring, jog) for ring in zip(*parts, strict=True)]
     starts = np.cumsum([0, *map(len, straight)])
-    return keep_apart(joined_polygons(np.concatenate(straight), starts, rings.polygons), exact)
+    return exact, joined_polygons(np.concatenate(straight), starts, rings.polygons)
 
 
 def _pixel_corners(rings: PixelRings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

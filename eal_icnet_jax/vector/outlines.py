@@ -1,87 +1,146 @@
-"""Outlines of a mask's regions as polygons with holes."""
+"""Outlines of a mask's regions."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import contourpy
 import numpy as np
-import shapely
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from eal_icnet_jax.imaging.masks import MosaicMask
+from eal_icnet_jax.imaging.mosaics import CHUNK, slices_of
 from eal_icnet_jax.vector.pixel_rings import PixelRings
 
 Mask = np.ndarray | MosaicMask
 """A mask `[H, W]`, non-zero is inside, in memory or read part by part."""
 
-BLOCK = 4096
-"""Default side in pixels of the blocks in which a mask is traced."""
+STRIP_PIXELS = 2**24
+"""Number of pixels of which a mask is read at once, unless a row of chunks has more."""
+
+PART_PIXELS = 2**19
+"""Number of pixels in which corners are looked for at once: what a processor's cache holds."""
 
 
-def _block_starts(length: int, block: int) -> range:
-    """Return where blocks begin, each of which shares a line of pixels with the next."""
-    return range(0, max(length - 1, 1), block)
+class _Corners(NamedTuple):
+    """Corners of outlines `[N]`, ordered by y, then by x.
+
+    Where two pixels of a mask touch at a corner only, that corner occurs twice: the first ends the
+    edge to its left, the second begins the edge to its right.
+
+    x, y: in pixels.
+    is_lower: of the two at one place, whether this one begins the edge downwards.
+    is_above: whether the mask is below the edge to the right, which is an upper edge of a region.
+    run_start: where a hole begins here, the x at which the row of pixels above, to the right,
+      begins without a gap; otherwise -1.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    is_lower: np.ndarray
+    is_above: np.ndarray
+    run_start: np.ndarray
 
 
-def trace(mask: Mask, block: int = BLOCK) -> list[shapely.Polygon]:
-    """Return the 8-connected regions of a mask as polygons with holes.
+def trace(mask: Mask, rows: int | None = None) -> PixelRings:
+    """Return the edges of pixels around the 8-connected regions of a mask.
 
     Args:
       mask: `[H, W]`, non-zero is inside.
-      block: side in pixels of the part that is read at once. The polygons do not depend on it.
+      rows: number of rows that are read at once, by default as many as have `STRIP_PIXELS`. The
+        rings do not depend on it.
 
     Returns:
-      Polygons in pixels, ordered by their uppermost, then leftmost point. The image's upper left
-      corner is (0, 0) and its lower right (W, H). They run through the middles of pixel edges, so
-      that corners are cut by half a pixel, and no two outlines meet; see `pixel_counts`.
+      A polygon for each region, ordered by its uppermost, then leftmost corner, and its holes
+      likewise. Each ring begins at that corner and runs to the right from there. The image's upper
+      left corner is (0, 0) and its lower right (W, H).
+    """
+    rows = rows or max(1, STRIP_PIXELS // (mask.shape[1] * CHUNK)) * CHUNK
+    parts = [_find_corners(*part) for part in _parts(mask, rows)]
+    return _join(_Corners(*(np.concatenate(values) for values in zip(*parts, strict=True))))
+
+
+def _parts(mask: Mask, rows: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield parts that share a row of pixels, `[h + 1, W + 2]` uint8, and the y below the first.
+
+    The mask is enlarged by a pixel of background on each side.
     """
     height, width = mask.shape
-    complete: list[shapely.Polygon] = []
-    cut: list[shapely.Polygon] = []
-    for top in _block_starts(height, block):
-        bottom = min(top + block, height - 1)
-        for left in _block_starts(width, block):
-            right = min(left + block, width - 1)
-            # Only the image's own borders are padded. Neighbouring blocks meet in the middle of
-            # the line of pixels that they share.
-            borders = ((top == 0, bottom == height - 1), (left == 0, right == width - 1))
-            part = np.asarray(mask[top : bottom + 1, left : right + 1]) != 0
-            part = np.pad(part, np.array(borders, int))
-            seams = (
-                left + 0.5 if left else np.nan,
-                top + 0.5 if top else np.nan,
-                right + 0.5 if right < width - 1 else np.nan,
-                bottom + 0.5 if bottom < height - 1 else np.nan,
-            )
-            polygons = _contours(part, (left + 0.5 - (left == 0), top + 0.5 - (top == 0)))
-            is_cut = (shapely.bounds(polygons) == seams).any(1)
-            complete.extend(polygons[~is_cut])
-            cut.extend(polygons[is_cut])
-    if cut:
-        joined = shapely.get_parts(shapely.union_all(cut))
-        complete.extend(joined[shapely.get_type_id(joined) == shapely.GeometryType.POLYGON])
-    return [*PixelRings.from_midpoints(complete).canonical().midpoints()] if complete else []
+    step = max(1, PART_PIXELS // width)
+    strip = np.zeros((min(rows, height) + 1, width + 2), np.uint8)
+    for read in slices_of(height, rows):
+        count = read.stop - read.start
+        strip[1 : count + 1, 1:-1] = np.asarray(mask[read, slice(0, width)]) != 0
+        for part in slices_of(count, step):
+            yield strip[part.start : part.stop + 1], read.start + part.start
+        strip[0] = strip[count]
+    strip[1] = 0
+    yield strip[:2], height
 
 
-def _contours(mask: np.ndarray, origin: tuple[float, float]) -> np.ndarray:
-    """Return the regions `[N]` of a bool mask `[H, W]` whose first pixel's centre is `origin`."""
-    if min(mask.shape) < 2 or not mask.any():
-        return np.empty(0, object)
-    generator = contourpy.contour_generator(
-        z=mask.astype(np.float32), fill_type="ChunkCombinedOffsetOffset"
+def _find_corners(part: np.ndarray, top: int) -> _Corners:
+    """Return the corners within a part of a mask `[h + 1, W + 2]` whose first inner y is `top`."""
+    above, below = part[:-1], part[1:]
+    edges = above ^ below
+    is_saddle = edges[:, :-1] & edges[:, 1:] & (above[:, :-1] ^ above[:, 1:])
+    places = np.flatnonzero(edges[:, :-1] ^ edges[:, 1:] | is_saddle)
+    places = np.repeat(places, 1 + is_saddle.ravel()[places])
+    y, x = np.divmod(places, edges.shape[1] - 1)
+    upper_left, upper_right = above[y, x] != 0, above[y, x + 1] != 0
+    lower_left, lower_right = below[y, x] != 0, below[y, x + 1] != 0
+    is_second = np.diff(places, prepend=-1) == 0
+    run_start = np.full(len(places), -1)
+    begins_hole = upper_right & lower_left & ~lower_right
+    run_starts = np.flatnonzero(above[:, 1:] > above[:, :-1])
+    runs = np.searchsorted(run_starts, places[begins_hole], side="right") - 1
+    run_start[begins_hole] = run_starts[runs] % (edges.shape[1] - 1)
+    # Both corners at a saddle lie at the pixel of background between their edges.
+    return _Corners(x, y + top, is_second ^ upper_left, lower_right, run_start)
+
+
+def _join(corners: _Corners) -> PixelRings:
+    """Return the rings of all corners of a mask."""
+    if not len(corners.x):
+        return PixelRings(np.empty((0, 2), np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64))
+    # In each row, horizontal edges run between the corners 0 and 1, 2 and 3, and so on. So do
+    # vertical ones in each column. Edge k is the horizontal edge from corner 2k to 2k + 1.
+    keys = _column_keys(corners.x, corners.y, corners.is_lower)
+    by_column = np.argsort(keys)
+    across = np.empty_like(by_column)
+    across[by_column[::2]], across[by_column[1::2]] = by_column[1::2], by_column[::2]
+    left = np.arange(0, len(corners.x), 2)
+    is_above = corners.is_above[::2]
+    ring_of = connected_components(_successors(across[left + is_above] // 2), directed=False)[1]
+    _, first = np.unique(ring_of, return_index=True)
+    is_hole = ~is_above[first]
+    # The run of pixels above a hole begins at an edge of its region's outline, or of another hole.
+    start = corners.run_start[left[first]], corners.y[left[first]] - 1
+    edge = np.searchsorted(keys, _column_keys(*start, 1), side="right", sorter=by_column) - 1
+    around = np.where(is_hole, ring_of[by_column[edge] // 2], np.arange(len(first)))
+    while is_hole[around].any():
+        around = around[around]
+    order = np.lexsort((first, is_hole, first[around]))
+    # From the first edge to the right: an outline has the mask at its right hand, a hole does not.
+    runs_right = is_above != is_hole[ring_of]
+    following = across[left + runs_right] // 2
+    last = np.empty_like(following)
+    last[following] = np.arange(len(following))
+    following[last[first[order]]] = np.roll(first[order], -1)
+    edges = breadth_first_order(_successors(following), first[order[0]])[0].astype(np.int64)
+    index = 2 * edges[:, None] + np.stack([~runs_right[edges], runs_right[edges]], 1)
+    sizes = 2 * np.bincount(ring_of)[order]
+    return PixelRings(
+        np.stack([corners.x, corners.y], 1)[index.ravel()],
+        np.concatenate([[0], np.cumsum(sizes)]),
+        np.append(np.flatnonzero(~is_hole[order]), len(order)),
     )
-    # A level just below 0.5 joins diagonal neighbours.
-    parts: Any = generator.filled(0.4999, 2)
-    points, *offsets = (part for (part,) in parts)
-    return shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON,
-        np.rint(2 * points) / 2 + origin,
-        tuple(part.astype(np.int64) for part in offsets),
-    )
 
 
-def pixel_counts(polygons: Sequence[shapely.Polygon]) -> np.ndarray:
-    """Return the number of pixels `[N]` of each region that `trace` returned."""
-    # A closed outline turns by four corners more one way than the other, and each of its corners
-    # cuts an eighth of a pixel off, or adds it.
-    rings = 1 - shapely.get_num_interior_rings(np.array(polygons, object))
-    return shapely.area(np.array(polygons, object)) + rings / 2
+def _column_keys(x: np.ndarray, y: np.ndarray, is_lower: np.ndarray | int) -> np.ndarray:
+    """Return an int64 for each corner `[N]`, ordered by x, then by y."""
+    return (x.astype(np.int64) << 32) + (y.astype(np.int64) << 1) + is_lower
+
+
+def _successors(following: np.ndarray) -> csr_array:
+    """Return the graph in which each node `[N]` leads to the one that follows it."""
+    count = len(following)
+    return csr_array((np.ones(count), following, np.arange(count + 1)), (count, count))

@@ -2,10 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import shapely
+
+PART_CORNERS = 2**17
+"""Number of corners that are worked on at once, to bound the memory."""
 
 
 def corner_keys(corners: np.ndarray) -> np.ndarray:
@@ -13,20 +17,18 @@ def corner_keys(corners: np.ndarray) -> np.ndarray:
     return (corners[:, 1].astype(np.int64) << 32) + corners[:, 0].astype(np.int64)
 
 
-def rotated(starts: np.ndarray, first: np.ndarray, step: np.ndarray | int = 1) -> np.ndarray:
+def rotated(starts: np.ndarray, first: np.ndarray) -> np.ndarray:
     """Return the indices `[N]` that let each ring begin at another of its elements.
 
     Args:
       starts: `[R + 1]`, index of the first element of each ring, and N.
       first: `[R]`, index of the element at which each ring is to begin.
-      step: 1, or `[R]` of 1 and -1, where -1 reverses a ring.
     """
     sizes = np.diff(starts)
-    begin, first, size, step = (
-        np.repeat(values, sizes)
-        for values in (starts[:-1], first, sizes, np.broadcast_to(step, sizes.shape))
+    begin, offset, size = (
+        np.repeat(values, sizes) for values in (starts[:-1], first - starts[:-1], sizes)
     )
-    return begin + (first - begin + step * (np.arange(starts[-1]) - begin)) % size
+    return begin + (offset + np.arange(starts[-1]) - begin) % size
 
 
 def joined_polygons(points: np.ndarray, starts: np.ndarray, polygons: np.ndarray) -> np.ndarray:
@@ -46,9 +48,9 @@ def joined_polygons(points: np.ndarray, starts: np.ndarray, polygons: np.ndarray
 class PixelRings:
     """The edges of pixels around regions.
 
-    Each ring consists of straight edges that are alternately horizontal and vertical. Edge k runs
-    from corner k to the next corner of its ring. Where two pixels of a region touch at a corner
-    only, that corner occurs twice.
+    Each ring consists of straight edges that are alternately horizontal and vertical, and runs
+    clockwise, where y points downwards. Edge k runs from corner k to the next corner of its ring.
+    Where two pixels of a region touch at a corner only, that corner occurs twice.
 
     Attributes:
       corners: `[N, 2]` int64, (x, y) in pixels.
@@ -60,54 +62,52 @@ class PixelRings:
     starts: np.ndarray
     polygons: np.ndarray
 
-    @classmethod
-    def from_midpoints(cls, polygons: Sequence[shapely.Polygon]) -> "PixelRings":
-        """Return the rings of polygons that run through the middles of pixel edges."""
-        _, points, (starts, first_rings) = shapely.to_ragged_array(polygons)
-        here, there = points[:-1], points[1:]
-        is_turn = (here != there).all(1)
-        is_turn[starts[1:-1] - 1] = False  # from a ring to the next
-        turns = np.flatnonzero(is_turn)
-        here, there = here[turns], there[turns]
-        is_vertical = here[:, 0] == np.rint(here[:, 0])
-        corners = np.where(
-            is_vertical[:, None],
-            np.stack([here[:, 0], there[:, 1]], 1),
-            np.stack([there[:, 0], here[:, 1]], 1),
-        )
-        return cls(
-            corners.astype(np.int64),
-            np.searchsorted(turns, starts).astype(np.int64),
-            first_rings.astype(np.int64),
-        )
+    def __len__(self) -> int:
+        """Return the number of polygons."""
+        return len(self.polygons) - 1
 
-    def canonical(self) -> "PixelRings":
-        """Return the same rings in an order that depends on nothing but their corners.
+    def parts(self, corners: int = PART_CORNERS) -> Iterator["PixelRings"]:
+        """Yield all polygons in order, of so many corners at a time, or one that has more."""
+        part_of = (self.starts[self.polygons[1:]] - 1) // corners
+        ends = np.append(np.flatnonzero(np.diff(part_of)) + 1, len(self))
+        for first, last in itertools.pairwise([0, *ends]):
+            rings = slice(self.polygons[first], self.polygons[last])
+            starts = self.starts[rings.start : rings.stop + 1]
+            yield PixelRings(
+                self.corners[starts[0] : starts[-1]],
+                starts - starts[0],
+                self.polygons[first : last + 1] - rings.start,
+            )
 
-        A ring begins at its uppermost, then leftmost corner, and runs to the right from there.
-        Polygons, and the holes of each, are ordered by these corners.
-        """
-        keys = corner_keys(self.corners)
-        first = np.lexsort((keys, self.ring_of))[self.starts[:-1]]
-        runs_right = self.corners[self.following[first], 1] == self.corners[first, 1]
-        index = rotated(self.starts, first, np.where(runs_right, 1, -1))
+    def selected(self, is_kept: np.ndarray) -> "PixelRings":
+        """Return the polygons for which a bool array `[P]` says so."""
         ring_counts = np.diff(self.polygons)
-        outer_keys = np.repeat(keys[first[self.polygons[:-1]]], ring_counts)
-        is_hole = np.ones(len(first), bool)
-        is_hole[self.polygons[:-1]] = False
-        rings = np.lexsort((keys[first], is_hole, outer_keys))
-        sizes = np.diff(self.starts)[rings]
-        starts = np.concatenate([[0], np.cumsum(sizes)])
-        within = np.arange(len(keys)) - np.repeat(starts[:-1] - self.starts[rings], sizes)
-        order = np.argsort(outer_keys[self.polygons[:-1]])
+        ring_is_kept = np.repeat(is_kept, ring_counts)
+        sizes = np.diff(self.starts)
         return PixelRings(
-            self.corners[index[within]],
-            starts,
-            np.concatenate([[0], np.cumsum(ring_counts[order])]),
+            self.corners[np.repeat(ring_is_kept, sizes)],
+            np.append(0, np.cumsum(sizes[ring_is_kept])),
+            np.append(0, np.cumsum(ring_counts[is_kept])),
         )
+
+    def pixel_counts(self) -> np.ndarray:
+        """Return the number of pixels of each polygon `[P]`."""
+        x, y = self.corners.T
+        # Every ring runs clockwise, so that the areas of holes are to be taken off.
+        areas = np.append(0, np.cumsum((x - x[self.following]) * y))[self.starts]
+        areas = np.diff(areas)
+        is_hole = np.ones(len(areas), bool)
+        is_hole[self.polygons[:-1]] = False
+        totals = np.append(0, np.cumsum(np.where(is_hole, -areas, areas)))
+        return np.diff(totals[self.polygons])
 
     def midpoints(self) -> np.ndarray:
-        """Return polygons `[P]` through the middles of the pixel edges next to each corner."""
+        """Return polygons `[P]` through the middles of the pixel edges next to each corner.
+
+        They cut corners by half a pixel, and no two of them meet.
+        """
+        if not len(self):
+            return np.empty(0, object)
         points = np.stack([self.ends, self.begins], 1)
         # An edge of one pixel ends in the middle in which it begins.
         is_kept = np.stack([self.lengths[self.preceding] > 1, self.lengths > 0], 1)

@@ -1,7 +1,5 @@
 """Outlines with fewer vertices, whose straight edges stay straight."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import shapely
 
@@ -18,20 +16,19 @@ DIAGONAL_STEPS = 4
 """Stairs of so many steps of one pixel are a diagonal edge, which stays where it is."""
 
 
-def simplify(polygons: Sequence[shapely.Polygon], tolerance: float) -> list[shapely.Polygon]:
-    """Return the polygons with fewer vertices.
+def simplify(rings: PixelRings, tolerance: float) -> list[shapely.Polygon]:
+    """Return polygons with fewer vertices.
 
     Horizontal and vertical edges meet in the pixels' own corners, and stairs of single pixels are
     slopes. What is drawn of horizontal, vertical and diagonal edges keeps exactly these edges.
 
     Args:
-      polygons: all outlines of a mask, as `outlines.trace` returns them.
+      rings: of a mask, as `outlines.trace` returns them.
       tolerance: largest distance in pixels by which an outline may be simplified. No two polygons
         meet: those that would are simplified by at most `SAFE_TOLERANCE`.
     """
-    if not polygons:
+    if not len(rings):
         return []
-    rings = PixelRings.from_midpoints(polygons)
     safe = _simplified(rings, min(tolerance, SAFE_TOLERANCE))
     is_sound = are_sound(safe)
     if not is_sound.all():
@@ -43,6 +40,11 @@ def simplify(polygons: Sequence[shapely.Polygon], tolerance: float) -> list[shap
 
 def _simplified(rings: PixelRings, tolerance: float) -> np.ndarray:
     """Return simplified polygons `[P]`, which may touch or cross themselves or others."""
+    return np.concatenate([_simplify_part(part, tolerance) for part in rings.parts()])
+
+
+def _simplify_part(rings: PixelRings, tolerance: float) -> np.ndarray:
+    """Return simplified polygons `[P]`."""
     points, ring_of, is_fixed = _vertices(rings, tolerance)
     if tolerance:
         anchors = _anchors(points, ring_of, is_fixed)

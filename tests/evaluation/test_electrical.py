@@ -45,7 +45,9 @@ def test_polygons_give_the_published_counts(tile):
     label, mask, prediction, expected = tile
     tracks = [shapely.Polygon(track) for track in label.tracks if len(track) > 2]
     assert len(tracks) > expected.nets
-    wires = [shapely.transform(p, lambda xy: xy - 0.5) for p in outlines.trace(prediction)]
+    wires = [
+        shapely.transform(p, lambda xy: xy - 0.5) for p in outlines.trace(prediction).midpoints()
+    ]
     found = metrics.electrically_significant_differences(tracks, wires, size=mask.shape)
     assert found == expected
 
@@ -92,7 +94,7 @@ def test_each_kind_is_counted_and_found(prediction, expected):
     count = metrics.electrically_significant_differences
     differences = ElectricalDifferences(**expected, nets=3)
     assert count(LABEL, prediction, border=0) == differences
-    polygons = (outlines.trace(mask) for mask in (LABEL, prediction))
+    polygons = (list(outlines.trace(mask).midpoints()) for mask in (LABEL, prediction))
     assert count(*polygons) == differences
     faults = electrical.find_faults(*metrics.electrical_regions(LABEL, prediction, border=0))
     kinds = [fault.kind for fault in faults]
@@ -105,14 +107,15 @@ def test_regions_entirely_within_the_border_are_ignored():
     found = metrics.electrically_significant_differences(LABEL, LABEL & False, border=13)
     assert found == ElectricalDifferences(false_negatives=2, nets=2)
     found = metrics.electrically_significant_differences(
-        outlines.trace(LABEL), [], size=LABEL.shape, border=15
+        list(outlines.trace(LABEL).midpoints()), [], size=LABEL.shape, border=15
     )
     assert found == ElectricalDifferences(false_negatives=2, nets=2)
 
 
 def test_diagonal_neighbours_are_connected():
     label = np.kron(np.eye(2, dtype=bool), np.ones((10, 10), bool))
-    for shapes in ((label, label), tuple(outlines.trace(mask) for mask in (label, label))):
+    polygons = list(outlines.trace(label).midpoints())
+    for shapes in ((label, label), (polygons, polygons)):
         found = metrics.electrically_significant_differences(*shapes, border=0)
         assert found == ElectricalDifferences(nets=1)
 

@@ -6,6 +6,7 @@ from hypothesis import strategies
 
 from eal_icnet_jax.vector import outlines
 from eal_icnet_jax.vector.manhattan import to_manhattan
+from eal_icnet_jax.vector.pixel_rings import PixelRings
 from tests.vector.polygon_checks import (
     assert_one_sound_polygon_per_region,
     is_manhattan,
@@ -23,11 +24,11 @@ def corner_contacts(mask: np.ndarray) -> int:
 @pytest.mark.parametrize("seed", range(4))
 def test_all_edges_are_horizontal_or_vertical(seed):
     mask = blobs(seed)
-    polygons = outlines.trace(mask)
-    exact = to_manhattan(polygons, 0)
+    rings = outlines.trace(mask)
+    exact = to_manhattan(rings, 0)
     assert all(map(is_manhattan, exact))
     assert shapely.area(exact).sum() == mask.sum() + corner_contacts(mask) / 8
-    straight = to_manhattan(polygons, 2)
+    straight = to_manhattan(rings, 2)
     assert all(map(is_manhattan, straight))
     assert shapely.get_num_coordinates(straight).sum() < 0.8 * (
         shapely.get_num_coordinates(exact).sum()
@@ -37,11 +38,20 @@ def test_all_edges_are_horizontal_or_vertical(seed):
 @pytest.mark.parametrize("jog", [0, 0.5, 1, 2, 5, 100])
 @hypothesis.given(masks(), strategies.integers(1, 9))
 @QUICK
-def test_straight_polygons_do_not_meet(jog, mask, block):
+def test_straight_polygons_do_not_meet(jog, mask, rows):
     polygons = to_manhattan(outlines.trace(mask), jog)
     assert all(map(is_manhattan, polygons))
     assert_one_sound_polygon_per_region(polygons, mask)
-    assert rings_of(to_manhattan(outlines.trace(mask, block), jog)) == rings_of(polygons)
+    assert rings_of(to_manhattan(outlines.trace(mask, rows), jog)) == rings_of(polygons)
+
+
+@pytest.mark.parametrize("jog", [0, 2])
+def test_polygons_do_not_depend_on_how_many_are_straightened_at_once(jog, monkeypatch):
+    rings = outlines.trace(blobs(0))
+    polygons = to_manhattan(rings, jog)
+    for corners in (1, 50):
+        monkeypatch.setattr(PixelRings.parts, "__defaults__", (corners,))
+        assert rings_of(to_manhattan(rings, jog)) == rings_of(polygons)
 
 
 @pytest.mark.parametrize("jog", [1, 2, 3, 10])
@@ -62,9 +72,9 @@ def test_steps_and_bumps_of_a_wire_are_straightened():
     mask[10:16, 5:40], mask[11:17, 40:75] = True, True
     mask[9, 20:22] = True  # a bump
     mask[17:25, 50:52] = True  # as narrow as the bump, but a wire by its length
-    polygons = outlines.trace(mask)
-    (straight,) = to_manhattan(polygons, 2)
+    rings = outlines.trace(mask)
+    (straight,) = to_manhattan(rings, 2)
     left, top, right, bottom = straight.bounds
     assert (left, right, bottom) == (5, 75, 25) and 10 < top < 11
     assert len(straight.exterior.coords) - 1 == 8
-    assert straight.hausdorff_distance(to_manhattan(polygons, 0)[0]) <= 1.5
+    assert straight.hausdorff_distance(to_manhattan(rings, 0)[0]) <= 1.5

@@ -8,6 +8,7 @@ from hypothesis import strategies
 from eal_icnet_jax.datasets.ic_synthetic import die
 from eal_icnet_jax.vector import outlines
 from eal_icnet_jax.vector.layout_options import ShapeOptions
+from eal_icnet_jax.vector.pixel_rings import PixelRings
 from eal_icnet_jax.vector.separation import are_sound
 from eal_icnet_jax.vector.simplification import SAFE_TOLERANCE, simplify
 from tests.vector.polygon_checks import assert_one_sound_polygon_per_region, corners_of, rings_of
@@ -86,17 +87,26 @@ def test_a_diagonal_edge_is_one_edge(size, tolerance):
 @pytest.mark.parametrize("tolerance", TOLERANCES)
 @hypothesis.given(masks(), strategies.integers(1, 9))
 @QUICK
-def test_no_polygon_meets_another_or_itself(tolerance, mask, block):
+def test_no_polygon_meets_another_or_itself(tolerance, mask, rows):
     polygons = simplified(mask, tolerance)
     assert_one_sound_polygon_per_region(polygons, mask)
-    assert rings_of(simplify(outlines.trace(mask, block), tolerance)) == rings_of(polygons)
+    assert rings_of(simplify(outlines.trace(mask, rows), tolerance)) == rings_of(polygons)
+
+
+@pytest.mark.parametrize("tolerance", TOLERANCES)
+def test_polygons_do_not_depend_on_how_many_are_simplified_at_once(tolerance, monkeypatch):
+    rings = outlines.trace(blobs(0))
+    polygons = simplify(rings, tolerance)
+    for corners in (1, 50):
+        monkeypatch.setattr(PixelRings.parts, "__defaults__", (corners,))
+        assert rings_of(simplify(rings, tolerance)) == rings_of(polygons)
 
 
 @pytest.mark.parametrize("tolerance", [0, 0.3, SAFE_TOLERANCE, 2])
 def test_simplification_stays_within_the_tolerance(tolerance):
     """A corner of a pixel lies 0.35 pixels from the outline through the middles of its edges."""
-    polygons = outlines.trace(blobs(0))
-    for before, after in zip(polygons, simplify(polygons, tolerance), strict=True):
+    rings = outlines.trace(blobs(0))
+    for before, after in zip(rings.midpoints(), simplify(rings, tolerance), strict=True):
         assert before.boundary.hausdorff_distance(after.boundary) <= tolerance + 0.354
         assert shapely.get_num_coordinates(after) <= shapely.get_num_coordinates(before)
 
@@ -104,8 +114,8 @@ def test_simplification_stays_within_the_tolerance(tolerance):
 def test_an_outline_that_would_cross_itself_keeps_its_steps(monkeypatch):
     """Not known to happen below 0.5 pixels, which no proof covers."""
     monkeypatch.setattr("eal_icnet_jax.vector.simplification.SAFE_TOLERANCE", 2)
-    polygons = outlines.trace(blobs(1))
-    simple, exact = np.array(simplify(polygons, 2)), simplify(polygons, 0)
+    rings = outlines.trace(blobs(1))
+    simple, exact = np.array(simplify(rings, 2)), simplify(rings, 0)
     assert are_sound(simple).all()
     assert 0 < shapely.equals_exact(simple, exact).sum() < len(exact)
 
@@ -129,9 +139,9 @@ def rough(mask: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("draw_edges", [np.array, rough])
 def test_the_area_of_drawn_metal_is_kept_with_few_vertices(drawn_metal, draw_edges):
     mask = draw_edges(drawn_metal)
-    polygons = outlines.trace(mask)
-    simple = simplify(polygons, ShapeOptions().tolerance)
+    rings = outlines.trace(mask)
+    simple = simplify(rings, ShapeOptions().tolerance)
     assert shapely.area(simple).sum() == pytest.approx(mask.sum(), rel=1e-3)
-    plain = shapely.simplify(np.array(polygons), 0.5)
+    plain = shapely.simplify(rings.midpoints(), 0.5)
     vertices = shapely.get_num_coordinates(simple).sum()
     assert vertices < 1.2 * shapely.get_num_coordinates(plain).sum()
