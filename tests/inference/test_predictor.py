@@ -71,9 +71,7 @@ def test_probabilities_lie_exactly_over_an_image_of_any_size(model, shape):
     predictor, image = Predictor(model), images(*shape)
     expected = predictor.probabilities(extended(image))[:, : shape[1], : shape[2]]
     np.testing.assert_allclose(predictor.probabilities(image), expected, atol=1e-6)
-    np.testing.assert_allclose(
-        predictor.begin_with_losses(image, image > 0.5)()[0], expected, atol=1e-6
-    )
+    np.testing.assert_allclose(predictor.with_losses(image, image > 0.5)[0], expected, atol=1e-6)
     exact = jax.nn.sigmoid(logits_of(model, image))
     assert np.abs(exact - expected).max() > 1e-4  # the network alone stretches them
 
@@ -116,8 +114,8 @@ def test_a_smaller_last_batch_is_padded(model):
     predictor = Predictor(model, bce_weight=1.0, dice_weight=1.0, epsilon=1e-5)
     batch = images(3, 48, 40)
     labels = (images(3, 48, 40) > 0.5).astype(np.float32)
-    expected = predictor.begin_with_losses(batch, labels)()
-    part = predictor.begin_with_losses(batch[:2], labels[:2])()
+    expected = predictor.with_losses(batch, labels)
+    part = predictor.with_losses(batch[:2], labels[:2])
     for got, want in zip(part, expected, strict=True):
         np.testing.assert_array_equal(got, want[:2])
     assert predictor._with_losses._cache_size() == 1

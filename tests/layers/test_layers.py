@@ -114,6 +114,14 @@ def test_winograd_conv_equals_direct_conv(size):
     )
 
 
+@pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 2)])
+def test_winograd_image_gradient_is_that_of_direct_conv(size):
+    x, kernel, gradient = normal(2, *size, 5), normal(3, 3, 5, 4), normal(2, *size, 4)
+    (expected,) = jax.vjp(lambda x: dense_convolution.direct_conv(x, kernel), x)[1](gradient)
+    found = dense_convolution.winograd_image_gradient(gradient, kernel)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "dilation"),
     [

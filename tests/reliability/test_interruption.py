@@ -141,14 +141,14 @@ def test_a_validation_is_given_up_at_a_signal_and_done_when_the_run_goes_on(
 ):
     config = small_config.on(data_dir)
     trainer = Trainer(config, tmp_path)
-    validate = trainer.predictor.begin_with_losses
+    validate = trainer.predictor.with_losses
 
     def signalled(*batch):
         if int(trainer.state.step) == 16:
             signal.raise_signal(signal.SIGTERM)
         return validate(*batch)
 
-    trainer.predictor.begin_with_losses = signalled
+    trainer.predictor.with_losses = signalled
     with pytest.raises(Interrupted, match=r"the checkpoint of step 16 is in .*; run the same"):
         trainer.run()
     assert trainings.steps(tmp_path)[-1] == 16

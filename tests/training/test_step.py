@@ -67,9 +67,16 @@ def test_two_devices_compute_the_step_of_one(tmp_path):
 
 
 def test_nan_and_infinity_are_found_in_any_array():
-    assert bool(step.all_finite({"a": jnp.ones(3), "b": jnp.zeros((2, 2))}))
-    for bad in (jnp.nan, jnp.inf, -jnp.inf):
-        assert not bool(step.all_finite({"a": jnp.ones(3), "b": jnp.array([0.0, bad])}))
+    """Compiled too; those of one size are checked together."""
+    sizes = {"a": 3, "b": 4, "c": 3, "d": (2, 2), "e": ()}
+    arrays = {name: -jnp.ones(size) for name, size in sizes.items()}
+    for check in (step.all_finite, jax.jit(step.all_finite)):
+        assert bool(check(arrays))
+        assert bool(check({name: jnp.full_like(x, 3e38) for name, x in arrays.items()}))
+        for bad in (jnp.nan, jnp.inf, -jnp.inf):
+            for name, array in arrays.items():
+                assert not bool(check({**arrays, name: array.ravel().at[-1].set(bad)}))
+        assert not bool(check({**arrays, "a": jnp.full(3, jnp.inf), "c": jnp.full(3, -jnp.inf)}))
 
 
 @pytest.mark.parametrize(("norm", "moment"), [(0.0, 5.0), (1.0, 0.05)])
