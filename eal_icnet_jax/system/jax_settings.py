@@ -11,20 +11,15 @@ import platform
 
 import jax
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 """Parameters of glibc's `mallopt`."""
 
 
 def configure(training: bool = False):
-    """Keep compiled programs on disk, and keep memory that XLA frees in the process.
-
-    Threads that compile have heaps of their own in training, which compiles long: with one heap for
-    all they wait for one another, and take a third longer. In prediction one heap saves memory.
-    Only the first heap can hold large buffers, so in training the thread that calls allocates them.
-    """
+    """Keep compiled programs on disk, and keep memory that XLA frees in the process."""
     enable_compilation_cache()
-    keep_freed_memory(2**31 - 1 if training else 2**28, one_heap=not training)
-    if training:
+    keep_freed_memory(training)
+    if training:  # the thread that calls computes, so that its heap holds the large buffers
         jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
@@ -61,7 +56,7 @@ def enable_compilation_cache():
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
-def keep_freed_memory(largest: int, one_heap: bool):
+def keep_freed_memory(training: bool):
     """Let glibc keep freed memory, because XLA's CPU backend frees all its buffers in each call.
 
     Otherwise the system takes the memory back and every page is faulted in again: half a second of
@@ -69,16 +64,17 @@ def keep_freed_memory(largest: int, one_heap: bool):
     variable is set.
 
     Args:
-      largest: size in bytes of the largest buffer to keep. A very large buffer takes long to
-        compute, so its page faults cost little, and the gaps between such buffers would raise the
-        peak memory.
-      one_heap: whether all threads share a heap. Otherwise they may have heaps of their own, which
-        hold buffers of up to 64 MB.
+      training: whether buffers of any size are kept, and threads have heaps of their own. With one
+        heap for all, threads that compile wait for one another and take a third longer. Prediction
+        compiles less, and one heap saves memory. Of its very large buffers, each takes long to
+        compute, so their page faults cost little, and the gaps between them would raise the peak.
     """
     if platform.libc_ver()[0] != "glibc" or any(key.startswith("MALLOC_") for key in os.environ):
         return
     mallopt = ctypes.CDLL(None).mallopt
-    mallopt(M_MMAP_THRESHOLD, largest)
     mallopt(M_TRIM_THRESHOLD, -1)
-    if one_heap:
+    if training:
+        mallopt(M_MMAP_MAX, 0)
+    else:
+        mallopt(M_MMAP_THRESHOLD, 2**28)
         mallopt(M_ARENA_MAX, 1)

@@ -37,10 +37,10 @@ if "damage" in sys.argv:
 """
 
 FAULTS = """
-import ctypes, resource
+import ctypes, resource, sys
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: huge pages would hide the faults
 from eal_icnet_jax.system import jax_settings
-jax_settings.configure()
+jax_settings.configure(training="training" in sys.argv)
 import jax, jax.numpy as jnp
 
 def faults():
@@ -113,5 +113,6 @@ def test_a_cache_directory_that_cannot_be_made_is_not_used(tmp_path, monkeypatch
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_freed_memory_is_kept_unless_the_user_set_up_the_allocator():
-    assert int(run(FAULTS)) < 1000 < 15000 < int(run(FAULTS, MALLOC_PERTURB_="0"))
+@pytest.mark.parametrize("task", ["prediction", "training"])
+def test_freed_memory_is_kept_unless_the_user_set_up_the_allocator(task):
+    assert int(run(FAULTS, task)) < 1000 < 15000 < int(run(FAULTS, task, MALLOC_PERTURB_="0"))
