@@ -104,9 +104,9 @@ def winograd_image_gradient(gradient: jax.Array, kernel: jax.Array) -> jax.Array
       `[B, H, W, in]`.
     """
     taps = _transform_both_axes(_transform_kernel, kernel)
-    index = REVERSED
+    reversed_taps = [[taps[i][j] for j in REVERSED] for i in REVERSED]
     return _winograd(
-        gradient, lambda part, i, j: jnp.einsum("bhwo,fo->bhwf", part, taps[index[i]][index[j]])
+        gradient, lambda part, i, j: jnp.einsum("bhwo,fo->bhwf", part, reversed_taps[i][j])
     )
 
 

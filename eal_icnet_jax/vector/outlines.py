@@ -122,6 +122,7 @@ def _join(corners: _Corners) -> PixelRings:
     # From the first edge to the right: an outline has the mask at its right hand, a hole does not.
     runs_right = is_above != is_hole[ring_of]
     following = across[left + runs_right] // 2
+    # The last edge of each ring leads to the first one of the next, so that one walk visits all.
     last = np.empty_like(following)
     last[following] = np.arange(len(following))
     following[last[first[order]]] = np.roll(first[order], -1)
