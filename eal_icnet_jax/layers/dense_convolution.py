@@ -235,19 +235,22 @@ def _transposed(kernel: jax.Array) -> jax.Array:
     return kernel[::-1, ::-1].swapaxes(2, 3)
 
 
-def _fastest_on_cpu(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]):
-    """Return the form that is fastest on two cores with AVX-512 (benchmarks/layers.py).
+def _value_count(x: jax.Array, kernel: jax.Array) -> int:
+    """Return how many values an image has, and the convolution's output of the same size."""
+    features, outputs = kernel.shape[2:]
+    return x.size // features * (features + outputs)
 
-    Winograd's form pays off if the matrix products do much work per value that they read. The
-    row-dilated form pays off if all values fit in the caches and the kernel has enough outputs.
+
+def _suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]):
+    """Return whether Winograd's form is the fastest on two cores with AVX-512.
+
+    It pays off if the matrix products do much work per value that they read (benchmarks/layers.py),
+    which is the same for the image gradient.
     """
     *size, features, outputs = kernel.shape
-    values = x.size // features * (features + outputs)
     work_per_value = features * outputs / (features + outputs)
     is_plain_3x3 = (*size, stride, *dilation) == (3, 3, 1, 1, 1)
-    if is_plain_3x3 and work_per_value >= (40 if values <= 2**20 else 100):
-        return winograd_conv
-    return row_dilated_conv if outputs >= 24 and values <= 6 * 2**20 else direct_conv
+    return is_plain_3x3 and work_per_value >= (40 if _value_count(x, kernel) <= 2**20 else 100)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -273,8 +276,12 @@ def cpu_conv(
       dilation: (rows, columns) of the kernel.
       shards: of the batch, for `kernel_gradient`.
     """
-    form = _fastest_on_cpu(x, kernel, stride, dilation)
-    return form(x, kernel) if form is winograd_conv else form(x, kernel, stride, dilation)
+    if _suits_winograd(x, kernel, stride, dilation):
+        return winograd_conv(x, kernel)
+    # Spread rows pay off if all values fit in the caches and the kernel has enough outputs.
+    is_small = _value_count(x, kernel) <= 6 * 2**20
+    form = row_dilated_conv if kernel.shape[3] >= 24 and is_small else direct_conv
+    return form(x, kernel, stride, dilation)
 
 
 def _cpu_conv_forward(x, kernel, stride, dilation, _shards):
@@ -287,11 +294,10 @@ def _cpu_conv_forward(x, kernel, stride, dilation, _shards):
 
 def _cpu_conv_backward(stride, dilation, shards, arguments, gradient):
     x, kernel = arguments
-    transposed = _transposed(kernel)
-    if stride == 1 and _fastest_on_cpu(gradient, transposed, 1, dilation) is winograd_conv:
+    if _suits_winograd(x, kernel, stride, dilation):
         x_gradient = winograd_image_gradient(gradient, kernel)
     elif stride == 1:
-        x_gradient = cpu_conv(gradient, transposed, 1, dilation)
+        x_gradient = cpu_conv(gradient, _transposed(kernel), 1, dilation)
     elif (*kernel.shape[:2], stride, *dilation) == (3, 3, 2, 1, 1):
         doubled = matmul_transposed_conv(gradient, kernel.swapaxes(2, 3))
         x_gradient = doubled[:, : x.shape[1], : x.shape[2]]

@@ -15,7 +15,7 @@ Mask = np.ndarray | MosaicMask
 """A mask `[H, W]`, non-zero is inside, in memory or read part by part."""
 
 STRIP_PIXELS = 2**24
-"""Number of pixels of which a mask is read at once, unless a row of chunks has more."""
+"""A mask is read in strips of whole rows: as many as have so many pixels, but `CHUNK` at least."""
 
 PART_PIXELS = 2**19
 """Number of pixels in which corners are looked for at once: what a processor's cache holds."""
@@ -28,16 +28,16 @@ class _Corners(NamedTuple):
     edge to its left, the second begins the edge to its right.
 
     x, y: in pixels.
-    is_lower: of the two at one place, whether this one begins the edge downwards.
-    is_above: whether the mask is below the edge to the right, which is an upper edge of a region.
+    leads_down: of the two at one place, whether this one begins the edge downwards.
+    is_upper: whether the edge to the right is an upper edge of a region: the mask is below it.
     run_start: where a hole begins here, the x at which the row of pixels above, to the right,
       begins without a gap; otherwise -1.
     """
 
     x: np.ndarray
     y: np.ndarray
-    is_lower: np.ndarray
-    is_above: np.ndarray
+    leads_down: np.ndarray
+    is_upper: np.ndarray
     run_start: np.ndarray
 
 
@@ -46,8 +46,8 @@ def trace(mask: Mask, rows: int | None = None) -> PixelRings:
 
     Args:
       mask: `[H, W]`, non-zero is inside.
-      rows: number of rows that are read at once, by default as many as have `STRIP_PIXELS`. The
-        rings do not depend on it.
+      rows: number of rows that are read at once; None for those of `STRIP_PIXELS`. The rings do
+        not depend on it.
 
     Returns:
       A polygon for each region, ordered by its uppermost, then leftmost corner, and its holes
@@ -103,15 +103,15 @@ def _join(corners: _Corners) -> PixelRings:
         return PixelRings(np.empty((0, 2), np.int64), np.zeros(1, np.int64), np.zeros(1, np.int64))
     # In each row, horizontal edges run between the corners 0 and 1, 2 and 3, and so on. So do
     # vertical ones in each column. Edge k is the horizontal edge from corner 2k to 2k + 1.
-    keys = _column_keys(corners.x, corners.y, corners.is_lower)
+    keys = _column_keys(corners.x, corners.y, corners.leads_down)
     by_column = np.argsort(keys)
     across = np.empty_like(by_column)
     across[by_column[::2]], across[by_column[1::2]] = by_column[1::2], by_column[::2]
     left = np.arange(0, len(corners.x), 2)
-    is_above = corners.is_above[::2]
-    ring_of = connected_components(_successors(across[left + is_above] // 2), directed=False)[1]
+    is_upper = corners.is_upper[::2]
+    ring_of = connected_components(_successors(across[left + is_upper] // 2), directed=False)[1]
     _, first = np.unique(ring_of, return_index=True)
-    is_hole = ~is_above[first]
+    is_hole = ~is_upper[first]
     # The run of pixels above a hole begins at an edge of its region's outline, or of another hole.
     start = corners.run_start[left[first]], corners.y[left[first]] - 1
     edge = np.searchsorted(keys, _column_keys(*start, 1), side="right", sorter=by_column) - 1
@@ -120,7 +120,7 @@ def _join(corners: _Corners) -> PixelRings:
         around = around[around]
     order = np.lexsort((first, is_hole, first[around]))
     # From the first edge to the right: an outline has the mask at its right hand, a hole does not.
-    runs_right = is_above != is_hole[ring_of]
+    runs_right = is_upper != is_hole[ring_of]
     following = across[left + runs_right] // 2
     # The last edge of each ring leads to the first one of the next, so that one walk visits all.
     last = np.empty_like(following)
@@ -136,9 +136,9 @@ def _join(corners: _Corners) -> PixelRings:
     )
 
 
-def _column_keys(x: np.ndarray, y: np.ndarray, is_lower: np.ndarray | int) -> np.ndarray:
+def _column_keys(x: np.ndarray, y: np.ndarray, leads_down: np.ndarray | int) -> np.ndarray:
     """Return an int64 for each corner `[N]`, ordered by x, then by y."""
-    return (x.astype(np.int64) << 32) + (y.astype(np.int64) << 1) + is_lower
+    return (x.astype(np.int64) << 32) + (y.astype(np.int64) << 1) + leads_down
 
 
 def _successors(following: np.ndarray) -> csr_array:

@@ -93,13 +93,10 @@ class PixelRings:
     def pixel_counts(self) -> np.ndarray:
         """Return the number of pixels of each polygon `[P]`."""
         x, y = self.corners.T
-        # Every ring runs clockwise, so that the areas of holes are to be taken off.
-        areas = np.append(0, np.cumsum((x - x[self.following]) * y))[self.starts]
-        areas = np.diff(areas)
-        is_hole = np.ones(len(areas), bool)
-        is_hole[self.polygons[:-1]] = False
-        totals = np.append(0, np.cumsum(np.where(is_hole, -areas, areas)))
-        return np.diff(totals[self.polygons])
+        # Every ring runs clockwise: holes have positive areas too.
+        areas = np.add.reduceat((x - x[self.following]) * y, self.starts[:-1])
+        first = self.polygons[:-1]
+        return 2 * areas[first] - np.add.reduceat(areas, first)
 
     def midpoints(self) -> np.ndarray:
         """Return polygons `[P]` through the middles of the pixel edges next to each corner.

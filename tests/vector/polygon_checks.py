@@ -1,11 +1,13 @@
 """What must hold for the polygons of every mask."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pytest
 import shapely
 
+from eal_icnet_jax.vector.pixel_rings import PixelRings
 from tests.vector.sample_masks import count_regions_and_holes
 
 
@@ -23,6 +25,14 @@ def assert_one_sound_polygon_per_region(polygons: Sequence[shapely.Polygon], mas
 def rings_of(polygons: Sequence[shapely.Polygon]) -> list[list]:
     """Return the vertices of each ring of each polygon, to compare them exactly."""
     return [shapely.get_coordinates(shapely.get_rings(p)).tolist() for p in polygons]
+
+
+def assert_same_in_small_parts(polygons: Callable[[], Sequence], monkeypatch: pytest.MonkeyPatch):
+    """Polygons do not depend on how many corners are worked on at once."""
+    expected = rings_of(polygons())
+    for corners in (1, 50):
+        monkeypatch.setattr(PixelRings.parts, "__defaults__", (corners,))
+        assert rings_of(polygons()) == expected
 
 
 def corners_of(polygon: shapely.Polygon) -> set[tuple[float, float]]:

@@ -6,9 +6,9 @@ from hypothesis import strategies
 
 from eal_icnet_jax.vector import outlines
 from eal_icnet_jax.vector.manhattan import to_manhattan
-from eal_icnet_jax.vector.pixel_rings import PixelRings
 from tests.vector.polygon_checks import (
     assert_one_sound_polygon_per_region,
+    assert_same_in_small_parts,
     is_manhattan,
     rings_of,
 )
@@ -48,10 +48,7 @@ def test_straight_polygons_do_not_meet(jog, mask, rows):
 @pytest.mark.parametrize("jog", [0, 2])
 def test_polygons_do_not_depend_on_how_many_are_straightened_at_once(jog, monkeypatch):
     rings = outlines.trace(blobs(0))
-    polygons = to_manhattan(rings, jog)
-    for corners in (1, 50):
-        monkeypatch.setattr(PixelRings.parts, "__defaults__", (corners,))
-        assert rings_of(to_manhattan(rings, jog)) == rings_of(polygons)
+    assert_same_in_small_parts(lambda: to_manhattan(rings, jog), monkeypatch)
 
 
 @pytest.mark.parametrize("jog", [1, 2, 3, 10])

@@ -8,10 +8,14 @@ from hypothesis import strategies
 from eal_icnet_jax.datasets.ic_synthetic import die
 from eal_icnet_jax.vector import outlines
 from eal_icnet_jax.vector.layout_options import ShapeOptions
-from eal_icnet_jax.vector.pixel_rings import PixelRings
 from eal_icnet_jax.vector.separation import are_sound
 from eal_icnet_jax.vector.simplification import SAFE_TOLERANCE, simplify
-from tests.vector.polygon_checks import assert_one_sound_polygon_per_region, corners_of, rings_of
+from tests.vector.polygon_checks import (
+    assert_one_sound_polygon_per_region,
+    assert_same_in_small_parts,
+    corners_of,
+    rings_of,
+)
 from tests.vector.sample_masks import QUICK, blobs, masks
 
 TOLERANCES = [0, 0.2, ShapeOptions().tolerance, 0.5, 1, 3, 50]
@@ -96,10 +100,7 @@ def test_no_polygon_meets_another_or_itself(tolerance, mask, rows):
 @pytest.mark.parametrize("tolerance", TOLERANCES)
 def test_polygons_do_not_depend_on_how_many_are_simplified_at_once(tolerance, monkeypatch):
     rings = outlines.trace(blobs(0))
-    polygons = simplify(rings, tolerance)
-    for corners in (1, 50):
-        monkeypatch.setattr(PixelRings.parts, "__defaults__", (corners,))
-        assert rings_of(simplify(rings, tolerance)) == rings_of(polygons)
+    assert_same_in_small_parts(lambda: simplify(rings, tolerance), monkeypatch)
 
 
 @pytest.mark.parametrize("tolerance", [0, 0.3, SAFE_TOLERANCE, 2])
