@@ -181,18 +181,16 @@ class SplitRecords:
     Args:
       builder: of the prepared dataset.
       split: name or slice of a split, as TFDS understands it.
-      labels: names of the features that hold masks.
 
     Raises:
       UserError: a file is damaged or cannot be read. Reading a record raises it, too.
     """
 
-    def __init__(self, builder, split: str, labels: tuple[str, ...]):
+    def __init__(self, builder, split: str):
         from tensorflow_datasets import decode
 
         self._name, self._folder = builder.info.full_name, os.fspath(builder.data_dir)
-        ignore = tuple({IGNORE} & set(builder.info.features))
-        decoders = {key: decode.SkipDecoding() for key in ("image", *labels, *ignore)}
+        decoders = {key: decode.SkipDecoding() for key in builder.info.features}
         try:
             self._source = builder.as_data_source(split=split, decoders=decoders)
             self._size = len(self._source)
@@ -328,7 +326,7 @@ def _open_member(dataset: ConfigDict, split: str) -> SplitRecords:
         )
     if not dataset.allow_empty_labels:
         _check_foreground(info, part, tuple(dataset.labels))
-    return SplitRecords(builder, part, tuple(dataset.labels))
+    return SplitRecords(builder, part)
 
 
 def _check_foreground(info, part: str, labels: tuple[str, ...]):

@@ -174,7 +174,7 @@ def _grey_or_rgb(pixels: np.ndarray, name: str) -> np.ndarray:
         return pixels[..., 0]
     if channels not in (3, 4):
         raise UserError(f"{name} has {channels} channels: convert it to grey or RGB")
-    image = np.ascontiguousarray(pixels[..., 2::-1])
+    image = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB if channels == 3 else cv2.COLOR_BGRA2RGB)
     if channels == 3:
         return image
     if not pixels[..., 3].any():

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable
 
+import cv2
 import numpy as np
 
 from eal_icnet_jax.imaging.mosaics import Mosaic, blocks, slices_of
@@ -64,10 +65,12 @@ class LevelStatistics:
         return statistics
 
     def _add(self, part: np.ndarray):
-        # By rows, because `bincount` makes each level a number of eight bytes.
+        size = len(self.counts)
+        # By rows, because OpenCV counts in float32, which is exact up to 2**24.
         for rows in slices_of(len(part), max(1, 2**20 // part.shape[1])):
-            levels = _brightness(part[rows]).ravel()
-            self.counts += np.bincount(levels, minlength=len(self.counts))
+            levels = np.ascontiguousarray(_brightness(part[rows]))
+            counts = cv2.calcHist([levels], [0], None, [size], [0, size])
+            self.counts += counts.ravel().astype(np.int64)
         if part.ndim == 3:
             spread = part.max(-1) - part.min(-1)
             self.is_coloured |= bool((spread > COLOURFUL << (self.bits - 8)).any())

@@ -10,7 +10,9 @@ def _with_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """Return `[H, W]` or RGB `[H, W, 3]` as `[H, W, channels]`: grey for 1, repeated grey for 3."""
     if image.ndim == 3 and channels == 1:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    return image if image.ndim == 3 else np.repeat(image[..., None], channels, -1)
+    if image.ndim == 2:
+        image = image[..., None]
+    return image if image.shape[2] == channels else np.repeat(image, channels, -1)
 
 
 def to_unit_range(image: np.ndarray, channels: int) -> np.ndarray:

@@ -5,7 +5,8 @@ A checkpoint directory holds these items:
 - `model`: parameters and batch statistics, as arrays by dotted name.
 - `metadata`: JSON with the model's name and options and the digest of every item; after training
   also what the loop needs to go on.
-- `training`: only after training; optimizer state, random keys and running loss.
+- `training`: only after training; optimizer state, random keys and running loss, as one array for
+  each dtype.
 """
 
 import contextlib

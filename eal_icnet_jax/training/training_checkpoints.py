@@ -19,7 +19,7 @@ from eal_icnet_jax.models.checkpoint_files import (
     write_checkpoint,
     write_error_cause,
 )
-from eal_icnet_jax.models.named_arrays import Arrays
+from eal_icnet_jax.models.named_arrays import Arrays, packed, unpacked
 from eal_icnet_jax.system.errors import UserError, os_error_cause
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
 from eal_icnet_jax.system.terminal import warn
@@ -63,10 +63,7 @@ class TrainingCheckpoints:
             return
         self.wait()
         # Copied to the host, because the next step takes over the arrays on the devices.
-        model, training = (
-            {name: np.array(array) for name, array in arrays.items()}
-            for arrays in (model, training)
-        )
+        model, training = {name: np.array(array) for name, array in model.items()}, packed(training)
         self._saving = self._thread.submit(self._save, step, model, training, metadata)
 
     def _save(self, step: int, model: Arrays, training: Arrays, metadata: dict):
@@ -126,7 +123,9 @@ class TrainingCheckpoints:
         metadata = read_metadata(directory)
         return (
             read_arrays(directory, metadata, "model", model, owner),
-            read_arrays(directory, metadata, "training", training, owner),
+            unpacked(
+                read_arrays(directory, metadata, "training", packed(training), owner), training
+            ),
             metadata,
         )
 
