@@ -55,13 +55,15 @@ def test_help_of_every_command_imports_nothing_heavy():
 
 
 def test_a_prediction_imports_only_what_it_needs(tmp_path):
-    """A PNG and packaged weights need no Zarr, Orbax, Matplotlib, SciPy or Grain."""
+    """A PNG and packaged weights need no Zarr, Orbax, Matplotlib or Grain, and later no Flax."""
     grey = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
     png.write(tmp_path / "a.png", grey)
-    argv = ["predict", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "--scale=1"]
-    ((status, out, _, loaded),) = light_calls([("eal_icnet_jax.__main__", argv)])
-    assert status == 0 and "1 of 1 images" in out
-    assert not {*loaded} & {"zarr", "orbax", "matplotlib", "scipy", "grain", "tensorflow"}
+    for out_dir, unneeded in (("first", set()), ("later", {"flax", "optax"})):
+        argv = ["predict", str(tmp_path / "a.png"), "-o", str(tmp_path / out_dir), "--scale=1"]
+        ((status, out, _, loaded),) = light_calls([("eal_icnet_jax.__main__", argv)])
+        assert status == 0 and "1 of 1 images" in out
+        unneeded |= {"zarr", "orbax", "matplotlib", "grain", "tensorflow"}
+        assert not {*loaded} & unneeded
 
 
 @pytest.mark.parametrize("has_torch", [False, True])

@@ -10,8 +10,7 @@ from eal_icnet_jax.data.paired_folders import IGNORE
 from eal_icnet_jax.data.transforms import CentreView, Decode
 from eal_icnet_jax.imaging import decoding, image_folders
 from eal_icnet_jax.imaging.stretching import Percentiles
-from eal_icnet_jax.models.network import Network
-from eal_icnet_jax.models.registry import Preprocessing
+from eal_icnet_jax.models.registry import SMALLEST_IMAGE, Preprocessing
 
 UNPREPARED = Preprocessing()
 """Images as they are."""
@@ -42,7 +41,7 @@ def evaluation_examples(
     """
     labels = tuple(config.dataset.labels)
     channels, stretch = config.model.in_channels, preprocessing.stretch
-    decode = Decode(channels, labels, Network.smallest, percentiles=stretch)
+    decode = Decode(channels, labels, SMALLEST_IMAGE, percentiles=stretch)
     dataset = grain.MapDataset.source(source)[start::step].map(decode)
     if preprocessing.crop_size:
         dataset = dataset.map(CentreView(preprocessing.crop_size, preprocessing.wire_width))

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from eal_icnet_jax.data.transforms import Augment, Decode, RandomCrop
 from eal_icnet_jax.imaging.stretching import Percentiles
+from eal_icnet_jax.models.registry import SMALLEST_IMAGE
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
 from eal_icnet_jax.system.workers import exit_with_parent
@@ -100,14 +101,10 @@ class TrainingBatches:
 
     def _epoch(self, epoch: int) -> grain.MapDataset:
         """Return this process's part of an epoch's batches."""
-        from eal_icnet_jax.models.network import Network  # here, or every worker would import Flax
-
         config, processes = self._config, self._processes
         labels = tuple(config.dataset.labels)
         dataset = self._shuffled(epoch).map(
-            Decode(
-                config.model.in_channels, labels, Network.smallest, percentiles=self._percentiles
-            )
+            Decode(config.model.in_channels, labels, SMALLEST_IMAGE, percentiles=self._percentiles)
         )
         changes = dict(config.augmentation)
         scale, angle = changes.pop("scale"), changes.pop("angle")

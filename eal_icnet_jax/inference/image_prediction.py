@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import ImageOptions, check_threshold
 from eal_icnet_jax.inference.scaling import Scale
 from eal_icnet_jax.inference.windows import AveragedWindows, mean_of
-from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError
+
+if TYPE_CHECKING:
+    from eal_icnet_jax.inference.stored_programs import StoredForwardPass
+    from eal_icnet_jax.models.network import Network
 
 MULTISCALE = (2**-0.5, 1.0, 2**0.5)
 """Magnifications over which `--multiscale` averages, relative to the one that suits the network."""
@@ -146,7 +150,7 @@ class ImagePredictor:
 
     def __init__(
         self,
-        model: Network | None = None,
+        model: "Network | StoredForwardPass | None" = None,
         *,
         threshold: float = 0.5,
         scale: float | str = "auto",

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +16,14 @@ from eal_icnet_jax.inference.mosaic_job import MosaicJob
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import PredictionOptions
 from eal_icnet_jax.inference.views import uncertainty
-from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.system.errors import UserError, os_error_cause
 from eal_icnet_jax.system.files import check_replaceable
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
 from eal_icnet_jax.vector.layout_options import pixel_size_text, square_pixel_size
+
+if TYPE_CHECKING:
+    from eal_icnet_jax.inference.stored_programs import StoredForwardPass
+    from eal_icnet_jax.models.network import Network
 
 
 def find_inputs(options: PredictionOptions) -> list[pathlib.Path]:
@@ -111,7 +115,7 @@ class PredictionRun:
 
     def __init__(
         self,
-        model: Network | None,
+        model: "Network | StoredForwardPass | None",
         options: PredictionOptions,
         processes: ProcessGroup = SINGLE_PROCESS,
         before: Callable[[ImagePrediction], object] = lambda image: None,

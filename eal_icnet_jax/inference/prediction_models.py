@@ -1,19 +1,22 @@
 """The network that predicts an image: the user's, or the packaged one for such an image."""
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
-from flax import nnx
 
 from eal_icnet_jax.imaging import stretching
 from eal_icnet_jax.imaging.mosaics import Mosaic
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.inference.scaling import Scale, at_scale, find_scale
+from eal_icnet_jax.inference.stored_programs import StoredForwardPass, packaged_network
 from eal_icnet_jax.inference.views import Predict, over_views
-from eal_icnet_jax.models import named_arrays
-from eal_icnet_jax.models.network import Network
-from eal_icnet_jax.models.pretrained import KINDS, PRETRAINED, load_pretrained
+from eal_icnet_jax.models.pretrained import KINDS, PRETRAINED
+from eal_icnet_jax.models.registry import SMALLEST_IMAGE
 from eal_icnet_jax.system.errors import UserError
+
+if TYPE_CHECKING:
+    from eal_icnet_jax.models.network import Network
 
 COLOURED = 0.03
 """Mean difference of the largest and the smallest channel of a photograph with colours, relative to
@@ -27,7 +30,7 @@ class PredictionModel:
     """A network that is compiled for prediction.
 
     Args:
-      model: in evaluation mode.
+      model: in evaluation mode, or a stored forward pass.
 
     Attributes:
       spec: name, options and preprocessing.
@@ -39,7 +42,7 @@ class PredictionModel:
       UserError: it takes neither grey nor RGB images.
     """
 
-    def __init__(self, model: Network):
+    def __init__(self, model: "Network | StoredForwardPass"):
         self._model, self.spec = model, model.spec
         options = dict(model.spec.options)
         self.channels, self.classes = options["in_channels"], options["classes"]
@@ -53,7 +56,11 @@ class PredictionModel:
     @functools.cached_property
     def weights_digest(self) -> str:
         """The SHA-256 of the weights."""
-        return named_arrays.arrays_digest(named_arrays.weight_arrays(nnx.state(self._model)))
+        if isinstance(self._model, StoredForwardPass):
+            return self._model.weights_digest
+        from eal_icnet_jax.models import named_arrays  # imports Flax
+
+        return named_arrays.weights_digest(self._model)
 
     def predict_at(
         self, factor: float, tta: bool, share_programs: bool, with_spread: bool = False
@@ -116,14 +123,14 @@ class ModelChoice:
       smallest: least height and width of an image in pixels.
     """
 
-    def __init__(self, model: Network | None):
+    def __init__(self, model: "Network | StoredForwardPass | None"):
         self._given = None if model is None else PredictionModel(model)
         self._packaged: dict[str, PredictionModel] = {}
         self.outputs = {kind: f"_{kind}" for kind in KINDS}
         if self._given is not None:
             spec = self._given.spec
             self.outputs = dict(zip(spec.output_names, spec.mask_suffixes(), strict=True))
-        self.smallest = Network.smallest if model is None else model.smallest
+        self.smallest = SMALLEST_IMAGE if model is None else model.smallest
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -138,7 +145,7 @@ class ModelChoice:
         name, other = ("optical", "sem") if coloured else ("sem", "optical")
         look = "has colours" if coloured else "is grey"
         if name not in self._packaged:
-            self._packaged[name] = PredictionModel(load_pretrained(name))
+            self._packaged[name] = PredictionModel(packaged_network(name))
         return self._packaged[name], (
             f"it {look}, so the packaged weights for {PRETRAINED[name].about} are used; name "
             f"others with --checkpoint, such as --checkpoint={other}"

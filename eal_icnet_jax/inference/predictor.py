@@ -1,23 +1,45 @@
 """A model compiled for prediction."""
 
 import collections
-import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
-from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
 
-from eal_icnet_jax.layers import canvas_size_for, fold_batch_norms, on_canvas
-from eal_icnet_jax.models.losses import bce_dice_loss
-from eal_icnet_jax.models.network import Network
-from eal_icnet_jax.system.devices import data_mesh
+from eal_icnet_jax.inference.stored_programs import StoredForwardPass
 from eal_icnet_jax.system.errors import UserError
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from eal_icnet_jax.inference.forward_pass import ForwardPass
+    from eal_icnet_jax.models.network import Network
+
+MAX_CANVAS_SIDE = 1024
+"""Longest side of a canvas in pixels. For larger images, computing the unused part of a canvas
+takes longer than compiling a program for the image's own size."""
 
 PROGRAM_COST = 4_000_000
 """Cost of compiling a program, as the number of pixels that two CPU cores predict in that time."""
+
+
+def canvas_size_for(image_size: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the size of the canvas that images of about this size share.
+
+    Each side of a canvas is the smallest of 64, 96, 128, 192, 256, ... that holds the image's side.
+
+    Args:
+      image_size: height and width of the image.
+
+    Returns:
+      Height and width of the canvas, or None if a side of the image exceeds `MAX_CANVAS_SIDE`.
+    """
+    if max(image_size) > MAX_CANVAS_SIDE:
+        return None
+    sides = sorted(side << n for side in (64, 96) for n in range(5) if side << n <= MAX_CANVAS_SIDE)
+    height, width = (next(side for side in sides if side >= length) for length in image_size)
+    return height, width
 
 
 class Program(NamedTuple):
@@ -42,6 +64,16 @@ class Program(NamedTuple):
         return self.batch >= other.batch and (fits or self[1:3] == other[1:3])
 
 
+def _forward_pass(
+    model: "Network | StoredForwardPass", **loss: float | Sequence[float]
+) -> "ForwardPass | StoredForwardPass":
+    if isinstance(model, StoredForwardPass):
+        return model
+    from eal_icnet_jax.inference import forward_pass  # imports Flax
+
+    return forward_pass.ForwardPass(model, **loss)
+
+
 class Predictor:
     """A model's compiled forward pass over the devices of this process, batch norms folded.
 
@@ -51,56 +83,24 @@ class Predictor:
     to their size. A shape that comes often enough gets a program of its own.
 
     Args:
-      model: in evaluation mode.
+      model: in evaluation mode; or a stored forward pass, whose loss has the default weights.
       loss: weights and epsilon of `bce_dice_loss`, for `with_losses`.
 
     Attributes:
       minimum_size: smallest height and width of an image, in pixels.
     """
 
-    def __init__(self, model: Network, **loss: float | Sequence[float]):
-        self._model = nnx.graphdef(model)
-        graphdef, state = nnx.split(fold_batch_norms(model))
-        mesh = data_mesh(jax.local_devices())
-        self._replicated = replicated = NamedSharding(mesh, PartitionSpec())
-        self._state = jax.device_put(state, replicated)
+    def __init__(self, model: "Network | StoredForwardPass", **loss: float | Sequence[float]):
+        self._forward_pass = _forward_pass(model, **loss)
         self.minimum_size = model.smallest
         self._supports_canvas = model.supports_canvas
         self._alignment = model.alignment
         self._programs: dict[bool, set[Program]] = {True: set(), False: set()}
         self._waste: collections.Counter[Program] = collections.Counter()
-        sharded = NamedSharding(mesh, PartitionSpec("data"))
 
-        def probabilities(state, image):
-            return jax.nn.sigmoid(nnx.merge(graphdef, state)(image))
-
-        def canvas_probabilities(state, canvas, image_size):
-            with on_canvas(canvas.shape[1:3], image_size):
-                return probabilities(state, canvas)
-
-        def image_loss(logits, label, valid):
-            return bce_dice_loss(logits[None], label[None], valid=valid[None], **loss)
-
-        def with_losses(state, image, label, valid):
-            logits = nnx.merge(graphdef, state)(image)
-            return jax.nn.sigmoid(logits), jax.vmap(image_loss)(logits, label, valid)
-
-        # The output takes over the image's buffer if their shapes agree.
-        arguments = dict(model.spec.options)
-        donate = (1,) if arguments["in_channels"] == arguments["classes"] else ()
-        compiled = functools.partial(jax.jit, out_shardings=sharded, donate_argnums=donate)
-        self._probabilities = compiled(probabilities, in_shardings=(replicated, sharded))
-        self._canvas_probabilities = compiled(
-            canvas_probabilities, in_shardings=(replicated, sharded, replicated)
-        )
-        self._with_losses = jax.jit(
-            with_losses, in_shardings=(replicated, *(sharded,) * 3), out_shardings=sharded
-        )
-
-    def load(self, state: nnx.State):
+    def load(self, state: "nnx.State"):
         """Replace the weights and statistics by a state of the model that was passed in."""
-        state = nnx.state(fold_batch_norms(nnx.merge(self._model, state)))
-        self._state = jax.device_put(state, self._replicated)
+        self._forward_pass.load(state)
 
     def check_size(self, name: str, shape: tuple[int, ...]):
         """Raise a `UserError` if an image `[H, W, ...]` is too small for the model."""
@@ -175,9 +175,9 @@ class Predictor:
         batch = self._padded(images, program)
         if program.on_canvas:
             image_size = np.array((height, width), np.int32)
-            out = self._canvas_probabilities(self._state, batch, image_size)
+            out = self._forward_pass.canvas_probabilities(batch, image_size)
         else:
-            out = self._probabilities(self._state, batch)
+            out = self._forward_pass.probabilities(batch)
         return np.asarray(out)[:count, :height, :width]
 
     def with_losses(
@@ -198,7 +198,7 @@ class Predictor:
             valid = np.ones((*labels.shape[:3], 1), bool)
         program = self._choose_program(images.shape[:3], use_canvas=False)
         batches = (self._padded(part, program) for part in (images, labels, valid))
-        probabilities, losses = self._with_losses(self._state, *batches)
+        probabilities, losses = self._forward_pass.with_losses(*batches)
         count, (height, width) = len(images), images.shape[1:3]
         if height % self._alignment or width % self._alignment:  # takes a second pass
             found = self.probabilities(images, share_programs=False)

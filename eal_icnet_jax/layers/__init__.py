@@ -7,7 +7,7 @@ training results carry over.
 
 from eal_icnet_jax.layers.attention import TSSA, PositionAttention
 from eal_icnet_jax.layers.batch_sharding import batch_sharded_over
-from eal_icnet_jax.layers.canvas import canvas_size_for, on_canvas
+from eal_icnet_jax.layers.canvas import on_canvas
 from eal_icnet_jax.layers.convolution_layers import (
     Conv,
     ConvBN,
@@ -38,7 +38,6 @@ __all__ = [
     "PositionAttention",
     "avg_pool_3x3",
     "batch_sharded_over",
-    "canvas_size_for",
     "dropout",
     "dropout_channels",
     "dropout_images",

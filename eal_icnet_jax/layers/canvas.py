@@ -15,27 +15,6 @@ from eal_icnet_jax.layers.context import value_inside
 
 _canvas = contextvars.ContextVar("canvas", default=None)
 
-MAX_CANVAS_SIDE = 1024
-"""Longest side of a canvas in pixels. For larger images, computing the unused part of a canvas
-takes longer than compiling a program for the image's own size."""
-
-
-def canvas_size_for(image_size: tuple[int, int]) -> tuple[int, int] | None:
-    """Return the size of the canvas that images of about this size share.
-
-    Each side of a canvas is the smallest of 64, 96, 128, 192, 256, ... that holds the image's side.
-
-    Args:
-      image_size: height and width of the image.
-
-    Returns:
-      Height and width of the canvas, or None if a side of the image exceeds `MAX_CANVAS_SIDE`.
-    """
-    if max(image_size) > MAX_CANVAS_SIDE:
-        return None
-    sides = sorted(side << n for side in (64, 96) for n in range(5) if side << n <= MAX_CANVAS_SIDE)
-    return tuple(next(side for side in sides if side >= length) for length in image_size)
-
 
 def on_canvas(
     canvas_size: tuple[int, int], image_size: jax.Array

@@ -21,6 +21,11 @@ def weight_arrays(*states: nnx.State) -> Arrays:
     return {".".join(map(str, path)): variable[...] for path, variable in flat}
 
 
+def weights_digest(model: nnx.Module) -> str:
+    """Return the SHA-256 of a model's parameters and batch statistics, see `arrays_digest`."""
+    return arrays_digest(weight_arrays(nnx.state(model)))
+
+
 def with_weights(state: nnx.State, arrays: Arrays) -> nnx.State:
     """Return the state with the parameters and batch statistics that `weight_arrays` returned."""
 

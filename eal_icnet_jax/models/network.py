@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from eal_icnet_jax.layers import pad_to_multiple, resize_bilinear
-from eal_icnet_jax.models.registry import ModelSpec
+from eal_icnet_jax.models.registry import SMALLEST_IMAGE, ModelSpec
 
 
 class Network(nnx.Module):
@@ -21,7 +21,7 @@ class Network(nnx.Module):
     dtype: jnp.dtype
     """Dtype of the computation."""
 
-    smallest = 32
+    smallest = SMALLEST_IMAGE
     """Smallest height and width of an image, in pixels."""
 
     multiple = 1

@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import importlib.resources
 import pathlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.models.registry import Preprocessing
 from eal_icnet_jax.system.errors import UserError
+
+if TYPE_CHECKING:
+    from eal_icnet_jax.models.network import Network
 
 
 class PackagedWeights(NamedTuple):
@@ -48,7 +50,25 @@ def weights_file(name: str) -> pathlib.Path:
     return pathlib.Path(str(folder / f"{name}.safetensors"))
 
 
-def load_pretrained(name: str, **overrides) -> Network:
+def checked_weights(name: str) -> bytes:
+    """Return the content of the file of packaged weights.
+
+    Raises:
+      UserError: as `load_pretrained`.
+    """
+    if name not in PRETRAINED:
+        raise UserError(f"unknown weights {name!r}: choose one of {', '.join(PRETRAINED)}")
+    path = weights_file(name)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: install the package again") from error
+    if hashlib.sha256(content).hexdigest() != PRETRAINED[name].sha256:
+        raise UserError(f"{path} is not the file that was packaged: install the package again")
+    return content
+
+
+def load_pretrained(name: str, **overrides) -> "Network":
     """Load packaged weights: EAL-ICNet with the outputs metal and via, in evaluation mode.
 
     Args:
@@ -64,17 +84,9 @@ def load_pretrained(name: str, **overrides) -> Network:
     """
     from eal_icnet_jax.models import torch_files, torch_weights
 
-    if name not in PRETRAINED:
-        raise UserError(f"unknown weights {name!r}: choose one of {', '.join(PRETRAINED)}")
-    packaged, path = PRETRAINED[name], weights_file(name)
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: install the package again") from error
-    if digest != packaged.sha256:
-        raise UserError(f"{path} is not the file that was packaged: install the package again")
-    model = torch_weights.from_torch(torch_files.read_state_dict(path), "eal_icnet", **overrides)
-    model.spec = dataclasses.replace(
-        model.spec, preprocessing=packaged.preprocessing, outputs=KINDS
-    )
+    checked_weights(name)
+    state = torch_files.read_state_dict(weights_file(name))
+    model = torch_weights.from_torch(state, "eal_icnet", **overrides)
+    preprocessing = PRETRAINED[name].preprocessing
+    model.spec = dataclasses.replace(model.spec, preprocessing=preprocessing, outputs=KINDS)
     return model

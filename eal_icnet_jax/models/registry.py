@@ -47,6 +47,9 @@ MODELS = {
 """The networks by name. Each name is a module of this package with a class `Model`."""
 
 
+SMALLEST_IMAGE = 32
+"""Smallest height and width in pixels of an image that the networks take."""
+
 LARGEST_WIRE_WIDTH = 1000
 """Bound in pixels of the width of wires that a network is trained for."""
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from eal_icnet_jax.inference.predictor import Predictor, Program
-from eal_icnet_jax.layers import canvas_size_for, on_canvas
+from eal_icnet_jax.inference.predictor import Predictor, Program, canvas_size_for
+from eal_icnet_jax.layers import on_canvas
 from eal_icnet_jax.system.errors import UserError
 from tests import small_model
 
@@ -87,8 +87,9 @@ def test_images_of_several_sizes_share_a_program(model):
         assert np.ptp(expected) > 1e-3
         np.testing.assert_allclose(predictor.probabilities(image), expected, atol=1e-5)
         np.testing.assert_array_equal(image, before)
-    assert predictor._canvas_probabilities._cache_size() == 1
-    assert predictor._probabilities._cache_size() == 1  # the batch of two has a canvas's own size
+    forward_pass = predictor._forward_pass
+    assert forward_pass._canvas_probabilities._cache_size() == 1
+    assert forward_pass._probabilities._cache_size() == 1  # that of a canvas: the batch of two
 
 
 def test_a_frequent_size_gets_its_own_program(model, monkeypatch):
@@ -118,7 +119,7 @@ def test_a_smaller_last_batch_is_padded(model):
     part = predictor.with_losses(batch[:2], labels[:2])
     for got, want in zip(part, expected, strict=True):
         np.testing.assert_array_equal(got, want[:2])
-    assert predictor._with_losses._cache_size() == 1
+    assert predictor._forward_pass._with_losses._cache_size() == 1
 
 
 def test_an_image_that_is_too_small_is_refused_with_its_name_and_size(model):
