@@ -114,6 +114,18 @@ def test_winograd_conv_equals_direct_conv(size):
     )
 
 
+@pytest.mark.parametrize("size", [(16, 24), (7, 9), (1, 30)])
+@pytest.mark.parametrize("taps", [3, 5])
+@pytest.mark.parametrize("dilation", [1, 2, 5])
+def test_line_conv_equals_direct_conv(size, taps, dilation):
+    """Along rows and columns, where tiles fit the image and where they do not."""
+    for shape, steps in (((taps, 1), (dilation, 1)), ((1, taps), (1, dilation))):
+        x, kernel = normal(2, *size, 5), normal(*shape, 5, 4)
+        expected = dense_convolution.direct_conv(x, kernel, 1, steps)
+        found = dense_convolution.line_conv(x, kernel, steps)
+        np.testing.assert_allclose(found, expected, atol=2e-6 * np.ptp(expected))
+
+
 @pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 2)])
 def test_winograd_image_gradient_is_that_of_direct_conv(size):
     x, kernel, gradient = normal(2, *size, 5), normal(3, 3, 5, 4), normal(2, *size, 4)
@@ -132,6 +144,8 @@ def test_winograd_image_gradient_is_that_of_direct_conv(size):
         ((8, 7), (3, 3, 6, 5), 2, (1, 1)),
         ((9, 11), (3, 5, 6, 5), 1, (2, 3)),
         ((9, 8), (5, 1, 6, 5), 3, (2, 1)),
+        ((8, 5), (5, 1, 64, 64), 1, (1, 1)),
+        ((5, 8), (1, 3, 128, 128), 1, (1, 2)),
     ],
 )
 def test_cpu_conv_equals_direct_conv(monkeypatch, size, kernel, stride, dilation):
@@ -150,7 +164,7 @@ def test_choice_of_convolution_on_cpu(monkeypatch):
     chosen = []
     uncached = dense_convolution._conv_by_platform.__wrapped__
     monkeypatch.setattr(dense_convolution, "_conv_by_platform", uncached)
-    for name in ("winograd_conv", "row_dilated_conv", "direct_conv"):
+    for name in ("winograd_conv", "line_conv", "row_dilated_conv", "direct_conv"):
         form = getattr(dense_convolution, name)
 
         def spy(*arguments, form=form, name=name):
@@ -168,6 +182,10 @@ def test_choice_of_convolution_on_cpu(monkeypatch):
         return ({*chosen} - {"direct_conv"}) or {*chosen}
 
     assert on_cpu(128, 64) == on_cpu(256, 256, size=128) == {"winograd_conv"}
+    assert on_cpu(64, 32, size=128) == {"winograd_conv"}
+    assert on_cpu(64, 64, (5, 1)) == on_cpu(128, 128, (1, 3), dilation=(1, 2)) == {"line_conv"}
+    assert on_cpu(64, 64, (3, 1)) == on_cpu(64, 64, (5, 1), size=62) == {"row_dilated_conv"}
+    assert on_cpu(64, 64, stride=2, size=256) == {"row_dilated_conv"}
     assert on_cpu(64, 32) == on_cpu(128, 64, stride=2) == {"row_dilated_conv"}
     assert on_cpu(32, 32, dilation=(2, 2)) == on_cpu(32, 32, size=256) == {"row_dilated_conv"}
     assert on_cpu(64, 16) == on_cpu(64, 64, size=256) == {"direct_conv"}
