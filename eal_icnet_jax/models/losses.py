@@ -124,8 +124,13 @@ def soft_skeleton(image: jax.Array, iterations: int) -> jax.Array:
     Returns:
       The same shape, in [0, 1].
     """
-    skeleton = jax.nn.relu(image - _opened(image))
-    for _ in range(iterations):
+
+    def erode(state, _):
+        image, skeleton = state
         image = _eroded(image)
-        skeleton += (1 - skeleton) * jax.nn.relu(image - _opened(image))
+        return (image, skeleton + (1 - skeleton) * jax.nn.relu(image - _opened(image))), None
+
+    # As a loop, because unrolled, its gradient takes a minute to compile.
+    state = image, jax.nn.relu(image - _opened(image))
+    (_, skeleton), _ = jax.lax.scan(erode, state, length=iterations)
     return skeleton
