@@ -63,19 +63,23 @@ def cases():
             ((1, size, size, features), (3, 1, 1, features)),
         )
     for size, kernel, features, outputs, stride in (
-        (256, 3, 32, 32, 1),
-        (256, 3, 33, 31, 2),
-        (128, 3, 64, 32, 1),
-        (128, 3, 129, 128, 2),
-        (64, 3, 128, 64, 1),
-        (64, 1, 64, 128, 1),
+        (256, (3, 3), 32, 32, 1),
+        (256, (3, 3), 33, 31, 2),
+        (256, (3, 3), 64, 64, 2),
+        (128, (3, 3), 64, 32, 1),
+        (128, (3, 3), 64, 64, 1),
+        (128, (3, 3), 129, 128, 2),
+        (64, (3, 3), 128, 64, 1),
+        (128, (5, 1), 64, 64, 1),
+        (64, (3, 1), 128, 128, 1),
+        (64, (1, 1), 64, 128, 1),
     ):
         yield (
-            f"{kernel}x{kernel} {size}x{size} {features}->{outputs}"
+            f"{kernel[0]}x{kernel[1]} {size}x{size} {features}->{outputs}"
             + (f" stride {stride}" if stride > 1 else ""),
             lambda x, k, stride=stride: dense_conv(x, k, stride),
             lambda x, k, stride=stride: direct_conv(x, k, stride),
-            ((1, size, size, features), (kernel, kernel, features, outputs)),
+            ((1, size, size, features), (*kernel, features, outputs)),
         )
     for size, features, outputs in ((32, 512, 512), (256, 64, 32)):
         yield (

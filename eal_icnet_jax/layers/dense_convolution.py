@@ -317,18 +317,26 @@ def _value_count(x: jax.Array, kernel: jax.Array, stride: int = 1) -> int:
     return x.size + x.size // features * outputs // stride**2
 
 
-def _suits_winograd(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]):
+def _suits_winograd(
+    x: jax.Array,
+    kernel: jax.Array,
+    stride: int,
+    dilation: tuple[int, int],
+    for_gradient: bool = False,
+) -> bool:
     """Return whether Winograd's form is the fastest on two cores.
 
     It pays off if the matrix products do much work per value that they read (benchmarks/layers.py),
-    which is the same for the image gradient. They need less of it if they are large enough to be
-    shared by the cores and all values fit in the caches.
+    which is the same for the image gradient. Outside of gradients, they need less of it if they are
+    large enough to be shared by the cores and all values fit in the caches.
     """
     *size, features, outputs = kernel.shape
     work_per_value = features * outputs / (features + outputs)
     is_plain_3x3 = (*size, stride, *dilation) == (3, 3, 1, 1, 1)
     values = _value_count(x, kernel)
-    least = 100 if values > 2**21 else 16 if values >= 2**20 else 40
+    least = 40 if values <= 2**20 else 100
+    if 2**20 <= values <= 2**21 and not for_gradient:
+        least = 16
     return is_plain_3x3 and work_per_value >= least
 
 
@@ -365,7 +373,12 @@ def cpu_conv(
       dilation: (rows, columns) of the kernel.
       shards: of the batch, for `kernel_gradient`.
     """
-    if _suits_winograd(x, kernel, stride, dilation):
+    return _fastest_conv(x, kernel, stride, dilation)
+
+
+def _fastest_conv(x, kernel, stride, dilation, for_gradient=False):
+    """Compute `direct_conv` by the form that is fastest on CPU."""
+    if _suits_winograd(x, kernel, stride, dilation, for_gradient):
         return winograd_conv(x, kernel)
     if _suits_line_conv(x, kernel, stride, dilation):
         return line_conv(x, kernel, dilation)
@@ -385,10 +398,10 @@ def _cpu_conv_forward(x, kernel, stride, dilation, _shards):
 
 def _cpu_conv_backward(stride, dilation, shards, arguments, gradient):
     x, kernel = arguments
-    if _suits_winograd(x, kernel, stride, dilation):
+    if _suits_winograd(x, kernel, stride, dilation, for_gradient=True):
         x_gradient = winograd_image_gradient(gradient, kernel)
     elif stride == 1:
-        x_gradient = cpu_conv(gradient, _transposed(kernel), 1, dilation)
+        x_gradient = _fastest_conv(gradient, _transposed(kernel), 1, dilation, for_gradient=True)
     elif (*kernel.shape[:2], stride, *dilation) == (3, 3, 2, 1, 1):
         doubled = matmul_transposed_conv(gradient, kernel.swapaxes(2, 3))
         x_gradient = doubled[:, : x.shape[1], : x.shape[2]]
