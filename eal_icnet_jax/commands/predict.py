@@ -141,21 +141,14 @@ def run(arguments: argparse.Namespace) -> None:
     """
     options = _options(arguments)
 
-    from eal_icnet_jax.inference import stored_programs
     from eal_icnet_jax.inference.prediction import PredictionRun
-    from eal_icnet_jax.models import pretrained
+    from eal_icnet_jax.inference.prediction_models import load_for_prediction
     from eal_icnet_jax.system import jax_settings, process_group
 
     group = arguments.coordinator, arguments.processes, arguments.process, arguments.distributed
     with process_group.joined(*group) as processes:
         jax_settings.configure()
-        model = None
-        if arguments.checkpoint in pretrained.PRETRAINED:
-            model = stored_programs.packaged_network(arguments.checkpoint)
-        elif arguments.checkpoint:
-            from eal_icnet_jax.models import checkpoints  # imports Orbax, which takes time
-
-            model = checkpoints.load_model(arguments.checkpoint)
+        model = load_for_prediction(arguments.checkpoint)
         prediction = PredictionRun(model, options, processes)
         errors = _predict_all(prediction, arguments)
     # An error inside `joined` would end the other processes before their images are done.

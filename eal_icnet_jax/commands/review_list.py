@@ -66,8 +66,8 @@ def run(arguments: argparse.Namespace) -> None:
     from eal_icnet_jax.evaluation.calibration import Calibration, read_calibrations
     from eal_icnet_jax.imaging import image_folders, levels, mosaic_files
     from eal_icnet_jax.inference.prediction import PredictionRun
+    from eal_icnet_jax.inference.prediction_models import load_for_prediction
     from eal_icnet_jax.inference.prediction_options import LayoutOutput, PredictionOptions
-    from eal_icnet_jax.models import checkpoints
     from eal_icnet_jax.review import first_squares, review_list
     from eal_icnet_jax.review.klayout_view import write_view
     from eal_icnet_jax.system import jax_settings
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
         force=arguments.force,
     )
     jax_settings.configure()
-    model = checkpoints.load_model(arguments.checkpoint) if arguments.checkpoint else None
+    model = load_for_prediction(arguments.checkpoint)
 
     def predict_first(image):
         first_squares.predict_squares(image, first, arguments.threshold, arguments.output)

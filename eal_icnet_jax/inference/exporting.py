@@ -20,7 +20,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from eal_icnet_jax.inference import bioimage_package
 from eal_icnet_jax.layers import fold_batch_norms
@@ -104,7 +103,6 @@ class Program(NamedTuple):
     def metadata(self) -> dict[str, str]:
         """Return what a user of the program must know."""
         spec = self.model.spec
-        weights = named_arrays.weight_arrays(nnx.state(self.model))
         return {
             "software": MADE_BY.decode(),
             "network": spec.name,
@@ -114,7 +112,7 @@ class Program(NamedTuple):
             "wire_width": str(spec.preprocessing.wire_width),
             "trained_size": str(spec.preprocessing.crop_size or ""),
             "size_multiple": "" if self.size else str(self.multiple),
-            "weights_sha256": named_arrays.arrays_digest(weights),
+            "weights_sha256": named_arrays.weights_digest(self.model),
         }
 
     def expected(self, inputs: list[np.ndarray]) -> np.ndarray:

@@ -22,15 +22,11 @@ class ForwardPass:
       loss: weights and epsilon of `bce_dice_loss`, for `with_losses`.
 
     Attributes:
-      spec: name, options and preprocessing of the network.
-      alignment: of the network.
-      supports_canvas: whether the network supports `layers.on_canvas`.
       state: the weights that it computes with, on the devices.
     """
 
     def __init__(self, model: Network, **loss: float | Sequence[float]):
-        self._model, self.spec = nnx.graphdef(model), model.spec
-        self.alignment, self.supports_canvas = model.alignment, model.supports_canvas
+        self._model = nnx.graphdef(model)
         self._graphdef, state = nnx.split(fold_batch_norms(model))
         self._loss = loss
         mesh = data_mesh(jax.local_devices())

@@ -99,6 +99,25 @@ class PredictionModel:
         return find_scale(mosaic, predict, self.channels, self.spec.preprocessing, least)
 
 
+def load_for_prediction(checkpoint: str | None) -> "Network | StoredForwardPass | None":
+    """Return the network of a command's --checkpoint, for `ModelChoice`.
+
+    Args:
+      checkpoint: as `checkpoints.load_model` takes it; None for the packaged network that suits
+        each image.
+
+    Raises:
+      UserError: as `checkpoints.load_model`.
+    """
+    if not checkpoint:
+        return None
+    if checkpoint in PRETRAINED:
+        return packaged_network(checkpoint)
+    from eal_icnet_jax.models import checkpoints  # imports Orbax, which takes time
+
+    return checkpoints.load_model(checkpoint)
+
+
 def is_coloured(mosaic: Mosaic) -> bool:
     """Return whether an image has colours, which micrographs of electron microscopes lack."""
     height, width = mosaic.shape

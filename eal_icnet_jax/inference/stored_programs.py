@@ -13,7 +13,6 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import tempfile
 from typing import TYPE_CHECKING
 
 import jax
@@ -23,6 +22,8 @@ from jax import export
 
 from eal_icnet_jax.models import pretrained
 from eal_icnet_jax.models.registry import ModelSpec
+from eal_icnet_jax.system.errors import UserError
+from eal_icnet_jax.system.files import write_atomically
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -63,8 +64,9 @@ def _folder(name: str) -> pathlib.Path | None:
         return None
     versions = [importlib.metadata.version(package) for package in ("jax", "jaxlib", "flax")]
     settings = jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
-    content = hashlib.sha256(repr((versions, settings)).encode())
-    content.update(pretrained.checked_weights(name))
+    pretrained.checked_weights_file(name)
+    weights = pretrained.PRETRAINED[name].sha256
+    content = hashlib.sha256(repr((versions, settings, weights)).encode())
     for path in sources:
         content.update(path.name.encode() + b"\n" + path.read_bytes())
     folder = pathlib.Path(cache) / "networks" / f"{name}_{content.hexdigest()[:16]}"
@@ -86,11 +88,9 @@ def _read(path: pathlib.Path) -> bytes | None:
 
 
 def _write(path: pathlib.Path, data: bytes):
-    """Write a file in one go, behind its digest, if it can be. Otherwise the next start is slow."""
-    with contextlib.suppress(OSError), tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        partial = pathlib.Path(folder) / path.name
-        partial.write_bytes(hashlib.sha256(data).digest() + data)
-        partial.replace(path)
+    """Write a file that begins with its digest. If it cannot be written, the next start is slow."""
+    with contextlib.suppress(UserError):
+        write_atomically(path, hashlib.sha256(data).digest() + data)
 
 
 class StoredForwardPass:

@@ -62,13 +62,16 @@ def with_tree_arrays(tree, arrays: Arrays):
 
 
 def packed(arrays: Arrays) -> dict[str, np.ndarray]:
-    """Return arrays one after another, as one array for each dtype, in the order of their names.
+    """Join all arrays of a dtype to one, in the order of their names.
 
-    Each is named by its dtype and by a digest of what lies in it, which another set of arrays does
-    not share. A checkpoint takes a millisecond to write for each array, however small it is.
+    A checkpoint takes a millisecond to write for each array, however small it is.
 
     Args:
       arrays: of any shapes, also on devices; they are copied to the host.
+
+    Returns:
+      An array `[N]` for each dtype, named by the dtype and by a digest of the names and shapes of
+      the arrays in it. So arrays of other names or shapes have packs of other names.
     """
     return {
         name: np.concatenate([np.asarray(arrays[member]).ravel() for member in members])
@@ -77,10 +80,10 @@ def packed(arrays: Arrays) -> dict[str, np.ndarray]:
 
 
 def unpacked(packs: Arrays, like: Arrays) -> dict[str, np.ndarray]:
-    """Return the arrays of which `packed` made packs.
+    """Return the arrays that were given to `packed`.
 
     Args:
-      packs: from `packed`.
+      packs: what `packed` returned.
       like: arrays with the names, shapes and dtypes of those that were packed.
     """
     out = {}
@@ -93,7 +96,7 @@ def unpacked(packs: Arrays, like: Arrays) -> dict[str, np.ndarray]:
 
 
 def _packs(arrays: Arrays) -> dict[str, list[str]]:
-    """Return the names of the packs of arrays, and which arrays lie in each."""
+    """Return the name of each pack, and the names of the arrays in it, in order."""
     members: dict[str, list[str]] = {}
     for name in sorted(arrays):
         members.setdefault(str(arrays[name].dtype), []).append(name)

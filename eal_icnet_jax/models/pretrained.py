@@ -50,8 +50,8 @@ def weights_file(name: str) -> pathlib.Path:
     return pathlib.Path(str(folder / f"{name}.safetensors"))
 
 
-def checked_weights(name: str) -> bytes:
-    """Return the content of the file of packaged weights.
+def checked_weights_file(name: str) -> pathlib.Path:
+    """Return the file of packaged weights, whose content is as it was packaged.
 
     Raises:
       UserError: as `load_pretrained`.
@@ -60,12 +60,12 @@ def checked_weights(name: str) -> bytes:
         raise UserError(f"unknown weights {name!r}: choose one of {', '.join(PRETRAINED)}")
     path = weights_file(name)
     try:
-        content = path.read_bytes()
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"{path} cannot be read: install the package again") from error
-    if hashlib.sha256(content).hexdigest() != PRETRAINED[name].sha256:
+    if digest != PRETRAINED[name].sha256:
         raise UserError(f"{path} is not the file that was packaged: install the package again")
-    return content
+    return path
 
 
 def load_pretrained(name: str, **overrides) -> "Network":
@@ -84,8 +84,7 @@ def load_pretrained(name: str, **overrides) -> "Network":
     """
     from eal_icnet_jax.models import torch_files, torch_weights
 
-    checked_weights(name)
-    state = torch_files.read_state_dict(weights_file(name))
+    state = torch_files.read_state_dict(checked_weights_file(name))
     model = torch_weights.from_torch(state, "eal_icnet", **overrides)
     preprocessing = PRETRAINED[name].preprocessing
     model.spec = dataclasses.replace(model.spec, preprocessing=preprocessing, outputs=KINDS)

@@ -121,13 +121,9 @@ class TrainingCheckpoints:
         directory = self.directory(step)
         owner = "training, use a new --workdir"
         metadata = read_metadata(directory)
-        return (
-            read_arrays(directory, metadata, "model", model, owner),
-            unpacked(
-                read_arrays(directory, metadata, "training", packed(training), owner), training
-            ),
-            metadata,
-        )
+        weights = read_arrays(directory, metadata, "model", model, owner)
+        packs = read_arrays(directory, metadata, "training", packed(training), owner)
+        return weights, unpacked(packs, training), metadata
 
     def _latest_undamaged(self, model: Arrays, training: Arrays):
         damaged = []

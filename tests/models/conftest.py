@@ -6,6 +6,13 @@ import jax
 import pytest
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_its_own():
+    """Forget a module's programs at its end: without the optimiser, others round differently."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def all_optimizations(request):
     """Turn on LLVM's optimiser for EAL-ICNet, and for HRNet and float64, which it speeds up most.
