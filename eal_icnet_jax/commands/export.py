@@ -4,8 +4,8 @@
 
 The ending says for which: .onnx for ONNX Runtime and others, .xml for OpenVINO (its weights lie
 beside it in .bin), .stablehlo for compilers that take StableHLO (what a user must know lies beside
-it in .json), .zip for programs that take packages of bioimage.io. All but StableHLO take images and
-batches of any size, and what they give is compared with ours.
+it in .json), .zip for programs that take packages of bioimage.io. All take images and batches of
+any size, and what they give is compared with ours.
 Needs the extra `export`: pip install 'eal-icnet-jax[export]'.
 """
 
@@ -14,9 +14,6 @@ import pathlib
 import re
 
 from eal_icnet_jax.system.errors import UserError
-
-DEFAULT_SIZE = 512
-"""Side in pixels of the images of a format that needs one, as of the windows of `predict`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("output", type=pathlib.Path, help="file to write: .onnx, .xml, .stablehlo or .zip")
     add("--size", metavar="PIXELS",
         help="side of the images, or height and width as in 512x768 (default: any, in steps that "
-        "the program states; for .stablehlo the squares that a network for one width of wires was "
-        f"trained on, otherwise {DEFAULT_SIZE})")  # fmt: skip
+        "the program states)")  # fmt: skip
+    add("--batch", type=int, metavar="N", help="images that it takes at once (default: any number)")
     add("--bits", type=int, default=8, choices=(8, 16), help="of the images' levels (%(default)s)")
     add("--force", action="store_true", help="replace an existing output")
 
@@ -57,15 +54,14 @@ def run(arguments: argparse.Namespace) -> None:
     check_new(exporting.files_of(arguments.output), arguments.force)
     jax_settings.configure()
     model = checkpoints.load_model(arguments.checkpoint)
-    if size is None and not exporting.takes_any_size(arguments.output):
-        side = model.spec.preprocessing.crop_size or DEFAULT_SIZE
-        size = side, side
-    program = exporting.program_of(model, size, arguments.bits)
+    program = exporting.program_of(model, size, arguments.bits, arguments.batch)
     difference = exporting.write_program(program, arguments.output)
     if size is None:
         images = f"images whose height and width are multiples of {program.multiple} pixels"
     else:
         images = f"images of {size[0]}x{size[1]} pixels (height x width)"
-    print(f"{model.spec.name} for {images} and {arguments.bits} bits in {arguments.output}")
-    if difference is not None:
-        print(f"its logits differ from ours by at most {difference:.1e} of their range")
+    batches = "" if arguments.batch is None else f", {arguments.batch} at once"
+    print(
+        f"{model.spec.name} for {images} and {arguments.bits} bits{batches} in {arguments.output}"
+    )
+    print(f"its logits differ from ours by at most {difference:.1e} of their range")

@@ -5,6 +5,7 @@ brings the levels to the range that the network was trained on, and states what 
 must know. The weights are constants of it.
 """
 
+import dataclasses
 import functools
 import json
 import logging
@@ -14,7 +15,7 @@ import pathlib
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -45,6 +46,9 @@ CHECKED = (3, 2), (1, 4)
 TOLERANCE = 1e-4
 """Largest difference of logits from ours, relative to their range."""
 
+LARGEST_BATCH = 256
+"""Images of a batch at most."""
+
 MISSING = "{} is not installed: pip install 'eal-icnet-jax[export]'"
 
 
@@ -56,6 +60,7 @@ class Program(NamedTuple):
       and white.
     model: the network.
     size: height and width of the images, or None for any multiples of `multiple`.
+    batch: number of images, or None for any.
     bits: of an image's levels.
     is_scaled: whether images are float32 of 0 to 1 instead of levels.
     """
@@ -63,6 +68,7 @@ class Program(NamedTuple):
     function: Callable[..., tuple[jax.Array, jax.Array]]
     model: Network
     size: tuple[int, int] | None
+    batch: int | None
     bits: int
     is_scaled: bool = False
 
@@ -89,11 +95,20 @@ class Program(NamedTuple):
             return [self.size]
         return [(self.multiple * down, self.multiple * across) for down, across in CHECKED]
 
+    def symbolic_shape(self, *size: str) -> Sequence:
+        """Return batch, and height and width as JAX's symbolic shapes, or what they are fixed to.
+
+        Args:
+          *size: what stands for height and width where they are not fixed, such as `32*down`.
+        """
+        lengths = self.batch or "batch", *(self.size or size)
+        return jax.export.symbolic_shape(", ".join(map(str, lengths)))
+
     def inputs(self, *image_shape) -> list[jax.ShapeDtypeStruct]:
         """Return shapes and types of the inputs.
 
         Args:
-          image_shape: of the images, without channels; lengths may be symbolic.
+          *image_shape: of the images, without channels; lengths may be symbolic.
         """
         dtype = np.float32 if self.is_scaled else BITS[self.bits]
         image = jax.ShapeDtypeStruct((*image_shape, self.channels), dtype)
@@ -121,12 +136,12 @@ class Program(NamedTuple):
         return np.asarray(jax.jit(lambda *inputs: self.model(scaled(*inputs)))(*inputs))
 
     def levels(self, size: tuple[int, int]) -> np.ndarray:
-        """Return random levels of one image of a height and width, `[1, *size, channels]`."""
-        rng = np.random.default_rng(0)
-        return rng.integers(0, 2**self.bits, (1, *size, self.channels), BITS[self.bits])
+        """Return random levels of images of a height and width, `[batch or 1, *size, channels]`."""
+        rng, shape = np.random.default_rng(0), (self.batch or 1, *size, self.channels)
+        return rng.integers(0, 2**self.bits, shape, BITS[self.bits])
 
     def example(self, size: tuple[int, int]) -> list[np.ndarray]:
-        """Return inputs for one image of a height and width."""
+        """Return inputs for images of a height and width."""
         image = self.levels(size)
         if self.is_scaled:
             return [bioimage_package.unit_range(image, self.model.spec)]
@@ -135,25 +150,36 @@ class Program(NamedTuple):
         return [image, *black_white[: len(self.input_names) - 1]]
 
 
-def program_of(model: Network, size: tuple[int, int] | None, bits: int = 8) -> Program:
+def program_of(
+    model: Network, size: tuple[int, int] | None, bits: int = 8, batch: int | None = None
+) -> Program:
     """Return a network as a program for images of a size.
 
     Args:
       model: in evaluation mode.
       size: height and width of the images, or None for any multiples of `Program.multiple`.
       bits: of their levels, 8 or 16.
+      batch: number of images, or None for any.
 
     Raises:
       UserError: the network cannot take such images.
     """
     if bits not in BITS:
         raise UserError(f"images of {bits} bits: name 8 or 16")
+    if batch is not None and not 1 <= batch <= LARGEST_BATCH:
+        raise UserError(f"batches of {batch} images: name a number from 1 to {LARGEST_BATCH}")
     if size is not None:
         _check_size(model, size)
-    return _program(model, size, bits, is_scaled=False)
+    return _program(model, size, batch, bits)
 
 
-def _program(model: Network, size: tuple[int, int] | None, bits: int, is_scaled: bool) -> Program:
+def _program(
+    model: Network,
+    size: tuple[int, int] | None,
+    batch: int | None,
+    bits: int,
+    is_scaled: bool = False,
+) -> Program:
     folded, scaled = fold_batch_norms(model), _scaling(bits, is_scaled)
 
     def function(*inputs):
@@ -161,7 +187,7 @@ def _program(model: Network, size: tuple[int, int] | None, bits: int, is_scaled:
             logits = folded(scaled(*inputs))
         return logits, jax.nn.sigmoid(logits)
 
-    return Program(function, model, size, bits, is_scaled)
+    return Program(function, model, size, batch, bits, is_scaled)
 
 
 def _scaling(bits: int, is_scaled: bool) -> Callable:
@@ -195,7 +221,7 @@ def _in_unit_range(image, black=None, white=None, *, maximum: int) -> jax.Array:
 
 
 def _onnx_model(program: Program):
-    """Return the ONNX model of a program, for batches of any size."""
+    """Return the ONNX model of a program."""
     try:
         import jax2onnx
         import onnx
@@ -204,12 +230,11 @@ def _onnx_model(program: Program):
     function, image_name = program.function, program.input_names[0]
     if program.size is None:
         # jax2onnx knows an unknown length by the axis of an input that has it.
-        batch, down, across = jax.export.symbolic_shape("batch, down, across")
+        batch, down, across = program.symbolic_shape("down", "across")
         inputs = program.inputs(batch, down, program.multiple, across, program.multiple)
         function, image_name = _of_tiles(function), "tiles"
     else:
-        (batch,) = jax.export.symbolic_shape("batch")
-        inputs = program.inputs(batch, *program.size)
+        inputs = program.inputs(*program.symbolic_shape())
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # of optimisations that were skipped
     try:
@@ -247,7 +272,7 @@ def _let_images_in(model, program: Program):
     graph, multiple = model.graph, program.multiple
     place = [value.name for value in graph.input].index("tiles")
     kind = graph.input[place].type.tensor_type.elem_type
-    shape = ["batch", "height", "width", program.channels]
+    shape = [program.batch or "batch", "height", "width", program.channels]
     graph.input[place].CopyFrom(helper.make_tensor_value_info("image", kind, shape))
     constants = {
         "lengths_of_tile": [1, multiple, multiple, 1],
@@ -268,8 +293,13 @@ def _let_images_in(model, program: Program):
     graph.node.extend(nodes)
 
 
-def _write_onnx(program: Program, path: pathlib.Path):
+Run = Callable[[dict[str, np.ndarray]], np.ndarray]
+"""What runs a written program in its runtime: of its inputs by name, the logits."""
+
+
+def _write_onnx(program: Program, path: pathlib.Path) -> Run:
     path.write_bytes(_onnx_model(program).SerializeToString())
+    return functools.partial(_run_onnx, path)
 
 
 def _run_onnx(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -279,7 +309,7 @@ def _run_onnx(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
     return session.run(["logits"], inputs)[0]
 
 
-def _write_openvino(program: Program, path: pathlib.Path):
+def _write_openvino(program: Program, path: pathlib.Path) -> Run:
     try:
         import openvino
     except ImportError as error:
@@ -291,23 +321,61 @@ def _write_openvino(program: Program, path: pathlib.Path):
         model.set_rt_info(value, ["eal_icnet", name])
     openvino.save_model(model, path, compress_to_fp16=False)
 
+    def run(inputs):
+        options = {"INFERENCE_PRECISION_HINT": "f32"}
+        return openvino.Core().compile_model(path, "CPU", options)(inputs)["logits"]
 
-def _run_openvino(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    import openvino
-
-    options = {"INFERENCE_PRECISION_HINT": "f32"}
-    return openvino.Core().compile_model(path, "CPU", options)(inputs)["logits"]
+    return run
 
 
-def _write_stablehlo(program: Program, path: pathlib.Path):
-    exported = jax.export.export(jax.jit(program.function), platforms=["cpu"])(
-        *program.inputs(1, *program.size)
-    )
-    path.write_bytes(exported.mlir_module_serialized)
+def _write_stablehlo(program: Program, path: pathlib.Path) -> Run:
+    multiple, function = program.multiple, jax.jit(program.function)
+    shape = program.symbolic_shape(f"{multiple}*down", f"{multiple}*across")
+    exported = jax.export.export(function, platforms=["cpu"])(*program.inputs(*shape))
+    module = _without_jax(exported.mlir_module_serialized)
+    path.write_bytes(module)
     files_of(path)[1].write_text(json.dumps(program.metadata(), indent=1) + "\n")
 
+    def run(inputs):
+        exactly = dataclasses.replace(exported, mlir_module_serialized=module)
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            logits, _ = jax.jit(exactly.call)(*(inputs[name] for name in program.input_names))
+        return np.asarray(logits)
 
-def _write_package(program: Program, path: pathlib.Path):
+    return run
+
+
+def _without_jax(module: bytes) -> bytes:
+    """Return a StableHLO module of JAX without what other compilers do not know or need.
+
+    These are JAX's own calls that check lengths, and the places in our code.
+    """
+    from jax.extend.mlir import ir, passmanager
+    from jax.extend.mlir.dialects import stablehlo
+
+    context = ir.Context()
+    stablehlo.register_dialect(context)
+    with context:
+        read = stablehlo.deserialize_portable_artifact(context, module)
+        checks = []
+
+        def visit(operation):
+            if operation.name == "stablehlo.custom_call":
+                target = operation.attributes["call_target_name"]
+                if ir.StringAttr(target).value == "shape_assertion":
+                    checks.append(operation)
+            return ir.WalkResult.ADVANCE
+
+        read.operation.walk(visit)
+        for check in checks:
+            check.erase()
+        passmanager.PassManager.parse("builtin.module(strip-debuginfo)").run(read.operation)
+        age = stablehlo.StablehloCompatibilityRequirement.WEEK_12
+        version = stablehlo.get_version_from_compatibility_requirement(age)
+        return stablehlo.serialize_portable_artifact(read, version)
+
+
+def _write_package(program: Program, path: pathlib.Path) -> Run:
     size = program.checked_sizes[0]
     logits = program.expected(program.example(size))
     results = logits, np.asarray(jax.nn.sigmoid(logits))
@@ -317,10 +385,12 @@ def _write_package(program: Program, path: pathlib.Path):
         program.multiple, arrays,
     )  # fmt: skip
 
+    def run(inputs):
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as package:
+            weights = package.extract(bioimage_package.WEIGHTS, folder)
+            return _run_onnx(pathlib.Path(weights), inputs)
 
-def _run_package(path: pathlib.Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as package:
-        return _run_onnx(pathlib.Path(package.extract(bioimage_package.WEIGHTS, folder)), inputs)
+    return run
 
 
 WRITERS = {
@@ -329,10 +399,7 @@ WRITERS = {
     ".stablehlo": _write_stablehlo,
     ".zip": _write_package,
 }
-"""What writes each kind of file."""
-
-RUNNERS = {".onnx": _run_onnx, ".xml": _run_openvino, ".zip": _run_package}
-"""What runs a file in its own runtime and returns the logits."""
+"""What writes each kind of file, and returns what runs it."""
 
 
 def check_format(path: pathlib.Path):
@@ -341,44 +408,44 @@ def check_format(path: pathlib.Path):
         raise UserError(f"{path} is of no known format: let it end in {', '.join(WRITERS)}")
 
 
-def takes_any_size(path: pathlib.Path) -> bool:
-    """Return whether programs of a file's format can take images of any size."""
-    return path.suffix != ".stablehlo"
-
-
 def files_of(path: pathlib.Path) -> list[pathlib.Path]:
     """Return the files that `write_program` writes."""
     beside = {".xml": path.with_suffix(".bin"), ".stablehlo": path.with_name(f"{path.name}.json")}
     return [path, beside[path.suffix]] if path.suffix in beside else [path]
 
 
-def write_program(program: Program, path: pathlib.Path) -> float | None:
+def write_program(program: Program, path: pathlib.Path) -> float:
     """Write a program that gives what the network does; nothing is replaced before that is known.
 
     Args:
-      program: of `program_of`; for a size if the format needs one (`takes_any_size`).
-      path: ends in `.onnx`, `.xml` (OpenVINO; the weights lie beside it in `.bin`) or
-        `.stablehlo` (for a batch of one; what a user must know lies beside it in `.json`) or
-        `.zip` (a package of bioimage.io, whose description says how levels are scaled).
+      program: of `program_of`.
+      path: ends in `.onnx`, `.xml` (OpenVINO; the weights lie beside it in `.bin`),
+        `.stablehlo` (what a user must know lies beside it in `.json`) or `.zip` (a package of
+        bioimage.io, whose description says how levels are scaled, for batches of any size).
 
     Returns:
-      The largest difference of the file's logits from ours, relative to their range; None for
-      StableHLO, which has no runtime of its own.
+      The largest difference of the file's logits from ours, relative to their range. ONNX Runtime
+      or OpenVINO runs it; JAX compiles StableHLO, without our code.
 
     Raises:
-      UserError: the ending is another one, or needs a size; a package is missing; the file cannot
-        be written; or its logits differ.
+      UserError: the ending is another one; the format does not take the batch; a package is
+        missing; the file cannot be written; or its logits differ.
     """
     check_format(path)
-    if program.size is None and not takes_any_size(path):
-        raise UserError(f"{path.name} needs a size of images: name one")
     if path.suffix == ".zip":
-        program = _program(program.model, program.size, program.bits, is_scaled=True)
+        if program.batch is not None:
+            raise UserError(f"{path.name} takes batches of any size: leave out --batch")
+        program = _program(program.model, program.size, None, program.bits, is_scaled=True)
     try:
         with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as folder:
             partial = pathlib.Path(folder) / path.name
-            WRITERS[path.suffix](program, partial)
-            difference = _difference(program, partial)
+            run = WRITERS[path.suffix](program, partial)
+            difference = _difference(program, run)
+            if not difference <= TOLERANCE:
+                raise UserError(
+                    f"the logits of {path.name} differ from ours by {difference:.2g} of their "
+                    "range, and it is not written: report it with the versions of the packages"
+                )
             for file in reversed(files_of(partial)):
                 flush(file)
                 os.replace(file, path.with_name(file.name))
@@ -387,26 +454,13 @@ def write_program(program: Program, path: pathlib.Path) -> float | None:
     return difference
 
 
-def _difference(program: Program, path: pathlib.Path) -> float | None:
-    """Return the largest difference of a file's logits from ours, relative to their range.
-
-    Raises:
-      UserError: it is too large.
-    """
-    if path.suffix not in RUNNERS:
-        return None
-    sizes = program.checked_sizes
-    difference = float(np.max([_difference_at(size, program, path) for size in sizes]))
-    if not difference <= TOLERANCE:
-        raise UserError(
-            f"the logits of {path.name} differ from ours by {difference:.2g} of their range, and "
-            "it is not written: report it with the versions of the packages"
-        )
-    return difference
-
-
-def _difference_at(size: tuple[int, int], program: Program, path: pathlib.Path) -> float:
-    inputs = program.example(size)
-    ours = program.expected(inputs)
-    theirs = RUNNERS[path.suffix](path, dict(zip(program.input_names, inputs, strict=True)))
-    return float(np.abs(theirs - ours).max() / max(np.ptp(ours), np.finfo(np.float32).tiny))
+def _difference(program: Program, run: Run) -> float:
+    """Return the largest difference of a program's logits from ours, relative to their range."""
+    differences = []
+    for size in program.checked_sizes:
+        inputs = program.example(size)
+        ours = program.expected(inputs)
+        theirs = run(dict(zip(program.input_names, inputs, strict=True)))
+        span = max(np.ptp(ours), np.finfo(np.float32).tiny)
+        differences.append(np.abs(theirs - ours).max() / span)
+    return float(np.max(differences))

@@ -144,31 +144,48 @@ def test_a_package_of_bioimageio_says_how_to_come_to_its_results(kind, stretched
     assert np.std(expected[0]) > 0
 
 
-def test_stablehlo_is_compiled_without_our_code(stretched, tmp_path):
-    from jax.extend import backend
+def as_text(path):
+    """Return a file of StableHLO as text, in which nothing but StableHLO is."""
     from jax.extend.mlir import ir
     from jax.extend.mlir.dialects import stablehlo
 
-    path = tmp_path / "model.stablehlo"
-    result = cli.call("export", stretched, path, f"--size={SIDE}")
-    assert result.returncode == 0, result.stderr
-    facts = json.loads((tmp_path / "model.stablehlo.json").read_text())
-    assert facts["outputs"] == "metal, via" and facts["stretch_percentiles"] == "0.5, 99.5"
     context = ir.Context()
     stablehlo.register_dialect(context)
-    module = str(stablehlo.deserialize_portable_artifact(context, path.read_bytes()))
-    assert "custom_call" not in module
+    module = stablehlo.deserialize_portable_artifact(context, path.read_bytes())
+    text = module.operation.get_asm(enable_debug_info=True)
+    assert "custom_call" not in text and "eal_icnet_jax" not in text
+    return text
+
+
+def test_stablehlo_of_one_shape_is_compiled_without_our_code(stretched, tmp_path):
+    from jax.extend import backend
     from jaxlib import xla_client
 
+    path = tmp_path / "model.stablehlo"
+    result = cli.call("export", stretched, path, f"--size={SIDE}", "--batch=2")
+    assert result.returncode == 0, result.stderr
+    assert "64x64 pixels (height x width) and 8 bits, 2 at once in" in result.stdout
+    facts = json.loads((tmp_path / "model.stablehlo.json").read_text())
+    assert facts["outputs"] == "metal, via" and facts["stretch_percentiles"] == "0.5, 99.5"
+    program = exporting.program_of(checkpoints.load_model(stretched), (SIDE, SIDE), batch=2)
+    inputs = program.example((SIDE, SIDE))
+    assert len(inputs[0]) == 2
     device = jax.devices("cpu")[0]
     client = backend.get_backend("cpu")
-    compiled = client.compile_and_load(module, xla_client.DeviceList((device,)))
-    program = exporting.program_of(checkpoints.load_model(stretched), (SIDE, SIDE))
-    inputs = program.example((SIDE, SIDE))
+    compiled = client.compile_and_load(as_text(path), xla_client.DeviceList((device,)))
     outputs = compiled.execute_sharded([jax.device_put(array, device) for array in inputs])
     (logits,), _ = outputs.disassemble_into_single_device_arrays()
     expected = program.expected(inputs)
     assert np.abs(np.asarray(logits) - expected).max() <= 1e-5 * np.ptp(expected)
+
+
+def test_stablehlo_of_any_size_and_batch_is_plain_and_gives_our_logits(stretched, tmp_path):
+    program = exporting.program_of(checkpoints.load_model(stretched), None)
+    path = tmp_path / "model.stablehlo"
+    assert exporting.write_program(program, path) < 1e-5
+    assert sorted(file.name for file in tmp_path.iterdir()) == [path.name, f"{path.name}.json"]
+    text = as_text(path)
+    assert "(%arg0: tensor<?x?x?x3xui8>" in text
 
 
 def test_what_cannot_be_exported_is_refused(stretched, tmp_path):
@@ -179,6 +196,8 @@ def test_what_cannot_be_exported_is_refused(stretched, tmp_path):
         ((output, "--size=4096"), "is more than 2048 pixels a side"),
         ((output, "--size=big"), "name a side such as 512, or 512x768"),
         ((output, "--size=512x"), "name a side such as 512, or 512x768"),
+        ((output, "--batch=0"), "batches of 0 images: name a number from 1 to 256"),
+        ((tmp_path / "model.zip", "--batch=2"), "takes batches of any size: leave out --batch"),
         ((tmp_path / "model.pb",), "let it end in .onnx, .xml, .stablehlo, .zip"),
         ((tmp_path / "no" / "model.onnx",), "no"),
     ):
@@ -191,11 +210,12 @@ def test_what_cannot_be_exported_is_refused(stretched, tmp_path):
 def test_a_program_that_differs_replaces_nothing(stretched, tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     path.write_text("good")
-    wrong = {**exporting.RUNNERS, ".onnx": lambda path, inputs: np.zeros(1)}
-    monkeypatch.setattr(exporting, "RUNNERS", wrong)
-    monkeypatch.setattr(
-        exporting, "WRITERS", {".onnx": lambda program, path: path.write_text("bad")}
-    )
+
+    def write(program, path):
+        path.write_text("bad")
+        return lambda inputs: np.zeros(1)
+
+    monkeypatch.setattr(exporting, "WRITERS", {".onnx": write})
     program = exporting.program_of(checkpoints.load_model(stretched), (SIDE, SIDE))
     with pytest.raises(UserError, match=r"differ from ours by .*, and it is not written"):
         exporting.write_program(program, path)
@@ -230,13 +250,15 @@ def test_every_network_takes_images_whose_size_is_not_known(name):
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("ending", ["onnx", "stablehlo"])
 @pytest.mark.parametrize("size", [None, (64, 96)])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_network_gives_our_logits(name, size, tmp_path):
-    pytest.importorskip("jax2onnx")
+def test_every_network_gives_our_logits(name, size, ending, tmp_path):
+    if ending == "onnx":
+        pytest.importorskip("jax2onnx")
     model = random_network(name)
     program = exporting.program_of(model, (64, 96))
     logits = program.expected(program.example((64, 96)))
     assert np.std(logits) > 1e-3 * np.abs(logits).max()
-    path = tmp_path / "model.onnx"
+    path = tmp_path / f"model.{ending}"
     assert exporting.write_program(exporting.program_of(model, size), path) < 1e-4
