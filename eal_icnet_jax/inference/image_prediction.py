@@ -14,11 +14,11 @@ import numpy as np
 from eal_icnet_jax.imaging import levels, mosaic_files, pixel_values
 from eal_icnet_jax.imaging.mosaics import Mosaic, mosaic_from_array
 from eal_icnet_jax.inference.cleaning import MAX_AREA, clean_mask
-from eal_icnet_jax.inference.magnified_image import MagnifiedImage, exceeds_whole
+from eal_icnet_jax.inference.magnified_image import MagnifiedImage
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import ImageOptions, check_threshold
 from eal_icnet_jax.inference.scaling import Scale
-from eal_icnet_jax.inference.windows import AveragedWindows, mean_of
+from eal_icnet_jax.inference.windows import AveragedWindows, exceeds_whole, mean_of
 from eal_icnet_jax.system.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,21 +12,14 @@ from eal_icnet_jax.inference.windows import (
     DEFAULT_WINDOW,
     OVERLAP_DIVISOR,
     BlendedWindows,
+    exceeds_whole,
     nothing_in,
     seen,
     uncovered_in,
 )
 
-MAX_WHOLE_PIXELS = 2048 * 2048
-"""Largest number of pixels of an image that may go through the network without windows."""
-
 WINDOWS_PER_ACCELERATOR = 8
 """Default number of windows at once on a device other than a CPU."""
-
-
-def exceeds_whole(shape: tuple[int, ...], factor: float = 1) -> bool:
-    """Return whether an image of a height and width, once magnified, is predicted in windows."""
-    return shape[0] * shape[1] * factor**2 > MAX_WHOLE_PIXELS
 
 
 class MagnifiedImage:
@@ -76,9 +69,9 @@ class MagnifiedImage:
         return self._options.batch or jax.local_device_count() * per_device
 
     def _predict(self, share_programs: bool) -> Predict:
-        options = self._options
+        options, shape = self._options, self._mosaic.shape
         return self._model.predict_at(
-            self._factor, options.tta, share_programs, options.with_spread
+            self._factor, shape, options.tta, share_programs, options.with_spread
         )
 
     def windows(self) -> BlendedWindows:

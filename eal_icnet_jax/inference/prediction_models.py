@@ -11,6 +11,7 @@ from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.inference.scaling import Scale, at_scale, find_scale
 from eal_icnet_jax.inference.stored_programs import StoredForwardPass, packaged_network
 from eal_icnet_jax.inference.views import Predict, over_views
+from eal_icnet_jax.inference.windows import exceeds_whole
 from eal_icnet_jax.models.pretrained import KINDS, PRETRAINED
 from eal_icnet_jax.models.registry import SMALLEST_IMAGE
 from eal_icnet_jax.system.errors import UserError
@@ -63,19 +64,34 @@ class PredictionModel:
         return named_arrays.weights_digest(self._model)
 
     def predict_at(
-        self, factor: float, tta: bool, share_programs: bool, with_spread: bool = False
+        self,
+        factor: float,
+        shape: tuple[int, ...],
+        tta: bool,
+        share_programs: bool,
+        with_spread: bool = False,
     ) -> Predict:
-        """Return the prediction of images `[B, H, W, C]` at a magnification.
+        """Return the prediction of parts `[B, H, W, C]` of an image at a magnification.
+
+        A network that was trained on squares of one size gets one program for all that it looks at
+        in a small image: a canvas of that size, which takes 3% longer. A large image has many
+        windows, so that programs for exactly their sizes pay.
 
         Args:
           factor: magnification.
+          shape: height and width of the image.
           tta: whether to average over flips and quarter turns.
           share_programs: as for `Predictor.probabilities`.
           with_spread: whether the spread over those follows the probabilities, see `over_views`.
         """
-        predict = functools.partial(self.predictor.probabilities, share_programs=share_programs)
-        views = over_views(predict, with_spread) if tta else predict
         crop_size = self.spec.preprocessing.crop_size
+        has_canvas = crop_size and not share_programs and not exceeds_whole(shape)
+        predict = functools.partial(
+            self.predictor.probabilities,
+            share_programs=share_programs,
+            canvas=(crop_size, crop_size) if has_canvas else None,
+        )
+        views = over_views(predict, with_spread) if tta else predict
         return at_scale(views, factor, self.predictor.minimum_size, crop_size)
 
     def prepared(self, mosaic: Mosaic) -> Mosaic:
@@ -94,7 +110,7 @@ class PredictionModel:
         if not self.spec.preprocessing.wire_width:
             return Scale()
         # The same in every process, so programs are not shared.
-        predict = self.predict_at(1.0, tta=False, share_programs=False)
+        predict = self.predict_at(1.0, mosaic.shape, tta=False, share_programs=False)
         least = self.predictor.minimum_size
         return find_scale(mosaic, predict, self.channels, self.spec.preprocessing, least)
 

@@ -64,6 +64,12 @@ class Program(NamedTuple):
         return self.batch >= other.batch and (fits or self[1:3] == other[1:3])
 
 
+def _full_batch(count: int) -> int:
+    """Return the least number of images, at least so many, that the devices share evenly."""
+    devices = jax.local_device_count()
+    return -(-count // devices) * devices
+
+
 def _forward_pass(
     model: "Network | StoredForwardPass", **loss: float | Sequence[float]
 ) -> "ForwardPass | StoredForwardPass":
@@ -119,8 +125,7 @@ class Predictor:
         `PROGRAM_COST`, the better program is made. So the total time is at most a few times that of
         the best choice, which would need to know all later shapes.
         """
-        devices = jax.local_device_count()
-        exact = Program(-(-shape[0] // devices) * devices, *shape[1:], on_canvas=False)
+        exact = Program(_full_batch(shape[0]), *shape[1:], on_canvas=False)
         canvas = None
         if use_canvas and min(shape[1:]) >= self.minimum_size:
             canvas = canvas_size_for(shape[1:])
@@ -146,7 +151,12 @@ class Predictor:
         margins = ((0, program.height - height), (0, program.width - width))
         return np.pad(images, ((0, 0), *margins, (0, 0)))
 
-    def probabilities(self, images: np.ndarray, share_programs: bool = True) -> np.ndarray:
+    def probabilities(
+        self,
+        images: np.ndarray,
+        share_programs: bool = True,
+        canvas: tuple[int, int] | None = None,
+    ) -> np.ndarray:
         """Predict images of one size.
 
         Images whose size is no multiple of the network's `alignment` are extended to one by their
@@ -157,6 +167,8 @@ class Predictor:
           images: `[B, H, W, C]` float32 in [0, 1].
           share_programs: whether images of other sizes may use the same program. Roundings then
             depend on the sizes that were predicted before.
+          canvas: height and width of the canvas on which the images lie if they fit and the
+            network knows canvases, whatever was predicted before.
 
         Returns:
           `[B, H, W, classes]` float32.
@@ -165,13 +177,21 @@ class Predictor:
         margins = (-height % self._alignment, -width % self._alignment)
         if any(margins):
             images = np.pad(images, ((0, 0), *((0, margin) for margin in margins), (0, 0)), "edge")
-        return self._aligned_probabilities(images, share_programs)[:, :height, :width]
+        return self._aligned_probabilities(images, share_programs, canvas)[:, :height, :width]
 
-    def _aligned_probabilities(self, images: np.ndarray, share_programs: bool) -> np.ndarray:
+    def _aligned_probabilities(
+        self, images: np.ndarray, share_programs: bool, canvas: tuple[int, int] | None
+    ) -> np.ndarray:
         """Predict images of a size that suits the network."""
         count, height, width, _ = images.shape
-        use_canvas = share_programs and self._supports_canvas
-        program = self._choose_program((count, height, width), use_canvas)
+        on_canvas = canvas and Program(_full_batch(count), *canvas, on_canvas=True)
+        exact = Program(count, height, width, on_canvas=False)
+        if on_canvas and self._supports_canvas and on_canvas.can_predict(exact):
+            program = on_canvas
+            self._programs[True].add(program)
+        else:
+            use_canvas = share_programs and self._supports_canvas
+            program = self._choose_program((count, height, width), use_canvas)
         batch = self._padded(images, program)
         if program.on_canvas:
             image_size = np.array((height, width), np.int32)

@@ -20,6 +20,15 @@ OVERLAP_DIVISOR = 8
 """Default overlap: an eighth of the window."""
 
 
+MAX_WHOLE_PIXELS = 2048 * 2048
+"""Largest number of pixels of an image that may go through the network without windows."""
+
+
+def exceeds_whole(shape: tuple[int, ...], factor: float = 1) -> bool:
+    """Return whether an image of a height and width, once magnified, is predicted in windows."""
+    return shape[0] * shape[1] * factor**2 > MAX_WHOLE_PIXELS
+
+
 @dataclasses.dataclass(frozen=True)
 class WindowAxis:
     """Places of the windows along one axis of a mosaic.

@@ -10,7 +10,7 @@ import pytest
 from eal_icnet_jax.datasets.ic_synthetic import examples
 from eal_icnet_jax.imaging import png
 from eal_icnet_jax.imaging.mosaics import mosaic_from_array
-from eal_icnet_jax.inference import cleaning, magnified_image
+from eal_icnet_jax.inference import cleaning, windows
 from eal_icnet_jax.inference.image_prediction import ImagePrediction, ImagePredictor
 from eal_icnet_jax.inference.prediction_models import ModelChoice
 from eal_icnet_jax.inference.prediction_options import ImageOptions
@@ -47,7 +47,7 @@ def test_the_packaged_network_predicts_a_file_and_an_array_as_the_command_does(
 def test_a_large_image_is_predicted_in_the_windows_of_the_command(
     model, mosaic_path, threshold, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(magnified_image, "MAX_WHOLE_PIXELS", 300 * 300)
+    monkeypatch.setattr(windows, "MAX_WHOLE_PIXELS", 300 * 300)
     predicted = ImagePredictor(model, threshold=threshold)(mosaic_path)
     run(model, input=mosaic_path, output=tmp_path, threshold=threshold)
     assert list(predicted.masks) == ["1"]  # its output has no name

@@ -53,6 +53,22 @@ def test_a_canvas_must_be_a_multiple_of_every_feature_map(model):
         model(images(1, 68, 96))
 
 
+def test_images_that_fit_lie_on_a_canvas_that_is_named(model):
+    """Whatever was predicted before, and whether or not programs are shared."""
+    predictor = Predictor(model)
+    for height, width in ((64, 64), (40, 56), (64, 32)):
+        image = images(2, height, width)
+        found = predictor.probabilities(image, share_programs=False, canvas=(64, 64))
+        expected = jax.nn.sigmoid(logits_of(model, image))
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+    assert {program[1:] for program in predictor._programs[True]} == {(64, 64, True)}
+    assert not predictor._programs[False]
+    image = images(1, 72, 64)
+    found = predictor.probabilities(image, share_programs=False, canvas=(64, 64))
+    np.testing.assert_allclose(found, jax.nn.sigmoid(logits_of(model, image)), atol=2e-6)
+    assert {program[1:] for program in predictor._programs[False]} == {(72, 64, False)}
+
+
 def test_canvas_sizes():
     assert canvas_size_for((64, 65)) == (64, 96)
     assert canvas_size_for((500, 1024)) == (512, 1024)

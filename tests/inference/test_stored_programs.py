@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from eal_icnet_jax.datasets.ic_synthetic import examples
 from eal_icnet_jax.inference import stored_programs
+from eal_icnet_jax.inference.image_prediction import ImagePredictor
 from eal_icnet_jax.inference.prediction_models import PredictionModel
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.inference.stored_programs import StoredForwardPass, packaged_network
@@ -63,6 +65,18 @@ def test_stored_programs_predict_the_same_to_the_bit_and_build_no_network(cache,
     assert stored.spec == network.spec
     assert stored.weights_digest == PredictionModel(network).weights_digest
     assert len(files_of(cache)) == 4  # what is known of it, weights and two programs
+
+
+@pytest.mark.parametrize("scale", ["auto", 1.3])
+def test_one_program_looks_for_the_scale_of_a_photograph_and_predicts_its_windows(scale, cache):
+    """They are larger than a window here, and smaller than one where they are shrunk."""
+    example = examples.draw_example(examples.kind_by_name("sem_photographs"), "test", 0)
+    image = np.ascontiguousarray(example["image"][:300, :340, 0])
+    predictor = ImagePredictor(packaged_network("sem"), scale=scale)
+    predictor(image)
+    predictor(image[:200, :190])
+    names = {path.name for path in files_of(cache)} - {"network", "weights"}
+    assert names == {"canvas_probabilities_of_1x256x256x1"}
 
 
 def test_a_damaged_or_missing_file_is_made_anew(cache, built):
