@@ -26,13 +26,13 @@ def _draw(sample: Callable, key: jax.Array, shape: tuple[int, ...], dtype, *para
     """Return `sample(key, shape, dtype, *parameters)`, a function of `jax.random`.
 
     With JAX's default, `jax_threefry_partitionable`, an element depends on its position only: the
-    first ones of a longer draw are the same. The lengths are powers of 4: few programs are
-    compiled, where each shape would need its own.
+    first ones of a longer draw are the same. The lengths are powers of 4 from 4096: few programs
+    are compiled, where each shape would need its own.
     """
     if isinstance(key, jax.core.Tracer):  # a program is being made that draws all of a network
         return sample(key, shape, dtype, *parameters)
     count = math.prod(shape)
-    length = 1
+    length = 4096
     while length < count:
         length *= 4
     return np.asarray(sample(key, (length,), dtype, *parameters))[:count].reshape(shape)
@@ -115,7 +115,7 @@ def bias_init(key: jax.Array | None, kernel_shape: tuple[int, ...], dtype=np.flo
       kernel_shape: shape of the kernel that the bias belongs to.
       dtype: dtype of the bias.
     """
-    bound = 1 / np.sqrt(np.prod(kernel_shape[:-1]))
+    bound = 1 / math.sqrt(math.prod(kernel_shape[:-1]))  # of Python's type, as in `kernel_init`
     return uniform_init(key, kernel_shape[-1:], bound, dtype)
 
 

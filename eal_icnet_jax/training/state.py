@@ -5,6 +5,7 @@ from typing import NamedTuple
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from clu import metrics as clu_metrics
 from flax import nnx
@@ -92,6 +93,11 @@ def averaged_part(params: nnx.State, others: nnx.State) -> nnx.State:
     return nnx.merge_state(params, nnx.filter_state(others, nnx.BatchStat))
 
 
+def _zeros(tree):
+    """Return zeros in the shapes of a tree. JAX would compile a program for each shape."""
+    return jax.tree.map(lambda array: np.zeros(array.shape, array.dtype), tree)
+
+
 def initial_state(
     model: nnx.Module, optimizer: optax.GradientTransformation, with_average: bool = False
 ) -> tuple[nnx.GraphDef, TrainState]:
@@ -99,7 +105,7 @@ def initial_state(
 
     Args:
       model: to train.
-      optimizer: from `make_optimizer`.
+      optimizer: from `make_optimizer`, whose state is 0 everywhere at first.
       with_average: whether steps keep a moving average of its weights.
     """
     model.train()
@@ -111,7 +117,7 @@ def initial_state(
         params=params,
         others=others,
         average=average,
-        optimizer=optimizer.init(params),
+        optimizer=_zeros(jax.eval_shape(optimizer.init, params)),
         running=RunningLoss.empty(),
         step=jnp.zeros((), jnp.int32),
     )

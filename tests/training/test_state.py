@@ -9,6 +9,7 @@ from flax import nnx
 
 from eal_icnet_jax.models import named_arrays
 from eal_icnet_jax.training.state import RunningLoss, initial_state
+from eal_icnet_jax.training.step import make_optimizer
 from eal_icnet_jax.training.trainer import Trainer
 from tests import small_config, trainings
 
@@ -38,6 +39,19 @@ def state_of(seed: int, steps: int, with_average: bool):
         state = state._replace(average=average)
     running = RunningLoss.single_from_model_output(loss=jnp.array(0.25 * steps))
     return state._replace(running=running, step=jnp.array(steps, jnp.int32))
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_clip_norm": 1.0, "schedule.decay": "cosine"}])
+def test_a_fresh_optimizer_is_what_optax_makes_it(options):
+    config = small_config.get_config()
+    config.update_from_flattened_dict(options)
+    optimizer, layer = make_optimizer(config, 10), Layer(0)
+    expected = optimizer.init(nnx.state(layer, nnx.Param))
+    _, state = initial_state(layer, optimizer)
+    assert jax.tree.structure(state.optimizer) == jax.tree.structure(expected)
+    for found, array in zip(*map(jax.tree.leaves, (state.optimizer, expected)), strict=True):
+        assert (found.dtype, found.shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(found, array)
 
 
 @pytest.mark.parametrize("with_average", [False, True])
