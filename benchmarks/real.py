@@ -131,8 +131,8 @@ def detection(label: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
 
 def score(label: np.ndarray, prediction: np.ndarray, valid: np.ndarray) -> dict[str, float]:
     """Return the figures of one metal mask on valid pixels."""
-    values = metrics.evaluate_masks(label, prediction, valid)
-    differences = metrics.electrically_significant_differences(label, prediction, valid)
+    comparison = metrics.MaskComparison(label, prediction, valid)
+    values, differences = comparison.metrics(), comparison.differences()
     nets = max(differences.nets, 1)
     return {
         "mIoU": values["mIoU"],

@@ -120,10 +120,16 @@ class Regions:
     @classmethod
     def of_mask(cls, mask: np.ndarray, min_area: float, border: int | None) -> "Regions":
         """Find the regions of a mask; those below an area or within the border do not count."""
-        image, statistics = connected_regions(mask)
+        return cls.of_connected(*connected_regions(mask), min_area, border)
+
+    @classmethod
+    def of_connected(
+        cls, image: np.ndarray, statistics: np.ndarray, min_area: float, border: int | None
+    ) -> "Regions":
+        """Return the regions that `connected_regions` has found, as `of_mask` does."""
         low = statistics[:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]]
         high = low + statistics[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]] - 1
-        counted = reaches_inside(low, high, mask.shape[::-1], border)
+        counted = reaches_inside(low, high, image.shape[::-1], border)
         counted &= statistics[:, cv2.CC_STAT_AREA] >= min_area
         counted[0] = False
         return cls(image, np.concatenate([low, high], axis=1), counted)

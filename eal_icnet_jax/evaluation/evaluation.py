@@ -110,8 +110,8 @@ class Evaluation:
             masks = example["label"][..., k], prediction[..., k], valid
             if label in self.calibrations:
                 self.calibrations[label] += Calibration.of(probabilities[..., k], masks[0], valid)
-            values = metrics.evaluate_masks(*masks)
-            counts = dataclasses.asdict(metrics.electrically_significant_differences(*masks))
+            comparison = metrics.MaskComparison(*masks)
+            values, counts = comparison.metrics(), dataclasses.asdict(comparison.differences())
             scores.append(values["mIoU"])
             row = {
                 "name": example["name"],

@@ -1,5 +1,6 @@
 """The paper's metrics of masks: mIoU, MPA, Dice, AJI and AJI+; and electrical differences."""
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
@@ -24,10 +25,8 @@ def _ratio(numerator: float, denominator: float, empty: float) -> float:
     return float(numerator / denominator) if denominator else empty
 
 
-def _regions(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the 8-connected region of each pixel (0 is background), and all regions' areas."""
-    regions, statistics = connected_regions(mask)
-    return regions, statistics[1:, cv2.CC_STAT_AREA].astype(np.int64)
+Connected = tuple[np.ndarray, np.ndarray]
+"""Region of each pixel and statistics of each region, as `connected_regions` returns them."""
 
 
 def aggregated_jaccard(label: np.ndarray, prediction: np.ndarray) -> tuple[float, float]:
@@ -45,8 +44,15 @@ def aggregated_jaccard(label: np.ndarray, prediction: np.ndarray) -> tuple[float
     Returns:
       (AJI, AJI+), each in [0, 1]. Both are 1 if both masks are empty, and 0 if one of them is.
     """
-    true, true_area = _regions(label)
-    predicted, predicted_area = _regions(prediction)
+    return _jaccard(connected_regions(label), connected_regions(prediction))
+
+
+def _jaccard(label: Connected, prediction: Connected) -> tuple[float, float]:
+    (true, true_statistics), (predicted, predicted_statistics) = label, prediction
+    true_area, predicted_area = (
+        statistics[1:, cv2.CC_STAT_AREA].astype(np.int64)
+        for statistics in (true_statistics, predicted_statistics)
+    )
     if not len(true_area) or not len(predicted_area):
         trivial = float(len(true_area) == len(predicted_area))
         return trivial, trivial
@@ -113,6 +119,60 @@ def _as_masks(
     return label & valid, prediction & valid, valid
 
 
+class MaskComparison:
+    """A label and a prediction, whose connected regions are found once for all metrics.
+
+    Args:
+      label: mask `[H, W]`, non-zero is foreground.
+      prediction: mask `[H, W]`.
+      valid: mask `[H, W]` of the pixels that count; None for all.
+
+    Raises:
+      ValueError: the shapes differ, or are not two-dimensional, or no pixel counts.
+    """
+
+    def __init__(self, label: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None = None):
+        self._label, self._prediction, self._valid = _as_masks(label, prediction, valid)
+
+    @functools.cached_property
+    def _connected(self) -> tuple[Connected, Connected]:
+        return connected_regions(self._label), connected_regions(self._prediction)
+
+    def metrics(self) -> dict[str, float]:
+        """Compute what `evaluate_masks` returns."""
+        label, prediction = self._label, self._prediction
+        tp = int(np.count_nonzero(label & prediction))
+        fn = int(np.count_nonzero(label)) - tp
+        fp = int(np.count_nonzero(prediction)) - tp
+        tn = int(np.count_nonzero(self._valid)) - tp - fn - fp
+        iou = [hit / total for hit, total in ((tn, tn + fp + fn), (tp, tp + fp + fn)) if total]
+        accuracy = [hit / total for hit, total in ((tn, tn + fp), (tp, tp + fn)) if total]
+        aji, aji_plus = _jaccard(*self._connected)
+        return {
+            "mIoU": float(np.mean(iou)),
+            "MPA": float(np.mean(accuracy)),
+            "Dice": _ratio(2 * tp, 2 * tp + fp + fn, 1.0),
+            "AJI": aji,
+            "AJI_plus": aji_plus,
+        }
+
+    def electrical_regions(
+        self, min_wire_area: float = electrical.MIN_WIRE_AREA, border: int | None = None
+    ) -> tuple[electrical.Regions, electrical.Regions]:
+        """Return the nets and wires that `electrically_significant_differences` counts."""
+        label, prediction = self._connected
+        nets = electrical.Regions.of_connected(*label, 0, border)
+        if not self._valid.all():
+            nets = nets.without_cut_pieces(self._valid, min_wire_area)
+        return nets, electrical.Regions.of_connected(*prediction, min_wire_area, border)
+
+    def differences(
+        self, min_wire_area: float = electrical.MIN_WIRE_AREA, border: int | None = None
+    ) -> ElectricalDifferences:
+        """Count what `electrically_significant_differences` returns."""
+        return electrical.match_masks(*self.electrical_regions(min_wire_area, border)).differences()
+
+
 def evaluate_masks(
     label: np.ndarray, prediction: np.ndarray, valid: np.ndarray | None = None
 ) -> dict[str, float]:
@@ -138,21 +198,7 @@ def evaluate_masks(
     Raises:
       ValueError: the shapes differ, or are not two-dimensional, or no pixel counts.
     """
-    label, prediction, valid = _as_masks(label, prediction, valid)
-    tp = int(np.count_nonzero(label & prediction))
-    fn = int(np.count_nonzero(label)) - tp
-    fp = int(np.count_nonzero(prediction)) - tp
-    tn = int(np.count_nonzero(valid)) - tp - fn - fp
-    iou = [hit / total for hit, total in ((tn, tn + fp + fn), (tp, tp + fp + fn)) if total]
-    accuracy = [hit / total for hit, total in ((tn, tn + fp), (tp, tp + fn)) if total]
-    aji, aji_plus = aggregated_jaccard(label, prediction)
-    return {
-        "mIoU": float(np.mean(iou)),
-        "MPA": float(np.mean(accuracy)),
-        "Dice": _ratio(2 * tp, 2 * tp + fp + fn, 1.0),
-        "AJI": aji,
-        "AJI_plus": aji_plus,
-    }
+    return MaskComparison(label, prediction, valid).metrics()
 
 
 def electrically_significant_differences(
@@ -190,10 +236,7 @@ def electrically_significant_differences(
       ValueError: the masks' shapes differ, no pixel counts, or `valid` comes with polygons.
     """
     if isinstance(label, np.ndarray) and label.dtype != object:
-        nets, wires = electrical_regions(
-            label, np.asarray(prediction), valid, min_wire_area=min_wire_area, border=border
-        )
-        return electrical.match_masks(nets, wires).differences()
+        return MaskComparison(label, prediction, valid).differences(min_wire_area, border)
     if valid is not None:
         raise ValueError("valid is for masks: cut the polygons instead")
     matching = electrical.match_polygons(list(label), list(prediction), size, min_wire_area, border)
@@ -234,22 +277,6 @@ def net_differences(
             f"have {len(label)} and {len(prediction)} layers of {sorted(shapes)}"
         )
     return stack_differences.compare_stacks(label, prediction, min_wire_area, border)
-
-
-def electrical_regions(
-    label: np.ndarray,
-    prediction: np.ndarray,
-    valid: np.ndarray | None = None,
-    *,
-    min_wire_area: float = electrical.MIN_WIRE_AREA,
-    border: int | None = None,
-) -> tuple[electrical.Regions, electrical.Regions]:
-    """Return the nets and wires of two masks that `electrically_significant_differences` counts."""
-    label, prediction, valid = _as_masks(label, prediction, valid)
-    nets = electrical.Regions.of_mask(label, 0, border)
-    if not valid.all():
-        nets = nets.without_cut_pieces(valid, min_wire_area)
-    return nets, electrical.Regions.of_mask(prediction, min_wire_area, border)
 
 
 def average(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -81,7 +81,7 @@ def electrical_map(
     Returns:
       RGB `[H, W, 3]` uint8.
     """
-    nets, wires = metrics.electrical_regions(label, prediction, valid)
+    nets, wires = metrics.MaskComparison(label, prediction, valid).electrical_regions()
     matching = electrical.match_masks(nets, wires)
     nets_per_wire, wires_per_net = matching.nets_per_wire(), matching.wires_per_net()
     is_open = matching.is_part_of_open()

@@ -10,6 +10,7 @@ import shapely
 
 from eal_icnet_jax.evaluation import electrical, metrics
 from eal_icnet_jax.evaluation.electrical import ElectricalDifferences
+from eal_icnet_jax.evaluation.metrics import MaskComparison
 from eal_icnet_jax.vector import outlines, svg_labels
 from tests.golden import recipe
 
@@ -54,7 +55,7 @@ def test_polygons_give_the_published_counts(tile):
 
 def test_correcting_each_fault_leaves_no_difference(tile):
     _, mask, prediction, expected = tile
-    faults = electrical.find_faults(*metrics.electrical_regions(mask, prediction))
+    faults = electrical.find_faults(*MaskComparison(mask, prediction).electrical_regions())
     assert len(faults) >= expected.opens + expected.shorts
     corrected = prediction.copy()
     for fault in faults:
@@ -96,7 +97,7 @@ def test_each_kind_is_counted_and_found(prediction, expected):
     assert count(LABEL, prediction, border=0) == differences
     polygons = (list(outlines.trace(mask).midpoints()) for mask in (LABEL, prediction))
     assert count(*polygons) == differences
-    faults = electrical.find_faults(*metrics.electrical_regions(LABEL, prediction, border=0))
+    faults = electrical.find_faults(*MaskComparison(LABEL, prediction).electrical_regions(border=0))
     kinds = [fault.kind for fault in faults]
     assert {kind: kinds.count(kind) for kind in kinds} == expected
 
