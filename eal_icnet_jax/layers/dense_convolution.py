@@ -341,12 +341,16 @@ def _suits_winograd(
 
 
 def _suits_line_conv(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]):
-    """Return whether `line_conv` is the fastest form: wide kernels, whole tiles of the image."""
+    """Return whether `line_conv` is the fastest form: wide kernels, whole tiles of the image.
+
+    Kernels of three taps need fewer channels for that where the images do not fit in the caches.
+    """
     rows, columns, features, outputs = kernel.shape
     if min(rows, columns) != 1 or stride != 1 or rows * columns not in (3, 5):
         return False
     axis = 1 if columns == 1 else 2
-    is_wide = min(features, outputs) >= (64 if rows * columns == 5 else 128)
+    least = 64 if rows * columns == 5 else 40 if _value_count(x, kernel) >= 2**20 else 128
+    is_wide = min(features, outputs) >= least
     return is_wide and x.shape[axis] % (LINE_TILE * dilation[axis - 1]) == 0
 
 

@@ -184,6 +184,7 @@ def test_choice_of_convolution_on_cpu(monkeypatch):
     assert on_cpu(128, 64) == on_cpu(256, 256, size=128) == {"winograd_conv"}
     assert on_cpu(64, 32, size=128) == {"winograd_conv"}
     assert on_cpu(64, 64, (5, 1)) == on_cpu(128, 128, (1, 3), dilation=(1, 2)) == {"line_conv"}
+    assert on_cpu(40, 40, (1, 3), size=128) == {"line_conv"}
     assert on_cpu(64, 64, (3, 1)) == on_cpu(64, 64, (5, 1), size=62) == {"row_dilated_conv"}
     assert on_cpu(64, 64, stride=2, size=256) == {"row_dilated_conv"}
     assert on_cpu(64, 32) == on_cpu(128, 64, stride=2) == {"row_dilated_conv"}
