@@ -40,8 +40,9 @@ LARGEST_SIDE = 2048
 """Largest side of an image in pixels. The memory of position attention grows with the square of the
 number of pixels."""
 
-CHECKED = (3, 2), (1, 4)
-"""Heights and widths at which a program for any size is compared with ours, in its multiples."""
+CHECKED = (2, 3, 2), (1, 1, 4)
+"""Number, height and width of the images at which a program for any size is compared with ours, the
+sides in its multiples."""
 
 TOLERANCE = 1e-4
 """Largest difference of logits from ours, relative to their range."""
@@ -89,11 +90,14 @@ class Program(NamedTuple):
         return ("image", "black", "white") if takes_levels else ("image",)
 
     @property
-    def checked_sizes(self) -> list[tuple[int, int]]:
-        """Heights and widths at which a written program is compared with the network."""
+    def checked_shapes(self) -> list[tuple[int, int, int]]:
+        """Number, height and width of images at which a written program is compared with ours."""
         if self.size is not None:
-            return [self.size]
-        return [(self.multiple * down, self.multiple * across) for down, across in CHECKED]
+            return [(self.batch or 1, *self.size)]
+        step = self.multiple
+        return [
+            (self.batch or count, step * down, step * across) for count, down, across in CHECKED
+        ]
 
     def symbolic_shape(self, *size: str) -> Sequence:
         """Return batch, and height and width as JAX's symbolic shapes, or what they are fixed to.
@@ -135,14 +139,14 @@ class Program(NamedTuple):
         scaled = _scaling(self.bits, self.is_scaled)
         return np.asarray(jax.jit(lambda *inputs: self.model(scaled(*inputs)))(*inputs))
 
-    def levels(self, size: tuple[int, int]) -> np.ndarray:
-        """Return random levels of images of a height and width, `[batch or 1, *size, channels]`."""
-        rng, shape = np.random.default_rng(0), (self.batch or 1, *size, self.channels)
-        return rng.integers(0, 2**self.bits, shape, BITS[self.bits])
+    def levels(self, *shape: int) -> np.ndarray:
+        """Return random levels `[*shape, channels]` of a number of images of a height and width."""
+        rng = np.random.default_rng(0)
+        return rng.integers(0, 2**self.bits, (*shape, self.channels), BITS[self.bits])
 
-    def example(self, size: tuple[int, int]) -> list[np.ndarray]:
-        """Return inputs for images of a height and width."""
-        image = self.levels(size)
+    def example(self, *shape: int) -> list[np.ndarray]:
+        """Return inputs for a number of images of a height and width."""
+        image = self.levels(*shape)
         if self.is_scaled:
             return [bioimage_package.unit_range(image, self.model.spec)]
         maximum = 2**self.bits - 1
@@ -376,10 +380,10 @@ def _without_jax(module: bytes) -> bytes:
 
 
 def _write_package(program: Program, path: pathlib.Path) -> Run:
-    size = program.checked_sizes[0]
-    logits = program.expected(program.example(size))
+    shape = 1, *program.checked_shapes[0][1:]
+    logits = program.expected(program.example(*shape))
     results = logits, np.asarray(jax.nn.sigmoid(logits))
-    arrays = {"image": program.levels(size), **dict(zip(OUTPUTS, results, strict=True))}
+    arrays = {"image": program.levels(*shape), **dict(zip(OUTPUTS, results, strict=True))}
     bioimage_package.write(
         path, program.model.spec, _onnx_model(program), program.metadata(), program.size,
         program.multiple, arrays,
@@ -457,8 +461,8 @@ def write_program(program: Program, path: pathlib.Path) -> float:
 def _difference(program: Program, run: Run) -> float:
     """Return the largest difference of a program's logits from ours, relative to their range."""
     differences = []
-    for size in program.checked_sizes:
-        inputs = program.example(size)
+    for shape in program.checked_shapes:
+        inputs = program.example(*shape)
         ours = program.expected(inputs)
         theirs = run(dict(zip(program.input_names, inputs, strict=True)))
         span = max(np.ptp(ours), np.finfo(np.float32).tiny)

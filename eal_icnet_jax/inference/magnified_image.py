@@ -5,7 +5,7 @@ import numpy as np
 
 from eal_icnet_jax.imaging import pixel_values
 from eal_icnet_jax.imaging.mosaics import Mosaic
-from eal_icnet_jax.inference.prediction_models import PredictionModel
+from eal_icnet_jax.inference.prediction_models import PredictionModel, looks_on_canvas
 from eal_icnet_jax.inference.prediction_options import ImageOptions
 from eal_icnet_jax.inference.views import Predict
 from eal_icnet_jax.inference.windows import (
@@ -68,16 +68,17 @@ class MagnifiedImage:
         per_device = 1 if jax.default_backend() == "cpu" else WINDOWS_PER_ACCELERATOR
         return self._options.batch or jax.local_device_count() * per_device
 
-    def _predict(self, share_programs: bool) -> Predict:
-        options, shape = self._options, self._mosaic.shape
+    def _predict(self, share_programs: bool, on_canvas: bool = False) -> Predict:
+        options = self._options
         return self._model.predict_at(
-            self._factor, shape, options.tta, share_programs, options.with_spread
+            self._factor, options.tta, share_programs, options.with_spread, on_canvas
         )
 
     def windows(self) -> BlendedWindows:
         """Return the windows of the image and their prediction."""
         # Results must not depend on the images before, so programs are not shared.
-        predict = self._predict(share_programs=False)
+        on_canvas = looks_on_canvas(self._options.scale, self._mosaic.shape)
+        predict = self._predict(share_programs=False, on_canvas=on_canvas)
         return BlendedWindows(
             self._mosaic,
             predict,

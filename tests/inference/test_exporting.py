@@ -168,8 +168,7 @@ def test_stablehlo_of_one_shape_is_compiled_without_our_code(stretched, tmp_path
     facts = json.loads((tmp_path / "model.stablehlo.json").read_text())
     assert facts["outputs"] == "metal, via" and facts["stretch_percentiles"] == "0.5, 99.5"
     program = exporting.program_of(checkpoints.load_model(stretched), (SIDE, SIDE), batch=2)
-    inputs = program.example((SIDE, SIDE))
-    assert len(inputs[0]) == 2
+    inputs = program.example(2, SIDE, SIDE)
     device = jax.devices("cpu")[0]
     client = backend.get_backend("cpu")
     compiled = client.compile_and_load(as_text(path), xla_client.DeviceList((device,)))
@@ -258,7 +257,7 @@ def test_every_network_gives_our_logits(name, size, ending, tmp_path):
         pytest.importorskip("jax2onnx")
     model = random_network(name)
     program = exporting.program_of(model, (64, 96))
-    logits = program.expected(program.example((64, 96)))
+    logits = program.expected(program.example(1, 64, 96))
     assert np.std(logits) > 1e-3 * np.abs(logits).max()
     path = tmp_path / f"model.{ending}"
     assert exporting.write_program(exporting.program_of(model, size), path) < 1e-4

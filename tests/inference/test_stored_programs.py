@@ -6,9 +6,11 @@ import pytest
 from flax import nnx
 
 from eal_icnet_jax.datasets.ic_synthetic import examples
+from eal_icnet_jax.imaging.mosaics import mosaic_from_array
 from eal_icnet_jax.inference import stored_programs
-from eal_icnet_jax.inference.image_prediction import ImagePredictor
-from eal_icnet_jax.inference.prediction_models import PredictionModel
+from eal_icnet_jax.inference.image_prediction import ImagePrediction, ImagePredictor
+from eal_icnet_jax.inference.prediction_models import ModelChoice, PredictionModel
+from eal_icnet_jax.inference.prediction_options import ImageOptions
 from eal_icnet_jax.inference.predictor import Predictor
 from eal_icnet_jax.inference.stored_programs import StoredForwardPass, packaged_network
 from eal_icnet_jax.models import pretrained
@@ -67,16 +69,22 @@ def test_stored_programs_predict_the_same_to_the_bit_and_build_no_network(cache,
     assert len(files_of(cache)) == 4  # what is known of it, weights and two programs
 
 
-@pytest.mark.parametrize("scale", ["auto", 1.3])
-def test_one_program_looks_for_the_scale_of_a_photograph_and_predicts_its_windows(scale, cache):
-    """They are larger than a window here, and smaller than one where they are shrunk."""
-    example = examples.draw_example(examples.kind_by_name("sem_photographs"), "test", 0)
-    image = np.ascontiguousarray(example["image"][:300, :340, 0])
-    predictor = ImagePredictor(packaged_network("sem"), scale=scale)
-    predictor(image)
-    predictor(image[:200, :190])
-    names = {path.name for path in files_of(cache)} - {"network", "weights"}
-    assert names == {"canvas_probabilities_of_1x256x256x1"}
+def test_one_program_looks_for_the_scale_of_a_photograph_and_predicts_its_windows(cache):
+    """Of one that is predicted in windows, and of one that is smaller than a window."""
+    kind = examples.kind_by_name("sem_photographs")
+    drawn = [examples.draw_example(kind, "test", index)["image"][..., 0] for index in (1, 0)]
+    image, small = (np.ascontiguousarray(image[:300, :340]) for image in drawn)
+    choice, mosaic = ModelChoice(packaged_network("sem")), mosaic_from_array(cache, image)
+    prediction = ImagePrediction(mosaic, choice, ImageOptions(scale="auto"))
+    found = prediction.probabilities()
+    assert prediction.at().window < image.shape
+    ImagePredictor(packaged_network("sem"))(small)
+    programs = {path.name for path in files_of(cache)} - {"network", "weights"}
+    assert programs == {"canvas_probabilities_of_1x256x256x1"}
+    exactly = ImagePrediction(mosaic, choice, ImageOptions(scale=prediction.scale.factor))
+    np.testing.assert_allclose(exactly.probabilities(), found, atol=1e-5)
+    programs ^= {path.name for path in files_of(cache)} - {"network", "weights"}
+    assert programs == {"probabilities_of_1x256x256x1"}
 
 
 def test_a_damaged_or_missing_file_is_made_anew(cache, built):
