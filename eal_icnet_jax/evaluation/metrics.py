@@ -236,7 +236,8 @@ def electrically_significant_differences(
       ValueError: the masks' shapes differ, no pixel counts, or `valid` comes with polygons.
     """
     if isinstance(label, np.ndarray) and label.dtype != object:
-        return MaskComparison(label, prediction, valid).differences(min_wire_area, border)
+        comparison = MaskComparison(label, np.asarray(prediction), valid)
+        return comparison.differences(min_wire_area, border)
     if valid is not None:
         raise ValueError("valid is for masks: cut the polygons instead")
     matching = electrical.match_polygons(list(label), list(prediction), size, min_wire_area, border)
