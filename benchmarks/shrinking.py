@@ -68,8 +68,8 @@ def measured(case: Case) -> Iterator[tuple]:
         predict = ImagePredictor(model, scale=whole**power)
         p = predict(image).probabilities["metal"]
         mask = cv2.resize(p, label.shape[::-1], interpolation=cv2.INTER_AREA) >= 0.5
-        faults = metrics.electrically_significant_differences(label, mask, valid)
-        miou = metrics.evaluate_masks(label, mask, valid)["mIoU"]
+        comparison = metrics.MaskComparison(label, mask, valid)
+        faults, miou = comparison.differences(), comparison.metrics()["mIoU"]
         yield name, width, whole, power, 100 * miou, faults.opens, faults.shorts
 
 

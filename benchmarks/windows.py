@@ -58,8 +58,9 @@ def measure(predictor: Predictor, image, label, channels: int, window: int, over
     inner = label[MARGIN : image.shape[0] - MARGIN, MARGIN : image.shape[1] - MARGIN]
     differences = np.concatenate([np.abs(part - parts[0]).ravel() for part in parts[1:]])
     masks = [part >= 0.5 for part in parts]
-    scores = [metrics.evaluate_masks(inner, mask) for mask in masks]
-    faults = [metrics.electrically_significant_differences(inner, mask) for mask in masks]
+    comparisons = [metrics.MaskComparison(inner, mask) for mask in masks]
+    scores = [comparison.metrics() for comparison in comparisons]
+    faults = [comparison.differences() for comparison in comparisons]
     return {
         "window": window,
         "overlap": overlap,

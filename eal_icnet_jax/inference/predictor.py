@@ -64,12 +64,6 @@ class Program(NamedTuple):
         return self.batch >= other.batch and (fits or self[1:3] == other[1:3])
 
 
-def _full_batch(count: int) -> int:
-    """Return the least number of images, at least so many, that the devices share evenly."""
-    devices = jax.local_device_count()
-    return -(-count // devices) * devices
-
-
 def _forward_pass(
     model: "Network | StoredForwardPass", **loss: float | Sequence[float]
 ) -> "ForwardPass | StoredForwardPass":
@@ -117,21 +111,34 @@ class Predictor:
                 f"{least}x{least}"
             )
 
-    def _choose_program(self, shape: tuple[int, int, int], use_canvas: bool) -> Program:
+    def _choose_program(
+        self,
+        shape: tuple[int, int, int],
+        use_canvas: bool,
+        canvas: tuple[int, int] | None = None,
+    ) -> Program:
         """Return the program for a batch of this shape: the smallest one that can predict it.
+
+        If a canvas is named that holds the images, it is the program for that one.
 
         Its waste is the number of pixels it predicts beyond those of a better program: one for the
         canvas of such images, or one for exactly their shape. Once the accumulated waste exceeds
         `PROGRAM_COST`, the better program is made. So the total time is at most a few times that of
         the best choice, which would need to know all later shapes.
         """
-        exact = Program(_full_batch(shape[0]), *shape[1:], on_canvas=False)
-        canvas = None
+        devices = jax.local_device_count()
+        exact = Program(-(-shape[0] // devices) * devices, *shape[1:], on_canvas=False)
+        if canvas is not None and self._supports_canvas:
+            named = Program(exact.batch, *canvas, on_canvas=True)
+            if named.can_predict(exact):
+                self._programs[True].add(named)
+                return named
+        usual = None
         if use_canvas and min(shape[1:]) >= self.minimum_size:
-            canvas = canvas_size_for(shape[1:])
+            usual = canvas_size_for(shape[1:])
         shared = exact
-        if canvas not in (None, shape[1:]):
-            shared = Program(exact.batch, *canvas, on_canvas=True)
+        if usual not in (None, shape[1:]):
+            shared = Program(exact.batch, *usual, on_canvas=True)
         suitable = (program for program in self._programs[use_canvas] if program.can_predict(exact))
         chosen = min(suitable, key=Program.pixel_count, default=shared)
         for better in dict.fromkeys((exact, shared)):
@@ -184,14 +191,8 @@ class Predictor:
     ) -> np.ndarray:
         """Predict images of a size that suits the network."""
         count, height, width, _ = images.shape
-        on_canvas = canvas and Program(_full_batch(count), *canvas, on_canvas=True)
-        exact = Program(count, height, width, on_canvas=False)
-        if on_canvas and self._supports_canvas and on_canvas.can_predict(exact):
-            program = on_canvas
-            self._programs[True].add(program)
-        else:
-            use_canvas = share_programs and self._supports_canvas
-            program = self._choose_program((count, height, width), use_canvas)
+        use_canvas = share_programs and self._supports_canvas
+        program = self._choose_program((count, height, width), use_canvas, canvas)
         batch = self._padded(images, program)
         if program.on_canvas:
             image_size = np.array((height, width), np.int32)

@@ -19,7 +19,6 @@ DEFAULT_WINDOW = 512
 OVERLAP_DIVISOR = 8
 """Default overlap: an eighth of the window."""
 
-
 MAX_WHOLE_PIXELS = 2048 * 2048
 """Largest number of pixels of an image that may go through the network without windows."""
 
