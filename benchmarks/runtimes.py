@@ -60,12 +60,12 @@ def _our_training_step(model, image, label) -> Callable:
     import optax
 
     from eal_icnet_jax.training.state import initial_state
-    from eal_icnet_jax.training.step import make_train_step
+    from eal_icnet_jax.training.step import TrainStep
 
     optimizer = optax.adam(1e-3)
-    graphdef, state = initial_state(model, optimizer)
+    structure, state = initial_state(model, optimizer)
     loss = {"bce_weight": 0.5, "dice_weight": 0.5, "epsilon": 1e-6}
-    step = make_train_step(graphdef, optimizer, loss)
+    step = TrainStep(structure, optimizer, loss)
     valid = np.ones((*label.shape[:3], 1), bool)
     batch = jax.device_put({"image": image, "label": label, "valid": valid})
 

@@ -22,7 +22,7 @@ from eal_icnet_jax.models.checkpoint_files import (
     write_checkpoint,
     write_error_cause,
 )
-from eal_icnet_jax.models.named_arrays import weight_arrays, with_weights
+from eal_icnet_jax.models.named_arrays import weight_arrays, with_arrays
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.models.pretrained import PRETRAINED, load_pretrained
 from eal_icnet_jax.models.registry import Preprocessing
@@ -127,7 +127,7 @@ def load_model(path: str | os.PathLike, **overrides) -> Network:
     graphdef, state = nnx.split(model)
     owner = f"model than {model.spec.name} with {model.spec.options_text()}"
     arrays = read_arrays(directory, metadata, "model", weight_arrays(state), owner)
-    model = nnx.merge(graphdef, with_weights(state, arrays))
+    model = nnx.merge(graphdef, with_arrays(state, arrays))
     model.eval()
     return model
 

@@ -13,12 +13,14 @@ Arrays = dict[str, jax.Array]
 """Arrays by dotted name, such as "classifier.kernel"."""
 
 
-def weight_arrays(*states: nnx.State) -> Arrays:
-    """Return the parameters and batch statistics of states by dotted name."""
-    flat = [
-        item for state in states for item in nnx.to_flat_state(nnx.filter_state(state, WEIGHTS))
-    ]
-    return {".".join(map(str, path)): variable[...] for path, variable in flat}
+def variable_arrays(state: nnx.State) -> Arrays:
+    """Return the arrays of all variables of a state by dotted name."""
+    return {".".join(map(str, path)): value[...] for path, value in nnx.to_flat_state(state)}
+
+
+def weight_arrays(state: nnx.State) -> Arrays:
+    """Return the parameters and batch statistics of a state by dotted name."""
+    return variable_arrays(nnx.filter_state(state, WEIGHTS))
 
 
 def weights_digest(model: nnx.Module) -> str:
@@ -26,8 +28,8 @@ def weights_digest(model: nnx.Module) -> str:
     return arrays_digest(weight_arrays(nnx.state(model)))
 
 
-def with_weights(state: nnx.State, arrays: Arrays) -> nnx.State:
-    """Return the state with the parameters and batch statistics that `weight_arrays` returned."""
+def with_arrays(state: nnx.State, arrays: Arrays) -> nnx.State:
+    """Return the state with the arrays of some or all of its variables, by dotted name."""
 
     def replaced(path, variable):
         name = ".".join(map(str, path))

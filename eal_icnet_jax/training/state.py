@@ -1,5 +1,7 @@
 """The training state: everything that a step changes, and its form in checkpoints."""
 
+import functools
+import operator
 from typing import NamedTuple
 
 import flax
@@ -22,11 +24,42 @@ class RunningLoss(clu_metrics.Collection):
     loss: clu_metrics.Average.from_output("loss")
 
 
+class ModelStructure:
+    """A model without its arrays.
+
+    Args:
+      model: in the mode, training or evaluation, that `model` is to return it in.
+    """
+
+    def __init__(self, model: nnx.Module):
+        self._graphdef, state = nnx.split(model)
+        self._state = jax.eval_shape(lambda: state)
+
+    def state(self, *arrays: Arrays) -> nnx.State:
+        """Return the state of the model that has these arrays, by dotted name."""
+        return named_arrays.with_arrays(self._state, functools.reduce(operator.or_, arrays))
+
+    def model(self, *arrays: Arrays) -> nnx.Module:
+        """Return the model with these arrays, by dotted name."""
+        return nnx.merge(self._graphdef, self.state(*arrays), copy=True)
+
+
+def model_arrays(model: nnx.Module) -> tuple[Arrays, Arrays, Arrays]:
+    """Return a model's parameters, batch statistics and random keys by dotted name."""
+    parts = nnx.state(model, nnx.Param, nnx.BatchStat, ...)
+    params, statistics, random = map(named_arrays.variable_arrays, parts)
+    return params, statistics, random
+
+
 class TrainState(NamedTuple):
     """Everything that a step changes, replicated over the devices.
 
+    Arrays are in dictionaries by dotted name, not in Flax's states, which take Python milliseconds
+    to hand to each step and to take back.
+
     params: the model's parameters.
-    others: its batch statistics and random keys.
+    statistics: its batch statistics.
+    random: its random keys.
     average: exponential moving average of parameters and batch statistics, which is validated and
       saved as the model; None without one.
     optimizer: Adam's moments.
@@ -34,17 +67,18 @@ class TrainState(NamedTuple):
     step: number of batches seen, int32.
     """
 
-    params: nnx.State
-    others: nnx.State
-    average: nnx.State | None
+    params: Arrays
+    statistics: Arrays
+    random: Arrays
+    average: Arrays | None
     optimizer: optax.OptState
     running: RunningLoss
     step: jax.Array
 
-    def weights(self) -> nnx.State:
-        """Return the whole state of the model that is validated, on this process."""
+    def weights(self) -> Arrays:
+        """Return the weights of the model that is validated, on this process."""
         state = local_copy(self)
-        return nnx.merge_state(state.params, state.others, state.average or nnx.State({}))
+        return state.params | state.statistics if state.average is None else state.average
 
     def epoch_loss(self) -> tuple[float, int]:
         """Return the mean loss since the epoch began and its number of steps; waits for them."""
@@ -60,37 +94,27 @@ class TrainState(NamedTuple):
         tree = self._asdict()
         del tree["average"]
         if self.average is None:
-            del tree["params"]
-            tree["others"] = nnx.filter_state(tree["others"], nnx.Not(nnx.BatchStat))
+            del tree["params"], tree["statistics"]
         return tree
 
     def to_arrays(self) -> tuple[Arrays, Arrays]:
         """Return the items `model` and `training` of a checkpoint."""
-        state = local_copy(self)
-        model = (state.params, state.others) if state.average is None else (state.average,)
-        weights = named_arrays.weight_arrays(*model)
-        return weights, named_arrays.tree_arrays(state._rest())
+        return self.weights(), named_arrays.tree_arrays(local_copy(self)._rest())
 
     def from_arrays(self, weights: Arrays, training: Arrays) -> "TrainState":
         """Return a state with the values of a checkpoint and this state's structure."""
         state = local_copy(self)
         rest = named_arrays.with_tree_arrays(state._rest(), training)
         if state.average is not None:
-            average = named_arrays.with_weights(state.average, weights)
-            return replicated(TrainState(average=average, **rest))
-        statistics = named_arrays.with_weights(state.others, weights)
-        rest["others"] = nnx.merge_state(statistics, rest["others"])
-        params = named_arrays.with_weights(state.params, weights)
-        return replicated(TrainState(params=params, average=None, **rest))
+            return replicated(TrainState(average=weights, **rest))
+        params, statistics = (
+            {name: weights[name] for name in part} for part in (state.params, state.statistics)
+        )
+        return replicated(TrainState(params, statistics, average=None, **rest))
 
     def at_epoch_start(self) -> "TrainState":
         """Return the state with an empty running loss."""
         return self._replace(running=replicated(RunningLoss.empty()))
-
-
-def averaged_part(params: nnx.State, others: nnx.State) -> nnx.State:
-    """Return what a moving average covers: parameters and batch statistics."""
-    return nnx.merge_state(params, nnx.filter_state(others, nnx.BatchStat))
 
 
 def _zeros(tree):
@@ -100,7 +124,7 @@ def _zeros(tree):
 
 def initial_state(
     model: nnx.Module, optimizer: optax.GradientTransformation, with_average: bool = False
-) -> tuple[nnx.GraphDef, TrainState]:
+) -> tuple[ModelStructure, TrainState]:
     """Put a model into training mode and split it into its structure and a fresh state.
 
     Args:
@@ -109,16 +133,17 @@ def initial_state(
       with_average: whether steps keep a moving average of its weights.
     """
     model.train()
-    graphdef, params, others = nnx.split(model, nnx.Param, ...)
+    params, statistics, random = model_arrays(model)
     average = None
     if with_average:  # a copy, because a step takes over the arrays of each part
-        average = jax.tree.map(jnp.copy, averaged_part(params, others))
+        average = jax.tree.map(jnp.copy, params | statistics)
     state = TrainState(
         params=params,
-        others=others,
+        statistics=statistics,
+        random=random,
         average=average,
         optimizer=_zeros(jax.eval_shape(optimizer.init, params)),
         running=RunningLoss.empty(),
         step=jnp.zeros((), jnp.int32),
     )
-    return graphdef, replicated(state)
+    return ModelStructure(model), replicated(state)

@@ -22,7 +22,7 @@ from eal_icnet_jax.models.creation import check_options, option_defaults, with_f
 from eal_icnet_jax.models.named_arrays import Arrays
 from eal_icnet_jax.models.network import Network
 from eal_icnet_jax.models.registry import ModelSpec, Preprocessing
-from eal_icnet_jax.system.devices import data_mesh
+from eal_icnet_jax.system.devices import data_mesh, local_copy
 from eal_icnet_jax.system.errors import Interrupted, UserError
 from eal_icnet_jax.system.process_group import SINGLE_PROCESS, ProcessGroup
 from eal_icnet_jax.system.signals import Interruption, sigint_ignored
@@ -32,7 +32,7 @@ from eal_icnet_jax.training.early_stopping import EarlyStopping
 from eal_icnet_jax.training.loss_arguments import loss_arguments
 from eal_icnet_jax.training.progress import Progress
 from eal_icnet_jax.training.state import initial_state
-from eal_icnet_jax.training.step import CHECKED_PARTS, StepReport, make_optimizer, make_train_step
+from eal_icnet_jax.training.step import CHECKED_PARTS, StepReport, TrainStep, make_optimizer
 from eal_icnet_jax.training.training_checkpoints import TrainingCheckpoints
 from eal_icnet_jax.training.workdir import Workdir
 
@@ -173,8 +173,8 @@ class Trainer:
             text = ", ".join(f"{label} {weight:.3g}" for label, weight in weights)
             self._announce(f"the cross-entropy weighs foreground by the balance: {text}")
         decay = self.config.average_decay
-        graphdef, self.state = initial_state(model, optimizer, with_average=decay > 0)
-        self.train_step = make_train_step(graphdef, optimizer, loss, decay)
+        self._structure, self.state = initial_state(model, optimizer, with_average=decay > 0)
+        self.train_step = TrainStep(self._structure, optimizer, loss, decay)
         self.spec = model.spec
         model.eval()
         self.predictor = Predictor(model, **loss)
@@ -373,7 +373,8 @@ class Trainer:
           The evaluation of all images, or None if any process was interrupted.
         """
         config = self.config
-        self.predictor.load(self.state.weights())
+        state = self._structure.state(self.state.weights(), local_copy(self.state.random))
+        self.predictor.load(state)
         evaluation = Evaluation(config.dataset.labels, config.evaluation.threshold, keep=0)
         examples = decoded_examples.evaluation_examples(
             config,

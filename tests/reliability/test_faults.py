@@ -214,11 +214,20 @@ def at_step(trainer: Trainer, step: int, action) -> list[int]:
 
 
 def test_a_killed_reading_process_stops_the_run_which_goes_on_later(data_dir, workdir, tmp_path):
-    """The system kills one when memory runs out."""
+    """The system kills one when memory runs out.
+
+    It is killed while it waits to hand over an image. In the microseconds in which it holds a lock
+    of Grain's, Grain would wait for that lock for ever.
+    """
     config = small_config.on(data_dir)
     config.workers, config.epochs = 2, 200
     trainer = Trainer(config, tmp_path)
-    at_step(trainer, 6, lambda: multiprocessing.active_children()[0].kill())
+
+    def kill():
+        time.sleep(1.0)
+        multiprocessing.active_children()[0].kill()
+
+    at_step(trainer, 6, kill)
     with pytest.raises(UserError, match="one of the 2 processes that read images was killed"):
         trainer.run()
     assert multiprocessing.active_children() == []

@@ -7,8 +7,8 @@ import optax
 import pytest
 from flax import nnx
 
-from eal_icnet_jax.models import named_arrays
-from eal_icnet_jax.training.state import RunningLoss, initial_state
+from eal_icnet_jax.models.named_arrays import tree_arrays
+from eal_icnet_jax.training.state import RunningLoss, initial_state, model_arrays
 from eal_icnet_jax.training.step import make_optimizer
 from eal_icnet_jax.training.trainer import Trainer
 from tests import small_config, trainings
@@ -46,8 +46,8 @@ def test_a_fresh_optimizer_is_what_optax_makes_it(options):
     config = small_config.get_config()
     config.update_from_flattened_dict(options)
     optimizer, layer = make_optimizer(config, 10), Layer(0)
-    expected = optimizer.init(nnx.state(layer, nnx.Param))
     _, state = initial_state(layer, optimizer)
+    expected = optimizer.init(state.params)
     assert jax.tree.structure(state.optimizer) == jax.tree.structure(expected)
     for found, array in zip(*map(jax.tree.leaves, (state.optimizer, expected)), strict=True):
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
@@ -65,11 +65,19 @@ def test_every_part_of_the_state_is_saved_and_restored(with_average):
         trainings.assert_equal(after, before)
     assert restored.epoch_loss() == (0.75, 1)
     assert int(restored.step) == 3
-    for read in (lambda s: nnx.merge_state(s.params, s.others), lambda s: s.weights()):
-        model, expected = read(restored), read(saved)
-        trainings.assert_equal(
-            named_arrays.weight_arrays(model), named_arrays.weight_arrays(expected)
-        )
+    for read in (lambda s: s.params | s.statistics, lambda s: s.weights()):
+        trainings.assert_equal(read(restored), read(saved))
+
+
+def test_a_structure_gives_the_model_back():
+    """With its batch statistics, its random keys and its mode."""
+    layer = Layer(1)
+    structure, state = initial_state(layer, optax.adam(1e-3))
+    image = jnp.arange(8.0).reshape(4, 2)
+    again = structure.model(state.params, state.statistics, state.random)
+    for _ in range(2):
+        np.testing.assert_array_equal(again(image), layer(image))
+    trainings.assert_equal(*(tree_arrays(model_arrays(model)) for model in (again, layer)))
 
 
 def test_training_changes_the_random_keys_of_dropout_and_resuming_restores_them(
@@ -78,7 +86,7 @@ def test_training_changes_the_random_keys_of_dropout_and_resuming_restores_them(
     config = small_config.on(data_dir)
     resumed, fresh = (Trainer(config, path) for path in (workdir_copy, tmp_path / "new"))
     (_, after), (_, before) = (trainer.state.to_arrays() for trainer in (resumed, fresh))
-    names = [name for name in before if name.startswith("others.")]
+    names = [name for name in before if name.startswith("random.")]
     assert names and any(not np.array_equal(before[name], after[name]) for name in names)
 
 

@@ -12,7 +12,6 @@ import pytest
 from flax import nnx
 
 from eal_icnet_jax import models
-from eal_icnet_jax.models import named_arrays
 from eal_icnet_jax.training import step
 from eal_icnet_jax.training.state import initial_state
 from tests import small_config
@@ -24,27 +23,31 @@ def step_on_all_devices() -> dict[str, np.ndarray]:
         "eal_icnet", rngs=nnx.Rngs(0), block_1_dilations=(2,), block_2_dilations=(4,)
     )
     optimizer = optax.sgd(0.1)
-    graphdef, state = initial_state(model, optimizer)
+    structure, state = initial_state(model, optimizer)
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.random((4, 64, 64, 1), np.float32),
         "label": rng.random((4, 64, 64, 1)) > 0.5,
         "valid": rng.random((4, 64, 64, 1)) > 0.1,
     }
-    program = step.make_train_step(graphdef, optimizer, {}).lower(state, batch).compile()
-    loops = [line for line in program.as_text().splitlines() if "/while/body" in line]
-    state, _ = program(state, batch)
+    train_step = step.TrainStep(structure, optimizer, {})
+    arrays = state.params, state.statistics, state.random
+    program = train_step.gradients.lower(*arrays, batch).compile().as_text()
+    loops = [line for line in program.splitlines() if "/while/body" in line]
+    update = train_step.update.lower(state, jnp.zeros(()), state.params).compile().as_text()
+    state, _ = train_step(state, batch)
     return {
         "devices": jax.device_count(),
         "lines in loops": len(loops),
         "exchanges in loops": sum("all-reduce(" in line for line in loops),
+        "exchanges in the update": update.count("all-reduce("),
         "loss": state.running.compute()["loss"],
-        **named_arrays.weight_arrays(state.params, state.others),
+        **state.weights(),
     }
 
 
 def test_two_devices_compute_the_step_of_one(tmp_path):
-    """Loss, batch statistics and weights are equal, and no loop exchanges anything.
+    """Loss, batch statistics and weights are equal; neither loops nor the update exchange anything.
 
     Several processes on CPU would mix what a loop exchanges with other sums over the batch.
     """
@@ -60,7 +63,8 @@ def test_two_devices_compute_the_step_of_one(tmp_path):
     one, two = step_on_all_devices(), dict(np.load(out))
     assert (one.pop("devices"), two.pop("devices")) == (1, 2)
     assert all(result.pop("lines in loops") for result in (one, two))
-    assert [result.pop("exchanges in loops") for result in (one, two)] == [0, 0]
+    for place in ("loops", "the update"):
+        assert [result.pop(f"exchanges in {place}") for result in (one, two)] == [0, 0]
     assert one.keys() == two.keys()
     for name, value in one.items():
         np.testing.assert_allclose(two[name], value, rtol=1e-4, atol=1e-5, err_msg=name)
@@ -105,9 +109,8 @@ def test_the_learning_rate_rises_and_falls():
 
 
 def test_the_average_follows_the_weights():
-    average = nnx.State({"w": nnx.Param(jnp.zeros(2))})
-    current = nnx.State({"w": nnx.Param(jnp.ones(2))})
+    average, current = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
     early = step.moving_average(average, current, jnp.int32(0), 0.99)
     late = step.moving_average(average, current, jnp.int32(10**6), 0.99)
-    np.testing.assert_allclose(early["w"][...], 0.9)
-    np.testing.assert_allclose(late["w"][...], 0.01, rtol=1e-4)
+    np.testing.assert_allclose(early["w"], 0.9)
+    np.testing.assert_allclose(late["w"], 0.01, rtol=1e-4)

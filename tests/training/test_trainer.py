@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from eal_icnet_jax.models import checkpoints, named_arrays
+from eal_icnet_jax.models import checkpoints
 from eal_icnet_jax.system.errors import UserError
 from eal_icnet_jax.training.trainer import Trainer, create_model
 from tests import small_config, trainings
@@ -67,7 +67,7 @@ def test_fine_tuning_starts_from_a_checkpoint(config, workdir, tmp_path):
     config.model.checkpoint = str(workdir)
     trainer = Trainer(config, tmp_path)
     best = int(checkpoints.resolve(workdir).name)
-    weights = named_arrays.weight_arrays(trainer.state.params, trainer.state.others)
+    weights = trainer.state.weights()
     trainings.assert_equal(weights, trainings.weights(workdir, best))
     assert int(trainer.state.step) == 0
 
