@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from eal_icnet_jax.layers import max_pool_2x2
 from eal_icnet_jax.layers.attention import position_attention, token_statistics_attention
+from eal_icnet_jax.layers.channel_product import channel_product
 from eal_icnet_jax.layers.dense_convolution import dense_conv, direct_conv
 from eal_icnet_jax.layers.depthwise_convolution import depthwise_conv
 from eal_icnet_jax.layers.normalization import batch_norm_prelu
@@ -80,6 +81,13 @@ def cases():
             lambda x, k, stride=stride: dense_conv(x, k, stride),
             lambda x, k, stride=stride: direct_conv(x, k, stride),
             ((1, size, size, features), (*kernel, features, outputs)),
+        )
+    for size, features, outputs in ((128, 32, 64), (64, 64, 128), (64, 128, 128)):
+        yield (
+            f"channel product {size}x{size} {features}->{outputs}",
+            channel_product,
+            jnp.matmul,
+            ((1, size, size, features), (features, outputs)),
         )
     for size, features, outputs in ((32, 512, 512), (256, 64, 32)):
         yield (

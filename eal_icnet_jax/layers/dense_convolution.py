@@ -8,12 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from eal_icnet_jax.layers.batch_sharding import batch_shards
+from eal_icnet_jax.layers.channel_product import channel_product
 from eal_icnet_jax.layers.padding import Padding, centred_padding
 from eal_icnet_jax.layers.plain_forms import takes_plain_forms
 from eal_icnet_jax.layers.transposed_convolution import matmul_transposed_conv
 
 PATCHES_PER_BLOCK = 1024
 """Number of image patches that `kernel_gradient` lays out at once: they fit in a core's cache."""
+
+SMALL_PATCH = 512
+"""Values of an image patch up to which twice as many are laid out: two cores share the product."""
 
 
 def direct_conv(
@@ -274,7 +278,8 @@ def _kernel_gradient(x, gradient, kernel_size, stride, dilation):
     (kh, kw), (dh, dw) = kernel_size, dilation
     batch, height, width, outputs = gradient.shape
     features = x.shape[-1]
-    rows = min(height, max(1, PATCHES_PER_BLOCK // (batch * width)))
+    patches = PATCHES_PER_BLOCK * (2 if kh * kw * features <= SMALL_PATCH else 1)
+    rows = min(height, max(1, patches // (batch * width)))
     blocks = -(-height // rows)
     gradient = jnp.pad(gradient, ((0, 0), (0, blocks * rows - height), (0, 0), (0, 0)))
     top, left = dh * (kh // 2), dw * (kw // 2)
@@ -435,7 +440,7 @@ def dense_conv(
 ) -> jax.Array:
     """Compute `direct_conv` with centred padding by the fastest form on each platform."""
     if kernel.shape[:2] == (1, 1) and stride == 1:
-        return x @ kernel[0, 0]
+        return channel_product(x, kernel[0, 0])
     if x.dtype != jnp.float32 or x.shape[-1] < 16 or takes_plain_forms():
         return direct_conv(x, kernel, stride, dilation)
     return _conv_by_platform(x, kernel, stride, tuple(dilation), batch_shards())

@@ -18,7 +18,9 @@ from eal_icnet_jax.layers import (
     normalization,
     transposed_convolution,
 )
+from eal_icnet_jax.layers.channel_product import channel_product
 from eal_icnet_jax.layers.depthwise_convolution import depthwise_conv
+from eal_icnet_jax.layers.plain_forms import plain_forms
 from eal_icnet_jax.models import create_model
 from eal_icnet_jax.system.errors import UserError
 
@@ -157,6 +159,15 @@ def test_cpu_conv_equals_direct_conv(monkeypatch, size, kernel, stride, dilation
         normal(2, *size, kernel[2]),
         normal(*kernel) / np.sqrt(np.prod(kernel[:3])),
     )
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 4, 5)])
+def test_channel_product_is_the_matrix_product(shape):
+    """With its gradients; among plain forms, it is nothing but a product."""
+    x, matrix = normal(*shape), normal(5, 7)
+    assert_same_with_gradients(channel_product, jnp.matmul, x, matrix)
+    with plain_forms():
+        assert "custom_vjp" not in str(jax.make_jaxpr(channel_product)(x, matrix))
 
 
 def test_choice_of_convolution_on_cpu(monkeypatch):
