@@ -78,13 +78,19 @@ def all_finite(tree) -> jax.Array:
 
 
 def moving_average(average: Arrays, current: Arrays, step: jax.Array, decay: float) -> Arrays:
-    """Return the exponential moving average of arrays after one more step.
+    """Return the exponential moving average of arrays after one more step, of integers the current.
 
     In the first steps, the decay is `(1 + step) / (10 + step)`, as in TensorFlow, so that the
     initial weights are soon forgotten.
     """
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), average, current)
+
+    def averaged(old, new):
+        if not jnp.issubdtype(new.dtype, jnp.floating):  # the batches that a batch norm has seen
+            return new
+        return old + (1 - decay) * (new - old)
+
+    return jax.tree.map(averaged, average, current)
 
 
 class TrainStep:

@@ -12,9 +12,10 @@ import pytest
 from flax import nnx
 
 from eal_icnet_jax import models
+from eal_icnet_jax.models.named_arrays import tree_arrays
 from eal_icnet_jax.training import step
 from eal_icnet_jax.training.state import initial_state
-from tests import small_config
+from tests import small_config, small_model
 
 
 def step_on_all_devices() -> dict[str, np.ndarray]:
@@ -114,3 +115,18 @@ def test_the_average_follows_the_weights():
     late = step.moving_average(average, current, jnp.int32(10**6), 0.99)
     np.testing.assert_allclose(early["w"], 0.9)
     np.testing.assert_allclose(late["w"], 0.01, rtol=1e-4)
+
+
+def test_a_step_keeps_the_types_of_the_state():
+    """Also those of averaged counts of batches; otherwise the next step would compile again."""
+    model = small_model.create()
+    optimizer = step.make_optimizer(small_config.get_config(), 10)
+    structure, state = initial_state(model, optimizer, with_average=True)
+    train_step = step.TrainStep(structure, optimizer, {}, 0.9)
+    state = jax.eval_shape(lambda: state)
+    assert any(not jnp.issubdtype(array.dtype, jnp.floating) for array in state.average.values())
+    after, _ = jax.eval_shape(train_step.update, state, jnp.zeros(()), state.params)
+    before, after = (
+        {k: (v.shape, v.dtype) for k, v in tree_arrays(s).items()} for s in (state, after)
+    )
+    assert after == before
