@@ -13,12 +13,7 @@ from eal_icnet_jax.layers import batch_sharded_over
 from eal_icnet_jax.models.losses import bce_dice_loss
 from eal_icnet_jax.models.named_arrays import Arrays
 from eal_icnet_jax.system.devices import data_mesh
-from eal_icnet_jax.training.state import (
-    ModelStructure,
-    RunningLoss,
-    TrainState,
-    model_arrays,
-)
+from eal_icnet_jax.training.state import ModelStructure, RunningLoss, TrainState, model_arrays
 
 CHECKED_PARTS = ("loss", "gradients", "parameters")
 """The parts of a step that must stay finite, in the order of `StepReport.finite`."""
@@ -140,20 +135,19 @@ class TrainStep:
         self.update = jax.jit(
             self._updated, donate_argnums=0, in_shardings=everywhere, out_shardings=everywhere
         )
-        self._compiled_update = None
+        self._compiled_update: concurrent.futures.Future[jax.stages.Compiled] | None = None
 
     def __call__(self, state: TrainState, batch) -> tuple[TrainState, StepReport]:
-        arrays = state.params, state.statistics, state.random
         if self._compiled_update is None:
-            with concurrent.futures.ThreadPoolExecutor(1) as thread:
-                compilation = thread.submit(self._compile_update, jax.eval_shape(lambda: state))
-                found = self.gradients(*arrays, batch)
-                self._compiled_update = compilation.result()
-        else:
-            found = self.gradients(*arrays, batch)
-        loss, gradients, statistics, random, stops = found
+            thread = concurrent.futures.ThreadPoolExecutor(1)
+            shapes = jax.eval_shape(lambda: state)
+            self._compiled_update = thread.submit(self._compile_update, shapes)
+            thread.shutdown(wait=False)  # it ends with the compilation
+        loss, gradients, statistics, random, stops = self.gradients(
+            state.params, state.statistics, state.random, batch
+        )
         state = state._replace(statistics=statistics, random=random)
-        state, finite = self._compiled_update(state, loss, gradients)
+        state, finite = self._compiled_update.result()(state, loss, gradients)
         return state, StepReport(finite, stops)
 
     def _compile_update(self, state: TrainState) -> jax.stages.Compiled:
