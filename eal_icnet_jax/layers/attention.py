@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from eal_icnet_jax.layers import regularization
+from eal_icnet_jax.layers.batch_sharding import batch_shards
 from eal_icnet_jax.layers.canvas import image_mask, is_on_canvas, mask_outside
 from eal_icnet_jax.layers.channel_product import channel_product
 from eal_icnet_jax.layers.convolution_layers import Conv
@@ -16,6 +17,10 @@ from eal_icnet_jax.layers.plain_forms import takes_plain_forms
 BLOCK_TOKENS = 256
 """Number of queries, or keys, whose scores exist at once on CPU. Those of a 512x512 image then stay
 near the caches."""
+
+CPU_SCORES = 2**20
+"""Largest number of scores of several images that exist at once on CPU, four megabytes in float32.
+More would leave the caches: the images then follow one another."""
 
 ACCELERATOR_SCORES = 2**28
 """Largest number of scores of a batch that exist at once elsewhere, a gigabyte in float32. Those of
@@ -69,18 +74,39 @@ def _wide_einsum(subscripts: str, *operands: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, *operands, preferred_element_type=dtype)
 
 
-def _by_blocks(function, query, *arguments):
+def _one_after_another(function, shards, *images):
+    """Call a function with as many images at a time as `CPU_SCORES` allows.
+
+    Each of the devices that share the batch, `shards`, takes its own part.
+    """
+    batch, tokens = images[0].shape[:2]
+    share = batch // shards
+    most = max(1, CPU_SCORES // (BLOCK_TOKENS * tokens))
+    together = max(count for count in range(1, min(share, most) + 1) if share % count == 0)
+    steps = share // together
+    if steps == 1:
+        return function(*images)
+    split = (x.reshape(shards, steps, together, *x.shape[1:]).swapaxes(0, 1) for x in images)
+    groups = [x.reshape(steps, shards * together, *x.shape[3:]) for x in split]
+    results = jax.lax.map(lambda group: function(*group), groups)
+    split = (x.reshape(steps, shards, together, *x.shape[2:]).swapaxes(0, 1) for x in results)
+    return tuple(x.reshape(batch, *x.shape[3:]) for x in split)
+
+
+def _by_blocks(function, shards, query, *arguments):
     """Call a function with the `size` of the blocks that suits each platform."""
     batch, tokens = query.shape[:2]
     if tokens <= BLOCK_TOKENS:
         return function(query, *arguments, size=tokens)
     most = max(BLOCK_TOKENS, ACCELERATOR_SCORES // (batch * tokens))
     blocks = -(-tokens // most)
-    forms = {
-        platform: functools.partial(function, size=size)
-        for platform, size in (("cpu", BLOCK_TOKENS), ("default", -(-tokens // blocks)))
-    }
-    return jax.lax.platform_dependent(query, *arguments, **forms)
+    on_cpu = functools.partial(function, size=BLOCK_TOKENS)
+    return jax.lax.platform_dependent(
+        query,
+        *arguments,
+        cpu=functools.partial(_one_after_another, on_cpu, shards),
+        default=functools.partial(function, size=-(-tokens // blocks)),
+    )
 
 
 def _attend(query, key, value, size):
@@ -111,13 +137,13 @@ def whole_position_attention(query: jax.Array, key: jax.Array, value: jax.Array)
     return jnp.matmul(weights, value, preferred_element_type=dtype).astype(value.dtype)
 
 
-@jax.custom_vjp
 def position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
     """Compute unscaled softmax attention block by block.
 
     The forward pass works on blocks of queries, the backward pass on blocks of keys, so that on CPU
-    at most `BLOCK_TOKENS * N` scores exist at once. As in Dao et al., "FlashAttention", NeurIPS
-    2022, the backward pass recomputes the scores from each query's log-sum-exp.
+    at most `BLOCK_TOKENS * N` scores of a large image exist at once, and `CPU_SCORES` of several
+    small ones. As in Dao et al., "FlashAttention", NeurIPS 2022, the backward pass recomputes the
+    scores from each query's log-sum-exp.
 
     Args:
       query: `[B, N, features]`.
@@ -127,16 +153,21 @@ def position_attention(query: jax.Array, key: jax.Array, value: jax.Array) -> ja
     Returns:
       `softmax(query key^T) value`, `[B, N, channels]`, in the value's dtype.
     """
-    return _by_blocks(_attend, query, key, value)[0]
+    return _position_attention(query, key, value, batch_shards())
 
 
-def _attention_forward(query, key, value):
-    out, log_total = _by_blocks(_attend, query, key, value)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _position_attention(query, key, value, shards):
+    return _by_blocks(_attend, shards, query, key, value)[0]
+
+
+def _attention_forward(query, key, value, shards):
+    out, log_total = _by_blocks(_attend, shards, query, key, value)
     return out, (query, key, value, out, log_total)
 
 
-def _attention_backward(residuals, gradient):
-    return _by_blocks(_attention_gradients, *residuals, gradient)
+def _attention_backward(shards, residuals, gradient):
+    return _by_blocks(_attention_gradients, shards, *residuals, gradient)
 
 
 def _attention_gradients(query, key, value, out, log_total, gradient, size):
@@ -170,7 +201,7 @@ def _attention_gradients(query, key, value, out, log_total, gradient, size):
     return query_gradient.swapaxes(1, 2).astype(query.dtype), key_gradient, value_gradient
 
 
-position_attention.defvjp(_attention_forward, _attention_backward)
+_position_attention.defvjp(_attention_forward, _attention_backward)
 
 
 def _append_key_bias(query, key, mask):

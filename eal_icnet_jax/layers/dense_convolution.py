@@ -19,6 +19,9 @@ PATCHES_PER_BLOCK = 1024
 SMALL_PATCH = 512
 """Values of an image patch up to which twice as many are laid out: two cores share the product."""
 
+WIDE_PATCH = 1024
+"""Values of an image patch from which `kernel_gradient` lays out only the patches' rows."""
+
 
 def direct_conv(
     x: jax.Array,
@@ -237,6 +240,55 @@ def row_dilated_conv(
     )
 
 
+SHARED_ROW = 2**14
+"""Values of an image's row from which XLA's CPU convolution shares its work between two cores."""
+
+
+def strip_conv(x: jax.Array, kernel: jax.Array, strips: int) -> jax.Array:
+    """Compute `direct_conv` with a 3x3 kernel on strips of the image that lie side by side.
+
+    XLA's CPU convolution divides each row of the image among the cores, in parts whose patches fit
+    in a core's cache. Narrow images are one part, so that one core does all the work. The strips,
+    each with a row of its neighbours above and below, make a wide image. The results are the same
+    to the bit: unlike other forms, this one may serve the forward pass of training.
+
+    Args:
+      x: `[B, H, W, in]`.
+      kernel: `[3, 3, in, out]`.
+      strips: number of parts into which the rows are divided.
+
+    Returns:
+      `[B, H, W, out]`.
+    """
+    height, width = x.shape[1:3]
+    rows = -(-height // strips)
+    padded = jnp.pad(x, ((0, 0), (1, strips * rows - height + 1), (0, 1), (0, 0)))
+    places = range(strips)
+    wide = jnp.concatenate([padded[:, i * rows : (i + 1) * rows + 2] for i in places], 2)
+    wide = direct_conv(wide, kernel, padding=((0, 0), (1, 0)))
+    parts = [wide[:, :, i * (width + 1) : i * (width + 1) + width] for i in places]
+    return jnp.concatenate(parts, 1)[:, :height]
+
+
+def _strip_count(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]) -> int:
+    """Return into how many strips `strip_conv` best divides an image, 1 where it is no faster.
+
+    Above 64 outputs, XLA shares the outputs between the cores; below 24, strips gain nothing.
+    """
+    height, width, features = x.shape[1:]
+    strips = -(-SHARED_ROW // (width * features))
+    is_plain_3x3 = (*kernel.shape[:2], stride, *dilation) == (3, 3, 1, 1, 1)
+    return strips if is_plain_3x3 and 24 <= kernel.shape[3] <= 64 and height >= 16 * strips else 1
+
+
+def shared_conv(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]):
+    """Compute `direct_conv` with the same sums, by `strip_conv` where that is faster."""
+    strips = _strip_count(x, kernel, stride, dilation)
+    return (
+        direct_conv(x, kernel, stride, dilation) if strips == 1 else strip_conv(x, kernel, strips)
+    )
+
+
 def kernel_gradient(
     x: jax.Array,
     gradient: jax.Array,
@@ -250,8 +302,10 @@ def kernel_gradient(
     Works on one block of rows at a time: the block's image patches are laid out side by side and
     multiplied with its output gradients in one matrix product. XLA's own form, a convolution with a
     window as large as the image, takes up to three times as long on CPU, depending on the release.
-    If several devices share the batch, every shard sums up its own part and the parts are added at
-    the end; otherwise the devices would exchange data for every block.
+    Wide patches would leave the caches. Only one row of each is laid out then, and multiplied with
+    the output gradients of all rows that it contributes to. If several devices share the batch,
+    every shard sums up its own part and the parts are added at the end; otherwise the devices would
+    exchange data for every block.
 
     Args:
       x: input of the convolution, `[B, H, W, in]`.
@@ -264,9 +318,12 @@ def kernel_gradient(
     Returns:
       `[kh, kw, in, out]`.
     """
+    is_wide = stride == 1 and kernel_size[0] * kernel_size[1] * x.shape[-1] >= WIDE_PATCH
 
     def shard_gradient(x, gradient):
-        return _kernel_gradient(x, gradient, kernel_size, stride, dilation)
+        if is_wide:
+            return _gradient_of_wide_patches(x, gradient, kernel_size, dilation)
+        return _gradient_of_patches(x, gradient, kernel_size, stride, dilation)
 
     if shards == 1:
         return shard_gradient(x, gradient)
@@ -274,7 +331,7 @@ def kernel_gradient(
     return jax.vmap(shard_gradient)(x, gradient).sum(0)
 
 
-def _kernel_gradient(x, gradient, kernel_size, stride, dilation):
+def _gradient_of_patches(x, gradient, kernel_size, stride, dilation):
     (kh, kw), (dh, dw) = kernel_size, dilation
     batch, height, width, outputs = gradient.shape
     features = x.shape[-1]
@@ -309,6 +366,30 @@ def _kernel_gradient(x, gradient, kernel_size, stride, dilation):
     total = jnp.zeros((outputs, kh * kw * features), jnp.result_type(x, gradient))
     total, _ = jax.lax.scan(add_block, total, jnp.arange(blocks))
     return total.T.reshape(kh, kw, features, outputs)
+
+
+def _gradient_of_wide_patches(x, gradient, kernel_size, dilation):
+    (kh, kw), (dh, dw) = kernel_size, dilation
+    batch, height, width, features = x.shape
+    outputs = gradient.shape[-1]
+    rows = min(height, max(1, PATCHES_PER_BLOCK // (batch * width)))
+    blocks = -(-height // rows)
+    below, left, reach = blocks * rows - height, dw * (kw // 2), dh * (kh - 1)
+    top = reach - dh * (kh // 2)
+    x = jnp.pad(x, ((0, 0), (0, below), (left, dw * (kw - 1) - left), (0, 0)))
+    gradient = jnp.pad(gradient, ((0, 0), (top, below + reach - top), (0, 0), (0, 0)))
+
+    def add_block(total, block):
+        strip = jax.lax.dynamic_slice_in_dim(x, block * rows, rows, 1)
+        windows = [strip[:, :, j * dw : j * dw + width] for j in range(kw)]
+        strip = jax.lax.dynamic_slice_in_dim(gradient, block * rows, rows + reach, 1)
+        shifted = [strip[:, i : i + rows] for i in range(reach, -1, -dh)]
+        windows, shifted = jnp.concatenate(windows, -1), jnp.concatenate(shifted, -1)
+        return total + jnp.tensordot(shifted, windows, ((0, 1, 2), (0, 1, 2))), None
+
+    total = jnp.zeros((kh * outputs, kw * features), jnp.result_type(x, gradient))
+    total, _ = jax.lax.scan(add_block, total, jnp.arange(blocks))
+    return total.reshape(kh, outputs, kw, features).transpose(0, 2, 3, 1)
 
 
 def _transposed(kernel: jax.Array) -> jax.Array:
@@ -372,7 +453,7 @@ def cpu_conv(
     The forms differ by rounding. A value that rounding moves across zero changes the gradients of
     batch statistics and PReLU by more than the 1e-3 that parity with PyTorch allows. So when
     gradients are taken, the forward pass uses the form that stays closest to PyTorch:
-    `row_dilated_conv` for wide 3x3 kernels, `direct_conv` for all others. The backward pass is
+    `row_dilated_conv` for wide 3x3 kernels, `shared_conv` for all others. The backward pass is
     linear and always uses the fastest form.
 
     Args:
@@ -393,7 +474,7 @@ def _fastest_conv(x, kernel, stride, dilation, for_gradient=False):
         return line_conv(x, kernel, dilation)
     # Spread rows pay off if all values fit in the caches and the kernel has enough outputs.
     is_small = _value_count(x, kernel, stride) <= 6 * 2**20
-    form = row_dilated_conv if kernel.shape[3] >= 24 and is_small else direct_conv
+    form = row_dilated_conv if kernel.shape[3] >= 24 and is_small else shared_conv
     return form(x, kernel, stride, dilation)
 
 
@@ -401,7 +482,7 @@ def _cpu_conv_forward(x, kernel, stride, dilation, _shards):
     kh, kw, features, outputs = kernel.shape
     is_wide = features * outputs >= 64 * 32 and min(features, outputs) >= 32
     is_wide_3x3 = is_wide and (kh, kw, stride, *dilation) == (3, 3, 1, 1, 1)
-    form = row_dilated_conv if is_wide_3x3 else direct_conv
+    form = row_dilated_conv if is_wide_3x3 else shared_conv
     return form(x, kernel, stride, dilation), (x, kernel)
 
 

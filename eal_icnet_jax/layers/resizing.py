@@ -66,8 +66,10 @@ def _interpolate_backward(old, neighbours, gradient):
         axis.weights(size).astype(gradient.dtype)
         for axis, size in zip(neighbours, old, strict=True)
     )
-    # "highest" keeps an accelerator from rounding the weights to a narrower dtype.
-    x_gradient = jnp.einsum("ih,jw,bijc->bhwc", rows, columns, gradient, precision="highest")
+    # "highest" keeps an accelerator from rounding the weights to a narrower dtype. In this order
+    # of the factors, XLA's CPU backend does not copy the gradient transposed.
+    gradient = jnp.einsum("bijc,ih->bhjc", gradient, rows, precision="highest")
+    x_gradient = jnp.einsum("bhjc,jw->bhwc", gradient, columns, precision="highest")
     return x_gradient, None, None
 
 

@@ -145,6 +145,8 @@ def test_winograd_image_gradient_is_that_of_direct_conv(size):
         ((9, 8), (3, 3, 6, 5), 2, (1, 1)),
         ((8, 7), (3, 3, 6, 5), 2, (1, 1)),
         ((9, 11), (3, 5, 6, 5), 1, (2, 3)),
+        ((7, 9), (3, 3, 116, 5), 1, (1, 1)),
+        ((9, 11), (3, 5, 80, 5), 1, (2, 3)),
         ((9, 8), (5, 1, 6, 5), 3, (2, 1)),
         ((8, 5), (5, 1, 64, 64), 1, (1, 1)),
         ((5, 8), (1, 3, 128, 128), 1, (1, 2)),
@@ -161,10 +163,23 @@ def test_cpu_conv_equals_direct_conv(monkeypatch, size, kernel, stride, dilation
     )
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 3, 4, 5)])
-def test_channel_product_is_the_matrix_product(shape):
+@pytest.mark.parametrize(("height", "strips"), [(8, 2), (9, 2), (13, 4), (2, 3)])
+def test_strip_conv_equals_direct_conv(height, strips):
+    """With rows that do not divide into the strips, and with more strips than rows."""
+    x, kernel = normal(2, height, 5, 6), normal(3, 3, 6, 4)
+    assert_same_with_gradients(
+        lambda x, k: dense_convolution.strip_conv(x, k, strips),
+        dense_convolution.direct_conv,
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize("outputs", [7, 2])
+@pytest.mark.parametrize("shape", [(9,), (2, 3, 4, 9)])
+def test_channel_product_is_the_matrix_product(shape, outputs):
     """With its gradients; among plain forms, it is nothing but a product."""
-    x, matrix = normal(*shape), normal(5, 7)
+    x, matrix = normal(*shape), normal(9, outputs)
     assert_same_with_gradients(channel_product, jnp.matmul, x, matrix)
     with plain_forms():
         assert "custom_vjp" not in str(jax.make_jaxpr(channel_product)(x, matrix))
@@ -175,12 +190,12 @@ def test_choice_of_convolution_on_cpu(monkeypatch):
     chosen = []
     uncached = dense_convolution._conv_by_platform.__wrapped__
     monkeypatch.setattr(dense_convolution, "_conv_by_platform", uncached)
-    for name in ("winograd_conv", "line_conv", "row_dilated_conv", "direct_conv"):
+    for name in ("winograd_conv", "line_conv", "row_dilated_conv", "strip_conv", "direct_conv"):
         form = getattr(dense_convolution, name)
 
-        def spy(*arguments, form=form, name=name):
+        def spy(*arguments, form=form, name=name, **options):
             chosen.append(name)
-            return form(*arguments)
+            return form(*arguments, **options)
 
         monkeypatch.setattr(dense_convolution, name, spy)
 
@@ -192,6 +207,14 @@ def test_choice_of_convolution_on_cpu(monkeypatch):
         jax.eval_shape(layer, jax.ShapeDtypeStruct((1, size, size, features), dtype))
         return ({*chosen} - {"direct_conv"}) or {*chosen}
 
+    def in_training(features, outputs, size):
+        chosen.clear()
+        x = jax.ShapeDtypeStruct((1, size, size, features), jnp.float32)
+        kernel = jax.ShapeDtypeStruct((3, 3, features, outputs), jnp.float32)
+        forward = dense_convolution._cpu_conv_forward
+        jax.eval_shape(lambda x, kernel: forward(x, kernel, 1, (1, 1), 1), x, kernel)
+        return ({*chosen} - {"direct_conv"}) or {*chosen}
+
     assert on_cpu(128, 64) == on_cpu(256, 256, size=128) == {"winograd_conv"}
     assert on_cpu(64, 32, size=128) == {"winograd_conv"}
     assert on_cpu(64, 64, (5, 1)) == on_cpu(128, 128, (1, 3), dilation=(1, 2)) == {"line_conv"}
@@ -201,6 +224,9 @@ def test_choice_of_convolution_on_cpu(monkeypatch):
     assert on_cpu(64, 32) == on_cpu(128, 64, stride=2) == {"row_dilated_conv"}
     assert on_cpu(32, 32, dilation=(2, 2)) == on_cpu(32, 32, size=256) == {"row_dilated_conv"}
     assert on_cpu(64, 16) == on_cpu(64, 64, size=256) == {"direct_conv"}
+    assert on_cpu(32, 32, size=320) == in_training(32, 32, 256) == {"strip_conv"}
+    assert on_cpu(32, 32, size=512) == in_training(32, 32, 64) == {"direct_conv"}
+    assert in_training(64, 32, 128) == {"row_dilated_conv"}
     assert on_cpu(64, 32, (1, 1)) == set()
     assert on_cpu(1, 32) == on_cpu(64, 32, dtype=jnp.bfloat16) == {"direct_conv"}
 
@@ -233,6 +259,23 @@ def test_position_attention_equals_softmax_attention(monkeypatch, tokens):
 
     arguments = normal(2, tokens, 4), normal(2, tokens, 4), normal(2, tokens, 6)
     assert_same_with_gradients(attention.position_attention, plain, *arguments)
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3])
+@pytest.mark.parametrize("images", [0.5, 1, 3])
+def test_position_attention_of_one_image_after_another(monkeypatch, images, shards):
+    """On CPU where the scores of the whole batch are too many, whoever shares the batch."""
+    monkeypatch.setattr(attention, "BLOCK_TOKENS", 8)
+    tokens = 20 + 10 * shards + int(2 * images)  # others than before: traces are cached
+    monkeypatch.setattr(attention, "CPU_SCORES", int(images * 8 * tokens))
+    arguments = normal(6, tokens, 4), normal(6, tokens, 4), normal(6, tokens, 3)
+    with layers.batch_sharded_over(shards):
+        assert_same_with_gradients(
+            attention.position_attention, attention.whole_position_attention, *arguments
+        )
+        program = str(jax.make_jaxpr(attention.position_attention)(*arguments))
+    together = min(6 // shards, max(1, int(images)))
+    assert f"f32[{together * shards},8,{tokens}]" in program
 
 
 def test_batch_norm_prelu_equals_its_formula():
