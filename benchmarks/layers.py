@@ -16,9 +16,10 @@ import jax.numpy as jnp
 from eal_icnet_jax.layers import max_pool_2x2
 from eal_icnet_jax.layers.attention import position_attention, token_statistics_attention
 from eal_icnet_jax.layers.channel_product import channel_product
-from eal_icnet_jax.layers.dense_convolution import dense_conv, direct_conv
+from eal_icnet_jax.layers.dense_convolution import dense_conv, direct_conv, strip_conv
 from eal_icnet_jax.layers.depthwise_convolution import depthwise_conv
 from eal_icnet_jax.layers.normalization import batch_norm_prelu
+from eal_icnet_jax.layers.resizing import resize_bilinear
 from eal_icnet_jax.layers.transposed_convolution import direct_transposed_conv, transposed_conv
 
 
@@ -54,6 +55,10 @@ def plain_max_pool(x):
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
+def plain_resize(x, size):
+    return jax.image.resize(x, (x.shape[0], size, size, x.shape[3]), "linear")
+
+
 def cases():
     """Yield name, fast form, plain form and shapes of the arguments of each comparison."""
     for size, features, d in ((128, 32, 2), (64, 64, 4), (64, 64, 16)):
@@ -82,7 +87,14 @@ def cases():
             lambda x, k, stride=stride: direct_conv(x, k, stride),
             ((1, size, size, features), (*kernel, features, outputs)),
         )
-    for size, features, outputs in ((128, 32, 64), (64, 64, 128), (64, 128, 128)):
+    for size, features, outputs, strips in ((256, 32, 32, 2), (128, 64, 32, 2), (128, 24, 24, 6)):
+        yield (
+            f"3x3 {size}x{size} {features}->{outputs} in {strips} strips",
+            lambda x, k, strips=strips: strip_conv(x, k, strips),
+            direct_conv,
+            ((1, size, size, features), (3, 3, features, outputs)),
+        )
+    for size, features, outputs in ((128, 32, 64), (64, 64, 128), (64, 128, 128), (64, 257, 1)):
         yield (
             f"channel product {size}x{size} {features}->{outputs}",
             channel_product,
@@ -104,13 +116,22 @@ def cases():
             ((1, size, size, features), *[(features,)] * 3),
         )
     yield "2x2 maximum 256x256x33", max_pool_2x2, plain_max_pool, ((1, 256, 256, 33),)
+    for features in (1, 128):
+        size = 512 if features == 1 else 128
+        yield (
+            f"resizing 64x64x{features} to {size}x{size}",
+            lambda x, size=size: resize_bilinear(x, (size, size)),
+            lambda x, size=size: plain_resize(x, size),
+            ((1, 64, 64, features),),
+        )
     tokens = 64 * 64
-    yield (
-        "position attention 4096 tokens",
-        position_attention,
-        plain_attention,
-        ((1, tokens, 16), (1, tokens, 16), (1, tokens, 128)),
-    )
+    for batch in (1, 4):
+        yield (
+            "position attention 4096 tokens" + (f" batch {batch}" if batch > 1 else ""),
+            position_attention,
+            plain_attention,
+            ((batch, tokens, 16), (batch, tokens, 16), (batch, tokens, 128)),
+        )
     yield (
         "TSSA 4096 tokens",
         token_statistics_attention,
