@@ -225,6 +225,7 @@ def test_choice_of_convolution_on_cpu(monkeypatch):
     assert on_cpu(32, 32, dilation=(2, 2)) == on_cpu(32, 32, size=256) == {"row_dilated_conv"}
     assert on_cpu(64, 16) == on_cpu(64, 64, size=256) == {"direct_conv"}
     assert on_cpu(32, 32, size=320) == in_training(32, 32, 256) == {"strip_conv"}
+    assert on_cpu(18, 18, size=128) == in_training(18, 18, 128) == {"strip_conv"}
     assert on_cpu(32, 32, size=512) == in_training(32, 32, 64) == {"direct_conv"}
     assert in_training(64, 32, 128) == {"row_dilated_conv"}
     assert on_cpu(64, 32, (1, 1)) == set()
