@@ -87,7 +87,7 @@ def cases():
             lambda x, k, stride=stride: direct_conv(x, k, stride),
             ((1, size, size, features), (*kernel, features, outputs)),
         )
-    for size, features, outputs, strips in ((256, 32, 32, 2), (128, 64, 32, 2), (128, 24, 24, 6)):
+    for size, features, outputs, strips in ((256, 32, 32, 2), (128, 64, 32, 2), (128, 24, 24, 8)):
         yield (
             f"3x3 {size}x{size} {features}->{outputs} in {strips} strips",
             lambda x, k, strips=strips: strip_conv(x, k, strips),

@@ -273,12 +273,15 @@ def strip_conv(x: jax.Array, kernel: jax.Array, strips: int) -> jax.Array:
 def _strip_count(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]) -> int:
     """Return into how many strips `strip_conv` best divides an image, 1 where it is no faster.
 
-    Above 64 outputs, XLA shares the outputs between the cores; up to 16, strips gain nothing.
+    With more than 32 outputs, XLA may share the outputs between the cores instead; up to 16, strips
+    gain nothing.
     """
     height, width, features = x.shape[1:]
-    strips = -(-SHARED_ROW // (width * features))
+    strips = 1  # powers of two: between them, the parts of a row are uneven
+    while strips * width * features < SHARED_ROW:
+        strips *= 2
     is_plain_3x3 = (*kernel.shape[:2], stride, *dilation) == (3, 3, 1, 1, 1)
-    return strips if is_plain_3x3 and 16 < kernel.shape[3] <= 64 and height >= 16 * strips else 1
+    return strips if is_plain_3x3 and 16 < kernel.shape[3] <= 32 and height >= 16 * strips else 1
 
 
 def shared_conv(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]):
