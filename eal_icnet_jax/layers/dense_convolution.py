@@ -284,12 +284,24 @@ def _strip_count(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[i
     return strips if is_plain_3x3 and 16 < kernel.shape[3] <= 32 and height >= 16 * strips else 1
 
 
-def shared_conv(x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]):
-    """Compute `direct_conv` with the same sums, by `strip_conv` where that is faster."""
+def shared_conv(
+    x: jax.Array, kernel: jax.Array, stride: int, dilation: tuple[int, int]
+) -> jax.Array:
+    """Compute `direct_conv` with the same sums, by `strip_conv` where that is faster.
+
+    Args:
+      x: `[B, H, W, in]`.
+      kernel: `[kh, kw, in, out]`.
+      stride: stride of both axes.
+      dilation: (rows, columns) of the kernel.
+
+    Returns:
+      `[B, ceil(H / stride), ceil(W / stride), out]`.
+    """
     strips = _strip_count(x, kernel, stride, dilation)
-    return (
-        direct_conv(x, kernel, stride, dilation) if strips == 1 else strip_conv(x, kernel, strips)
-    )
+    if strips == 1:
+        return direct_conv(x, kernel, stride, dilation)
+    return strip_conv(x, kernel, strips)
 
 
 def kernel_gradient(
