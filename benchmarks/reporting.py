@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 
+from eal_icnet_jax.comparison.memory import process_peak_bytes
 from eal_icnet_jax.system import workers
 
 PACKAGES = ("jax", "flax", "torch", "onnxruntime", "openvino")
@@ -54,7 +55,11 @@ def run_python(*arguments, **options) -> dict:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"error: {arguments} ended with status {process.returncode}")
-    return {"seconds": time.perf_counter() - start, "peak_mb": usage.ru_maxrss / 1e3}
+    seconds = time.perf_counter() - start
+    peak = 1024 * usage.ru_maxrss
+    if peak <= process_peak_bytes():  # Linux reports no less than this process holds
+        raise SystemExit(f"error: the benchmark holds more memory than {arguments}")
+    return {"seconds": seconds, "peak_mb": peak / 1e6}
 
 
 def drawn_data_flags(work: pathlib.Path) -> list[str]:

@@ -1,10 +1,21 @@
 """Peak memory of a process and of an accelerator."""
 
+import pathlib
 import sys
+
+_LINUX_STATUS = pathlib.Path("/proc/self/status")
 
 
 def process_peak_bytes() -> int:
-    """Return the largest memory that this process has held, in bytes."""
+    """Return the largest memory that this process has held, in bytes.
+
+    On Linux, `getrusage` would be wrong: its figure of a process that was started by another one is
+    at least the memory of the other one.
+    """
+    if _LINUX_STATUS.exists():
+        _, peak, kilobytes = _LINUX_STATUS.read_text().partition("VmHWM:")
+        if peak:
+            return 1024 * int(kilobytes.split()[0])
     try:
         import resource
     except ImportError:  # Windows

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from eal_icnet_jax.comparison import interleaved_timing
@@ -50,6 +51,12 @@ def test_workers_run_alternately(tmp_path, capfd):
     a.close()
     b.close()
     assert capfd.readouterr().out == ""
+
+
+def test_the_memory_of_a_worker_is_its_own(tmp_path):
+    held_here = np.ones(2**26)
+    with interleaved_timing.Worker(counting, tmp_path / "log", "a") as worker:
+        assert 1e6 < worker.first["peak"] < held_here.nbytes
 
 
 @pytest.mark.parametrize(
