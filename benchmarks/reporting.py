@@ -2,16 +2,15 @@
 
 import argparse
 import csv
+import json
 import os
 import pathlib
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 
-from eal_icnet_jax.comparison.memory import process_peak_bytes
 from eal_icnet_jax.system import workers
 
 PACKAGES = ("jax", "flax", "torch", "onnxruntime", "openvino")
@@ -42,24 +41,37 @@ def run_command(*arguments) -> dict:
     return run_python("-m", "eal_icnet_jax", *arguments)
 
 
+_STARTER = """
+import json, os, resource, subprocess, sys, time
+start = time.perf_counter()
+status = subprocess.call([sys.executable, *sys.argv[2:]])
+seconds = time.perf_counter() - start
+peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+os.write(int(sys.argv[1]), json.dumps({"seconds": seconds, "peak_mb": peak / 1e6}).encode())
+sys.exit(status)
+"""
+"""A small process that starts the measured one: the peak that Linux gives for a process is at least
+the memory of the one that started it, and a benchmark may hold more than what it measures."""
+
+
 def run_python(*arguments, **options) -> dict:
     """Run Python in a process of its own. Returns its seconds, and its peak memory in MB.
 
     Args:
       *arguments: of Python.
-      **options: of `subprocess.Popen`.
+      **options: of `subprocess.run`.
     """
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *map(str, arguments)], **options)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"error: {arguments} ended with status {process.returncode}")
-    seconds = time.perf_counter() - start
-    peak = 1024 * usage.ru_maxrss
-    if peak <= process_peak_bytes():  # Linux reports no less than this process holds
-        raise SystemExit(f"error: the benchmark holds more memory than {arguments}")
-    return {"seconds": seconds, "peak_mb": peak / 1e6}
+    reading, writing = os.pipe()
+    arguments = tuple(map(str, arguments))
+    with open(reading, "rb") as figures:
+        try:
+            starter = [sys.executable, "-I", "-c", _STARTER, str(writing), *arguments]
+            process = subprocess.run(starter, pass_fds=[writing], **options)
+        finally:
+            os.close(writing)
+        if process.returncode:
+            raise SystemExit(f"error: {arguments} ended with status {process.returncode}")
+        return json.loads(figures.read())
 
 
 def drawn_data_flags(work: pathlib.Path) -> list[str]:
