@@ -1,4 +1,4 @@
-"""Comparison of all networks, 300 steps on 256x256 crops each: an afternoon on two CPU cores."""
+"""Comparison of all networks, 300 steps on 256x256 crops each: two hours on two CPU cores."""
 
 from eal_icnet_jax.configs import synthetic
 
